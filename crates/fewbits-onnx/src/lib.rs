@@ -1,0 +1,23 @@
+//! ONNX models as fewbits reads, edits and writes them.
+//!
+//! - [`proto`]: the messages, the whole schema.
+//! - [`Model`]: a model file, mapped and checked; external data resolved; written whole or not
+//!   at all.
+//! - [`Graph`](proto::GraphProto) helpers in [`graph`]: who produces, who consumes, fresh names.
+//! - [`passes`]: what edits a graph, one a file.
+//! - [`qweight`]: how a quantized weight is written with standard operators, and read back.
+
+mod error;
+pub mod graph;
+mod model;
+pub mod node;
+pub mod passes;
+pub mod proto;
+pub mod qweight;
+mod save;
+mod tensor;
+
+pub use error::{OnnxError, Result};
+pub use model::{MODEL_DOMAIN_ML, Model};
+pub use save::{EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved};
+pub use tensor::{bits_per_element, payload_bytes};

@@ -1,0 +1,264 @@
+//! Values that go into a model and come out of it.
+
+use std::ops::Range;
+
+use fewbits_onnx::proto::DataType;
+
+use crate::{Result, RuntimeError};
+
+/// A dense tensor in row-major order, of any element type that fewbits feeds or fetches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    values: Values,
+}
+
+/// The elements of a [`Tensor`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// FLOAT
+    F32(Vec<f32>),
+    /// DOUBLE
+    F64(Vec<f64>),
+    /// INT64
+    I64(Vec<i64>),
+    /// INT32
+    I32(Vec<i32>),
+    /// INT8
+    I8(Vec<i8>),
+    /// UINT8
+    U8(Vec<u8>),
+    /// BOOL
+    Bool(Vec<bool>),
+    /// STRING
+    Str(Vec<String>),
+}
+
+/// Applies one expression to the vector of whatever type is inside.
+macro_rules! each {
+    ($values:expr, $v:ident => $result:expr) => {
+        match $values {
+            Values::F32($v) => $result,
+            Values::F64($v) => $result,
+            Values::I64($v) => $result,
+            Values::I32($v) => $result,
+            Values::I8($v) => $result,
+            Values::U8($v) => $result,
+            Values::Bool($v) => $result,
+            Values::Str($v) => $result,
+        }
+    };
+}
+
+impl Values {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        each!(self, v => v.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The ONNX element type.
+    pub fn data_type(&self) -> DataType {
+        match self {
+            Values::F32(_) => DataType::Float,
+            Values::F64(_) => DataType::Double,
+            Values::I64(_) => DataType::Int64,
+            Values::I32(_) => DataType::Int32,
+            Values::I8(_) => DataType::Int8,
+            Values::U8(_) => DataType::Uint8,
+            Values::Bool(_) => DataType::Bool,
+            Values::Str(_) => DataType::String,
+        }
+    }
+}
+
+macro_rules! from_vec {
+    ($($element:ty => $variant:ident),*) => {$(
+        impl From<Vec<$element>> for Values {
+            fn from(values: Vec<$element>) -> Values {
+                Values::$variant(values)
+            }
+        }
+    )*};
+}
+from_vec!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, bool => Bool, String => Str);
+
+impl Tensor {
+    /// A tensor of `shape`.
+    ///
+    /// # Errors
+    /// If `values` does not hold the product of `shape` elements.
+    pub fn new(shape: Vec<usize>, values: impl Into<Values>) -> Result<Tensor> {
+        let values = values.into();
+        let wanted = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if wanted != Some(values.len()) {
+            return Err(RuntimeError::Length { shape, elements: values.len() });
+        }
+        Ok(Tensor { shape, values })
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements, row-major.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// The shape and the elements, taken apart.
+    pub fn into_parts(self) -> (Vec<usize>, Values) {
+        (self.shape, self.values)
+    }
+
+    /// The ONNX element type.
+    pub fn data_type(&self) -> DataType {
+        self.values.data_type()
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The size of the first axis; 1 for a scalar.
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// The same elements in another shape of the same size.
+    pub fn reshaped(self, shape: Vec<usize>) -> Result<Tensor> {
+        Tensor::new(shape, self.values)
+    }
+
+    /// The rows `range` of the first axis, clipped to those there are.
+    pub fn slice_rows(&self, range: Range<usize>) -> Tensor {
+        let rows = self.rows();
+        let (start, end) = (range.start.min(rows), range.end.min(rows));
+        let row = self.len().checked_div(rows).unwrap_or(0);
+        let mut shape = self.shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first = end.saturating_sub(start);
+        }
+        let elements = start * row..end.max(start) * row;
+        let values = each!(&self.values, v => Values::from(v[elements].to_vec()));
+        Tensor { shape, values }
+    }
+
+    /// Tensors of equal row shape, one after the other along the first axis.
+    pub fn concat_rows(parts: Vec<Tensor>) -> Result<Tensor> {
+        let mut parts = parts.into_iter();
+        let Some(mut all) = parts.next() else { return Tensor::new(vec![0], Vec::<f32>::new()) };
+        for part in parts {
+            if all.shape.is_empty() || all.shape.get(1..) != part.shape.get(1..) {
+                return Err(RuntimeError::Concat { first: all.shape, other: part.shape });
+            }
+            all.shape[0] += part.shape[0];
+            match (&mut all.values, part.values) {
+                (Values::F32(a), Values::F32(b)) => a.extend(b),
+                (Values::F64(a), Values::F64(b)) => a.extend(b),
+                (Values::I64(a), Values::I64(b)) => a.extend(b),
+                (Values::I32(a), Values::I32(b)) => a.extend(b),
+                (Values::I8(a), Values::I8(b)) => a.extend(b),
+                (Values::U8(a), Values::U8(b)) => a.extend(b),
+                (Values::Bool(a), Values::Bool(b)) => a.extend(b),
+                (Values::Str(a), Values::Str(b)) => a.extend(b),
+                _ => return Err(RuntimeError::Concat { first: all.shape, other: part.shape }),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The elements as `f64`, or `None` for strings.
+    pub fn to_f64(&self) -> Option<Vec<f64>> {
+        Some(match &self.values {
+            Values::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Values::F64(v) => v.clone(),
+            Values::I64(v) => v.iter().map(|&x| x as f64).collect(),
+            Values::I32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Values::I8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Values::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Values::Bool(v) => v.iter().map(|&x| f64::from(u8::from(x))).collect(),
+            Values::Str(_) => return None,
+        })
+    }
+
+    /// This tensor with elements of `data_type`; floats are truncated to integers as `as` does.
+    ///
+    /// # Errors
+    /// Between strings and numbers, and for types that [`Values`] does not have.
+    pub fn cast(self, data_type: DataType) -> Result<Tensor> {
+        let from = self.data_type();
+        if from == data_type {
+            return Ok(self);
+        }
+        let refuse = RuntimeError::Cast { from, to: data_type };
+        macro_rules! cast {
+            ($target:ident, $element:ty) => {
+                match &self.values {
+                    Values::F32(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
+                    Values::F64(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
+                    Values::I64(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
+                    Values::I32(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
+                    Values::I8(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
+                    Values::U8(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
+                    Values::Bool(v) => {
+                        Values::$target(v.iter().map(|&x| u8::from(x) as $element).collect())
+                    }
+                    Values::Str(_) => return Err(refuse),
+                }
+            };
+        }
+        let values = match data_type {
+            DataType::Float => cast!(F32, f32),
+            DataType::Double => cast!(F64, f64),
+            DataType::Int64 => cast!(I64, i64),
+            DataType::Int32 => cast!(I32, i32),
+            DataType::Int8 => cast!(I8, i8),
+            DataType::Uint8 => cast!(U8, u8),
+            DataType::Bool => {
+                let numbers = self.to_f64().ok_or(refuse)?;
+                Values::Bool(numbers.into_iter().map(|x| x != 0.0).collect())
+            }
+            _ => return Err(refuse),
+        };
+        Ok(Tensor { shape: self.shape, values })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_length_is_refused() {
+        assert!(Tensor::new(vec![2, 3], vec![0f32; 5]).is_err());
+        assert!(Tensor::new(vec![usize::MAX, 2], vec![0f32; 5]).is_err());
+    }
+
+    #[test]
+    fn rows_can_be_cut_and_joined() {
+        let all = Tensor::new(vec![3, 2], vec![1i64, 2, 3, 4, 5, 6]).unwrap();
+        let (a, b) = (all.slice_rows(0..1), all.slice_rows(1..9));
+        assert_eq!(b.shape(), [2, 2]);
+        assert_eq!(Tensor::concat_rows(vec![a, b]).unwrap(), all);
+    }
+
+    #[test]
+    fn casts_keep_values_and_refuse_strings() {
+        let t = Tensor::new(vec![2], vec![1.5f64, -2.0]).unwrap();
+        assert_eq!(t.cast(DataType::Float).unwrap().values(), &Values::F32(vec![1.5, -2.0]));
+        let s = Tensor::new(vec![1], vec!["a".to_string()]).unwrap();
+        assert!(s.cast(DataType::Float).is_err());
+    }
+}

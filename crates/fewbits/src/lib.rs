@@ -1,0 +1,4 @@
+//! wip
+
+pub mod data;
+pub mod metric;
