@@ -1,1 +1,28 @@
-//! wip
+//! The arithmetic of fewbits: what a quantized tensor is, and how floats become one.
+//!
+//! - [`Scheme`]: how a tensor is to be represented. An illegal one cannot be built.
+//! - [`Layout`]: which elements of a tensor share a scale.
+//! - [`range`]: from floats to the range that the integers shall cover, one method a file.
+//! - [`QuantParams`]: scales and zero points.
+//! - [`rounding`]: from floats and parameters to integers, one method a file.
+//! - [`PackedInts`] and [`QTensor`]: the integers, packed to the bit, with their parameters.
+//!
+//! Everything here is a pure function over slices: no files, no threads, no `unsafe`.
+
+mod error;
+mod layout;
+mod packing;
+mod params;
+mod qtensor;
+pub mod range;
+mod round;
+pub mod rounding;
+mod scheme;
+
+pub use error::{QuantError, Result};
+pub use layout::{Layout, Span};
+pub use packing::{Encoding, PackedInts};
+pub use params::QuantParams;
+pub use qtensor::{QTensor, quantize};
+pub use round::round_half_even;
+pub use scheme::{Bits, Granularity, Scheme};

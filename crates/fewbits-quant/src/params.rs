@@ -1,0 +1,97 @@
+//! Scales and zero points.
+
+use crate::{Bits, round_half_even};
+
+/// The parameters of a quantized tensor: one scale, and for affine schemes one zero point, for
+/// each parameter of its [`Layout`](crate::Layout).
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantParams {
+    /// Step between two neighbouring integers, in units of the tensor; positive and normal.
+    pub scale: Vec<f32>,
+    /// The integer that stands for 0.0; empty when it is 0 everywhere.
+    pub zero_point: Vec<u8>,
+}
+
+/// The largest integer of a symmetric scheme; 1 for one bit.
+pub(crate) fn symmetric_max(bits: Bits) -> i16 {
+    match bits.get() {
+        1 => 1,
+        b => (1 << (b - 1)) - 1,
+    }
+}
+
+/// The largest integer of an affine scheme.
+pub(crate) fn affine_max(bits: Bits) -> i16 {
+    (1 << bits.get()) - 1
+}
+
+/// A usable scale: 1 where everything is zero, never subnormal (dividing by a subnormal
+/// overflows).
+fn scale_of(width: f32, steps: f32) -> f32 {
+    if width == 0.0 { 1.0 } else { (width / steps).max(f32::MIN_POSITIVE) }
+}
+
+impl QuantParams {
+    /// Symmetric parameters: the larger magnitude of each range maps to the largest integer.
+    pub fn symmetric(ranges: &[(f32, f32)], bits: Bits) -> QuantParams {
+        let steps = f32::from(symmetric_max(bits));
+        let scale =
+            ranges.iter().map(|&(low, high)| scale_of(low.abs().max(high.abs()), steps)).collect();
+        QuantParams { scale, zero_point: Vec::new() }
+    }
+
+    /// Affine parameters: each range, widened to contain 0 so that 0.0 stays exact, maps to all
+    /// integers (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    /// Integer-Arithmetic-Only Inference", eq. 1 and section 3.1; ONNX's `DynamicQuantizeLinear`).
+    pub fn affine(ranges: &[(f32, f32)], bits: Bits) -> QuantParams {
+        let steps = f32::from(affine_max(bits));
+        let (scale, zero_point) = ranges
+            .iter()
+            .map(|&(low, high)| {
+                let (low, high) = (low.min(0.0), high.max(0.0));
+                let width = high - low;
+                let scale = match width.is_finite() {
+                    true => scale_of(width, steps),
+                    // The width overflows where the ends do not.
+                    false => high / steps - low / steps,
+                };
+                let zero_point = round_half_even((-low / scale).clamp(0.0, steps));
+                (scale, zero_point as u8)
+            })
+            .unzip();
+        QuantParams { scale, zero_point }
+    }
+
+    /// The zero point of parameter `param`.
+    pub fn zero_point_of(&self, param: usize) -> i16 {
+        self.zero_point.get(param).copied().map_or(0, i16::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_and_tiny_ranges_have_a_usable_scale() {
+        for params in [
+            QuantParams::symmetric(&[(0.0, 0.0), (-1e-45, 1e-45)], Bits::EIGHT),
+            QuantParams::affine(&[(0.0, 0.0), (-1e-45, 1e-45)], Bits::EIGHT),
+        ] {
+            assert_eq!(params.scale, [1.0, f32::MIN_POSITIVE]);
+        }
+    }
+
+    #[test]
+    fn the_widest_range_does_not_overflow() {
+        let params = QuantParams::affine(&[(f32::MIN, f32::MAX)], Bits::EIGHT);
+        assert!(params.scale[0].is_finite());
+        assert_eq!(params.zero_point, [128]);
+    }
+
+    #[test]
+    fn zero_stays_exact_in_one_sided_ranges() {
+        let params = QuantParams::affine(&[(2.0, 5.0), (-5.0, -2.0)], Bits::EIGHT);
+        assert_eq!(params.zero_point, [0, 255]);
+    }
+}

@@ -1,0 +1,274 @@
+//! A quantized tensor.
+
+use crate::params::{affine_max, symmetric_max};
+use crate::rounding::{nearest, sign};
+use crate::{
+    Encoding, Layout, PackedInts, QuantError, QuantParams, Result, Scheme, Span, range,
+    round_half_even,
+};
+
+/// A tensor of integers with the parameters that give them meaning:
+/// `value = (integer - zero_point) * scale`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QTensor {
+    layout: Layout,
+    params: QuantParams,
+    codes: PackedInts,
+}
+
+impl QTensor {
+    /// Joins integers and parameters, `None` if their numbers do not fit the layout.
+    pub fn new(layout: Layout, params: QuantParams, codes: PackedInts) -> Option<QTensor> {
+        let count = layout.params();
+        let fits = params.scale.len() == count
+            && (params.zero_point.is_empty() || params.zero_point.len() == count)
+            && codes.len() == layout.elements();
+        fits.then_some(QTensor { layout, params, codes })
+    }
+
+    /// Which elements share a parameter.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Scales and zero points.
+    pub fn params(&self) -> &QuantParams {
+        &self.params
+    }
+
+    /// The integers.
+    pub fn codes(&self) -> &PackedInts {
+        &self.codes
+    }
+
+    /// The integers, taken out.
+    pub fn into_codes(self) -> PackedInts {
+        self.codes
+    }
+
+    /// The floats that the integers stand for: `(q - zero_point) * scale` in f32, the arithmetic
+    /// of ONNX's `DequantizeLinear`.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let codes = self.codes.unpack();
+        let mut values = vec![0f32; codes.len()];
+        let value = |code: i16, param: usize| {
+            f32::from(code - self.params.zero_point_of(param)) * self.params.scale[param]
+        };
+        self.layout.for_each_run(|run, span| {
+            let pairs = values[run.clone()].iter_mut().zip(&codes[run]).enumerate();
+            match span {
+                Span::One(param) => pairs.for_each(|(_, (x, &code))| *x = value(code, param)),
+                Span::Each(first) => pairs.for_each(|(i, (x, &code))| *x = value(code, first + i)),
+            }
+        });
+        values
+    }
+}
+
+/// Quantizes `values`, a row-major tensor of `shape`, over their whole range, rounding to nearest.
+///
+/// # Errors
+/// If a value is not finite, the length is not that of the shape, the scheme names an axis that
+/// is not there, or a fixed-point integer needs more than 16 bits.
+pub fn quantize(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<QTensor> {
+    let layout = Layout::new(shape, scheme.granularity())?;
+    if layout.elements() != values.len() {
+        return Err(QuantError::Length { shape: shape.to_vec(), values: values.len() });
+    }
+    if let Some(index) = first_not_finite(values) {
+        return Err(QuantError::NotFinite { index, value: values[index] });
+    }
+    let (params, codes) = match scheme {
+        Scheme::Symmetric { bits, .. } if bits.get() == 1 => {
+            (sign::params(values, &layout), sign::signs(values))
+        }
+        Scheme::Symmetric { bits, .. } => {
+            let params = QuantParams::symmetric(&range::minmax::ranges(values, &layout), bits);
+            let max = symmetric_max(bits);
+            let mut codes =
+                PackedInts::with_capacity(values.len(), bits.get(), Encoding::TwosComplement);
+            nearest::nearest(values, &layout, &params, (-max, max), &mut codes);
+            (params, codes)
+        }
+        Scheme::Affine { bits, .. } => {
+            let params = QuantParams::affine(&range::minmax::ranges(values, &layout), bits);
+            let mut codes = PackedInts::with_capacity(values.len(), bits.get(), Encoding::Unsigned);
+            nearest::nearest(values, &layout, &params, (0, affine_max(bits)), &mut codes);
+            (params, codes)
+        }
+        Scheme::FixedPoint { fraction_bits } => {
+            let scale = 0.5f32.powi(i32::from(fraction_bits.get()));
+            let params = QuantParams { scale: vec![scale], zero_point: Vec::new() };
+            let width = fixed_point_width(values, scale, fraction_bits.get())?;
+            let mut codes =
+                PackedInts::with_capacity(values.len(), width, Encoding::TwosComplement);
+            nearest::nearest(values, &layout, &params, (i16::MIN, i16::MAX), &mut codes);
+            (params, codes)
+        }
+    };
+    Ok(QTensor { layout, params, codes })
+}
+
+fn first_not_finite(values: &[f32]) -> Option<usize> {
+    // Blocks first: the common case, all finite, needs no early exit inside the vector loop.
+    let block = values.chunks(4096).position(|b| b.iter().any(|x| !x.is_finite()))?;
+    let start = block * 4096;
+    values[start..].iter().position(|x| !x.is_finite()).map(|i| start + i)
+}
+
+/// Bits that the fixed-point integers of `values` need, the sign included.
+fn fixed_point_width(values: &[f32], scale: f32, fraction_bits: u8) -> Result<u8> {
+    let (low, high) = values.iter().fold((0f32, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
+    let (low, high) = (low / scale, high / scale);
+    // Rounding may carry: 32767.5 goes to 32768.
+    if low < -32768.5 || high >= 32767.5 {
+        let value = (if -low > high { low } else { high }) * scale;
+        return Err(QuantError::FixedPointOverflow { value, fraction_bits });
+    }
+    let (low, high) = (round_half_even(low) as i32, round_half_even(high) as i32);
+    // A negative integer n needs as many digits as -(n + 1) = !n.
+    let digits = 32 - (!low.min(-1)).max(high).leading_zeros();
+    Ok(digits as u8 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bits, Granularity};
+    use proptest::prelude::*;
+    use std::num::NonZeroUsize;
+
+    const TENSOR: Granularity = Granularity::Tensor;
+
+    fn bits(n: u8) -> Bits {
+        Bits::new(n).unwrap()
+    }
+
+    fn symmetric(n: u8) -> Scheme {
+        Scheme::Symmetric { bits: bits(n), granularity: TENSOR }
+    }
+
+    fn affine(n: u8) -> Scheme {
+        Scheme::Affine { bits: bits(n), granularity: TENSOR }
+    }
+
+    #[test]
+    fn symmetric_integers_are_as_written_in_the_papers() {
+        let q = quantize(&[-1.27, 0.635, 0.0, 1.27], &[4], symmetric(8)).unwrap();
+        assert_eq!(q.codes().unpack(), [-127, 64, 0, 127]);
+    }
+
+    #[test]
+    fn one_bit_is_the_sign_with_the_mean_magnitude() {
+        let q = quantize(&[-1.0, 2.0, 0.0, 3.0], &[4], symmetric(1)).unwrap();
+        assert_eq!(q.params().scale, [1.5]);
+        assert_eq!(q.dequantize(), [-1.5, 1.5, 1.5, 1.5]);
+    }
+
+    #[test]
+    fn the_notebooks_rule_needs_the_bits_that_its_integers_imply() {
+        let fixed = Scheme::FixedPoint { fraction_bits: bits(8) };
+        let q = quantize(&[1.601_612_4, -0.758_585_5], &[2], fixed).unwrap();
+        assert_eq!(q.codes().unpack(), [410, -194]);
+        assert_eq!(q.codes().width(), 10);
+        assert_eq!(q.dequantize(), [410.0 / 256.0, -194.0 / 256.0]);
+        assert!(matches!(
+            quantize(&[128.0], &[1], fixed),
+            Err(QuantError::FixedPointOverflow { .. })
+        ));
+        assert_eq!(quantize(&[-128.0], &[1], fixed).unwrap().codes().width(), 16);
+        assert_eq!(quantize(&[0.0, 0.001], &[2], fixed).unwrap().codes().width(), 1);
+    }
+
+    #[test]
+    fn zero_constant_and_empty_tensors_have_an_answer() {
+        for scheme in [
+            symmetric(8),
+            symmetric(3),
+            affine(8),
+            affine(1),
+            Scheme::FixedPoint { fraction_bits: bits(4) },
+        ] {
+            assert_eq!(
+                quantize(&[0.0; 5], &[5], scheme).unwrap().dequantize(),
+                [0.0; 5],
+                "{scheme}"
+            );
+            assert_eq!(quantize(&[], &[0, 3], scheme).unwrap().dequantize(), [0f32; 0], "{scheme}");
+        }
+        // One bit cannot say zero; it comes as near as a normal number does.
+        let zeros = quantize(&[0.0; 5], &[5], symmetric(1)).unwrap().dequantize();
+        assert_eq!(zeros, [f32::MIN_POSITIVE; 5]);
+        for scheme in [symmetric(8), symmetric(2), symmetric(1), affine(8), affine(1)] {
+            let constant = quantize(&[-0.3; 4], &[4], scheme).unwrap().dequantize();
+            assert!(constant.iter().all(|x| (x + 0.3).abs() < 1e-6), "{scheme}: {constant:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![1.0; 5000];
+            values[4500] = bad;
+            for scheme in [symmetric(8), symmetric(1), affine(4)] {
+                let error = quantize(&values, &[5000], scheme).unwrap_err();
+                assert!(matches!(error, QuantError::NotFinite { index: 4500, .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_must_fit() {
+        assert!(matches!(quantize(&[1.0], &[2], symmetric(8)), Err(QuantError::Length { .. })));
+    }
+
+    fn granularity(kind: usize, axis: usize, size: usize) -> Granularity {
+        match kind {
+            0 => Granularity::Tensor,
+            1 => Granularity::Channel { axis },
+            _ => Granularity::Group { axis, size: NonZeroUsize::new(size).unwrap() },
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_error_is_at_most_half_a_step(
+            values in prop::collection::vec(-100f32..100.0, 24), width in 2u8..=8, kind in 0usize..3,
+            axis in 0usize..3, size in 1usize..5, is_affine in any::<bool>(),
+        ) {
+            let granularity = granularity(kind, axis, size);
+            let scheme = if is_affine {
+                Scheme::Affine { bits: bits(width), granularity }
+            } else {
+                Scheme::Symmetric { bits: bits(width), granularity }
+            };
+            let q = quantize(&values, &[2, 3, 4], scheme).unwrap();
+            let restored = q.dequantize();
+            q.layout().for_each_run(|run, span| for (i, e) in run.enumerate() {
+                let param = match span { Span::One(p) => p, Span::Each(p) => p + i };
+                // An affine zero point is rounded too, so its range may miss an end by half a step.
+                let allowed = q.params().scale[param] * if is_affine { 1.0001 } else { 0.5001 };
+                assert!((restored[e] - values[e]).abs() <= allowed, "{} became {}", values[e], restored[e]);
+            });
+        }
+
+        #[test]
+        fn quantizing_what_was_quantized_changes_nothing(
+            values in prop::collection::vec(-100f32..100.0, 1..40), width in 2u8..=8,
+        ) {
+            let shape = [values.len()];
+            let once = quantize(&values, &shape, symmetric(width)).unwrap();
+            let twice = quantize(&once.dequantize(), &shape, symmetric(width)).unwrap();
+            prop_assert_eq!(once.codes().unpack(), twice.codes().unpack());
+        }
+
+        #[test]
+        fn fixed_point_is_the_notebooks_formula(values in prop::collection::vec(-30f32..30.0, 1..40), f in 1u8..=8) {
+            let q = quantize(&values, &[values.len()], Scheme::FixedPoint { fraction_bits: bits(f) }).unwrap();
+            let power = f64::from(1u32 << f);
+            let expected: Vec<f32> =
+                values.iter().map(|&x| ((f64::from(x) * power).round_ties_even() / power) as f32).collect();
+            prop_assert_eq!(q.dequantize(), expected);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! From floats to the range that the integers shall cover, one method a file.
+
+pub mod minmax;

@@ -1,0 +1,165 @@
+//! How a tensor is represented by integers.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A width of 1 to 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Bits(u8);
+
+impl Bits {
+    /// Eight bits.
+    pub const EIGHT: Bits = Bits(8);
+
+    /// `None` unless `bits` is 1 to 8.
+    pub fn new(bits: u8) -> Option<Bits> {
+        (1..=8).contains(&bits).then_some(Bits(bits))
+    }
+
+    /// The number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Every width, from 1 to 8.
+    pub fn all() -> impl Iterator<Item = Bits> {
+        (1..=8).map(Bits)
+    }
+}
+
+impl TryFrom<u8> for Bits {
+    type Error = String;
+
+    fn try_from(bits: u8) -> std::result::Result<Bits, String> {
+        Bits::new(bits).ok_or_else(|| format!("{bits} bits: widths are 1 to 8"))
+    }
+}
+
+impl From<Bits> for u8 {
+    fn from(bits: Bits) -> u8 {
+        bits.0
+    }
+}
+
+impl FromStr for Bits {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Bits, String> {
+        let number: u8 =
+            text.parse().map_err(|_| format!("'{text}' is not a width; widths are 1 to 8"))?;
+        Bits::try_from(number)
+    }
+}
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which elements of a tensor share one scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Granularity {
+    /// All of them.
+    Tensor,
+    /// Those with the same index on `axis`, usually the axis of output channels.
+    Channel {
+        /// The axis, counted from 0.
+        axis: usize,
+    },
+    /// Runs of `size` elements along `axis`, usually the axis that a product sums over. The last
+    /// run is shorter when `size` does not divide the axis.
+    Group {
+        /// The axis, counted from 0.
+        axis: usize,
+        /// Elements that share a scale.
+        size: NonZeroUsize,
+    },
+}
+
+/// How a tensor of floats is represented by integers.
+///
+/// A float `x` is approximated by `(q - zero_point) * scale`, as ONNX's `DequantizeLinear`
+/// defines it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    /// `q` in `0 ..= 2^bits - 1` with a zero point: uses the whole range of lopsided values.
+    Affine {
+        /// Width of the integers.
+        bits: Bits,
+        /// What shares a scale.
+        granularity: Granularity,
+    },
+    /// `q` in `-(2^(bits-1) - 1) ..= 2^(bits-1) - 1`, no zero point. One bit is the sign, times the
+    /// mean magnitude.
+    Symmetric {
+        /// Width of the integers.
+        bits: Bits,
+        /// What shares a scale.
+        granularity: Granularity,
+    },
+    /// `round(x * 2^fraction_bits)`: the scale is known beforehand, the width of the integers
+    /// follows from the values.
+    FixedPoint {
+        /// Binary digits after the point.
+        fraction_bits: Bits,
+    },
+}
+
+impl Scheme {
+    /// What shares a scale. A fixed-point tensor has one scale.
+    pub fn granularity(self) -> Granularity {
+        match self {
+            Scheme::Affine { granularity, .. } | Scheme::Symmetric { granularity, .. } => {
+                granularity
+            }
+            Scheme::FixedPoint { .. } => Granularity::Tensor,
+        }
+    }
+
+    /// The width asked for; for fixed point the digits after the point.
+    pub fn bits(self) -> Bits {
+        match self {
+            Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => bits,
+            Scheme::FixedPoint { fraction_bits } => fraction_bits,
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, bits) = match self {
+            Scheme::Affine { bits, .. } => ("affine", bits),
+            Scheme::Symmetric { bits, .. } => ("symmetric", bits),
+            Scheme::FixedPoint { fraction_bits } => {
+                return write!(f, "fixed-point, {fraction_bits} fractional bits");
+            }
+        };
+        write!(f, "{kind} {bits}-bit, ")?;
+        match self.granularity() {
+            Granularity::Tensor => write!(f, "per tensor"),
+            Granularity::Channel { axis } => write!(f, "per channel (axis {axis})"),
+            Granularity::Group { axis, size } => write!(f, "groups of {size} (axis {axis})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_legal_widths_can_be_made() {
+        assert_eq!(Bits::new(0), None);
+        assert_eq!(Bits::new(9), None);
+        assert_eq!(Bits::all().count(), 8);
+        assert!("9".parse::<Bits>().is_err());
+        assert!("eight".parse::<Bits>().is_err());
+    }
+}
