@@ -1,0 +1,48 @@
+//! How a quantized weight is written with standard operators, and read back.
+//!
+//! The integers:
+//! - 8 bits: an INT8 or UINT8 initializer;
+//! - 4 bits from opset 21 and 2 bits from opset 25: ONNX's own packed types;
+//! - every other width: bit-sliced in a UINT8 initializer of shape `[blocks, 1, width]`
+//!   ([`PackedInts`]), unpacked by `BitShift` (by 0 to 7), `Mod` (2) and `MatMulInteger` (with the
+//!   value of each bit), which any runtime folds when it loads the model.
+//!
+//! The floats: `DequantizeLinear`, where the opset has it for the granularity (per tensor from 10,
+//! per channel from 13, groups from 21) and the integers have at most 8 bits; otherwise plain
+//! `Cast`, `Sub` and `Mul`.
+//!
+//! The value that consumers read keeps the weight's name.
+
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use read::{ReadWeight, WeightReader};
+pub use write::QWeightWriter;
+
+use fewbits_quant::{Encoding, PackedInts};
+
+/// The value of each bit of an element, lowest first.
+fn bit_values(encoding: Encoding, width: u8) -> Vec<i32> {
+    let mut values: Vec<i32> = (0..width).map(|bit| 1 << bit).collect();
+    match encoding {
+        Encoding::Unsigned => {}
+        Encoding::TwosComplement => values[usize::from(width) - 1] *= -1,
+        // 2 * bit - 1: the subtraction is a node of its own.
+        Encoding::Sign => values[0] = 2,
+    }
+    values
+}
+
+/// Low field first, as ONNX packs its sub-byte types.
+fn fields(codes: &PackedInts, bits: usize) -> Vec<u8> {
+    let mask = (1u8 << bits) - 1;
+    let pack = |group: &[i16]| {
+        group
+            .iter()
+            .enumerate()
+            .fold(0u8, |byte, (i, &code)| byte | (code as u8 & mask) << (i * bits))
+    };
+    codes.unpack().chunks(8 / bits).map(pack).collect()
+}

@@ -1,0 +1,116 @@
+use std::num::NonZeroUsize;
+
+use fewbits_quant::{Bits, Granularity, QTensor, Scheme, quantize};
+
+use super::{QWeightWriter, WeightReader};
+use crate::Model;
+use crate::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+
+fn model(shape: &[usize], opset: i64, data_type: DataType) -> (Model, Vec<f32>) {
+    let n: usize = shape.iter().product();
+    let values: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
+    let weight = match data_type {
+        DataType::Double => TensorProto::from_f64(
+            "w",
+            shape,
+            &values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(),
+        ),
+        _ => TensorProto::from_f32("w", shape, &values),
+    };
+    let graph = GraphProto {
+        node: vec![NodeProto::new("MatMul", &["x", "w"], &["y"])],
+        name: Some("g".into()),
+        input: vec![ValueInfoProto::tensor("x", data_type as i32, &[None, Some(shape[0] as i64)])],
+        output: vec![ValueInfoProto::tensor("y", data_type as i32, &[None, None])],
+        initializer: vec![weight],
+        ..GraphProto::default()
+    };
+    (Model::from_graph(graph, opset), values)
+}
+
+fn schemes() -> Vec<Scheme> {
+    let group = |size| Granularity::Group { axis: 0, size: NonZeroUsize::new(size).unwrap() };
+    let mut all = Vec::new();
+    for bits in Bits::all() {
+        for granularity in [
+            Granularity::Tensor,
+            Granularity::Channel { axis: 0 },
+            Granularity::Channel { axis: 1 },
+            group(4),
+            group(5),
+        ] {
+            all.push(Scheme::Symmetric { bits, granularity });
+            all.push(Scheme::Affine { bits, granularity });
+        }
+        all.push(Scheme::FixedPoint { fraction_bits: bits });
+    }
+    all
+}
+
+fn round_trip(mut model: Model, weight: &QTensor) -> (Model, QTensor, DataType) {
+    let mut writer = QWeightWriter::new(&mut model);
+    writer.replace("w", weight.clone()).unwrap();
+    writer.finish();
+    let bytes = model.to_bytes();
+    let model = Model::from_bytes(bytes.into()).unwrap();
+    let mut found: Vec<_> = WeightReader::new(model.graph()).weights().collect();
+    assert_eq!(found.len(), 1);
+    let found = found.remove(0);
+    assert_eq!(found.name, "w");
+    (model, found.weight, found.data_type)
+}
+
+#[test]
+fn every_scheme_reads_back_at_every_opset() {
+    for opset in [11, 13, 17, 21, 25] {
+        for shape in [[8, 6], [9, 5]] {
+            let (model, values) = model(&shape, opset, DataType::Float);
+            for scheme in schemes() {
+                let weight = quantize(&values, &shape, scheme).unwrap();
+                let (_, read, data_type) = round_trip(model.clone(), &weight);
+                assert_eq!(read.dequantize(), weight.dequantize(), "{scheme} at opset {opset}");
+                assert_eq!(read.layout().shape(), shape);
+                assert_eq!(data_type, DataType::Float);
+            }
+        }
+    }
+}
+
+#[test]
+fn doubles_are_cast_behind_the_weight() {
+    let (model, values) = model(&[8, 6], 17, DataType::Double);
+    let scheme =
+        Scheme::Symmetric { bits: Bits::EIGHT, granularity: Granularity::Channel { axis: 1 } };
+    let weight = quantize(&values, &[8, 6], scheme).unwrap();
+    let (model, read, data_type) = round_trip(model, &weight);
+    assert_eq!(read, weight);
+    assert_eq!(data_type, DataType::Double);
+    assert!(model.graph().node.iter().any(|n| n.is("Cast") && n.output[0] == "w"));
+}
+
+#[test]
+fn narrow_widths_take_the_bytes_that_they_should() {
+    let (model, values) = model(&[64, 32], 17, DataType::Float);
+    for bits in Bits::all().filter(|&b| b != Bits::EIGHT) {
+        let scheme = Scheme::Symmetric { bits, granularity: Granularity::Tensor };
+        let weight = quantize(&values, &[64, 32], scheme).unwrap();
+        let (model, ..) = round_trip(model.clone(), &weight);
+        let packed = model.graph().initializer.iter().map(TensorProto::stored_bytes).max().unwrap();
+        assert_eq!(packed, 64 * 32 / 8 * u64::from(bits.get()));
+    }
+}
+
+#[test]
+fn an_opset_without_the_operators_is_told() {
+    let (mut model, values) = model(&[8, 6], 9, DataType::Float);
+    let scheme = |bits| Scheme::Symmetric {
+        bits: Bits::new(bits).unwrap(),
+        granularity: Granularity::Tensor,
+    };
+    let mut writer = QWeightWriter::new(&mut model);
+    let narrow = quantize(&values, &[8, 6], scheme(3)).unwrap();
+    assert!(writer.replace("w", narrow).unwrap_err().to_string().contains("opset 11"));
+    writer.replace("w", quantize(&values, &[8, 6], scheme(8)).unwrap()).unwrap();
+    writer.finish();
+    assert_eq!(WeightReader::new(model.graph()).weights().count(), 1);
+}

@@ -1,0 +1,276 @@
+use bytes::Bytes;
+use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor};
+
+use super::{bit_values, fields};
+use crate::graph::Names;
+use crate::passes::cleanup::share_equal_initializers;
+use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
+use crate::{Model, OnnxError, Result};
+
+/// Replaces float initializers by quantized ones, then edits the graph once in [`finish`].
+///
+/// [`finish`]: QWeightWriter::finish
+pub struct QWeightWriter<'a> {
+    model: &'a mut Model,
+    opset: i64,
+    names: Names,
+    nodes: Vec<NodeProto>,
+    initializers: Vec<TensorProto>,
+}
+
+impl<'a> QWeightWriter<'a> {
+    /// Starts editing `model`.
+    pub fn new(model: &'a mut Model) -> QWeightWriter<'a> {
+        let names = Names::new(model.graph());
+        let opset = model.opset();
+        QWeightWriter { model, opset, names, nodes: Vec::new(), initializers: Vec::new() }
+    }
+
+    /// Why integers of this width cannot be written at the model's opset, if so.
+    pub fn obstacle(opset: i64, width: u8) -> Option<String> {
+        let needed = if width == 8 { 7 } else { 11 };
+        (opset < needed).then(|| {
+            format!("{width}-bit weights need opset {needed}, the model has {opset}; export it with a newer opset")
+        })
+    }
+
+    /// Replaces the initializer `name` by `weight`.
+    pub fn replace(&mut self, name: &str, weight: QTensor) -> Result<()> {
+        let data_type = match self.model.graph().find_initializer(name) {
+            Some(tensor) => tensor.element_type()?,
+            None => {
+                return Err(OnnxError::Node {
+                    node: name.to_string(),
+                    op: "initializer".into(),
+                    reason: "the model has no weight of this name; inspect lists those it has"
+                        .into(),
+                });
+            }
+        };
+        if let Some(reason) = Self::obstacle(self.opset, weight.codes().width()) {
+            return Err(OnnxError::Node { node: name.to_string(), op: "weight".into(), reason });
+        }
+        let floats =
+            if data_type == DataType::Float { name.to_string() } else { self.names.fresh("f") };
+        self.dequantize(weight, &floats);
+        if data_type != DataType::Float {
+            self.cast(&floats, data_type, name);
+        }
+        let graph = self.model.graph_mut();
+        graph.initializer.retain(|t| t.name() != name);
+        graph.input.retain(|i| i.name() != name);
+        Ok(())
+    }
+
+    /// Puts the new nodes before all others.
+    pub fn finish(self) {
+        let graph: &mut GraphProto = self.model.graph_mut();
+        graph.node.splice(0..0, self.nodes);
+        graph.initializer.extend(self.initializers);
+        share_equal_initializers(graph);
+    }
+
+    fn dequantize(&mut self, weight: QTensor, output: &str) {
+        let layout = weight.layout().clone();
+        let params = weight.params().clone();
+        let granularity = layout.granularity();
+        let opset_of_dequantize_linear = match granularity {
+            Granularity::Tensor => 10,
+            Granularity::Channel { .. } => 13,
+            Granularity::Group { .. } => 21,
+        };
+        let width = weight.codes().width();
+        let scale_shape = layout.param_shape();
+        if self.opset >= opset_of_dequantize_linear && width <= 8 {
+            let integer_type = self.integer_type(weight.codes());
+            let codes = self.codes(weight, integer_type);
+            let scale =
+                self.constant("s", |n| TensorProto::from_f32(n, &scale_shape, &params.scale));
+            let mut inputs = vec![codes, scale];
+            if !params.zero_point.is_empty() {
+                let bytes = zero_point_bytes(&params.zero_point, integer_type);
+                inputs.push(self.constant("z", |n| {
+                    TensorProto::from_raw(n, &scale_shape, integer_type, bytes)
+                }));
+            }
+            let mut node = self.node("DequantizeLinear", &inputs, output);
+            match granularity {
+                // 1 is the default.
+                Granularity::Tensor | Granularity::Channel { axis: 1 } => {}
+                Granularity::Channel { axis } => {
+                    node.attribute.push(AttributeProto::of_int("axis", axis as i64))
+                }
+                Granularity::Group { axis, size } => {
+                    node.attribute.push(AttributeProto::of_int("axis", axis as i64));
+                    node.attribute.push(AttributeProto::of_int("block_size", size.get() as i64));
+                }
+            }
+            self.nodes.push(node);
+            return;
+        }
+
+        // Plain arithmetic: (q - zero_point) * scale, the parameters spread over the shape.
+        let rank = layout.shape().len();
+        let spread_shape = match granularity {
+            Granularity::Channel { axis } => {
+                let mut shape = vec![1; rank - axis];
+                shape[0] = layout.params();
+                shape
+            }
+            Granularity::Tensor | Granularity::Group { .. } => scale_shape,
+        };
+        let shape = layout.shape().to_vec();
+        let mut q = if width <= 8 {
+            let integer_type = self.integer_type(weight.codes());
+            let codes = self.codes(weight, integer_type);
+            let floats = self.names.fresh("q");
+            self.cast(&codes, DataType::Float, &floats);
+            floats
+        } else {
+            self.unpacked(weight.into_codes(), DataType::Float, &shape)
+        };
+        if !params.zero_point.is_empty() {
+            let zero_point: Vec<f32> = params.zero_point.iter().map(|&z| f32::from(z)).collect();
+            let zero_point =
+                self.constant("z", |n| TensorProto::from_f32(n, &spread_shape, &zero_point));
+            let zero_point = self.spread(zero_point, granularity, &shape);
+            let centred = self.names.fresh("q");
+            let node = self.node("Sub", &[q, zero_point], &centred);
+            self.nodes.push(node);
+            q = centred;
+        }
+        let scale = self.constant("s", |n| TensorProto::from_f32(n, &spread_shape, &params.scale));
+        let scale = self.spread(scale, granularity, &shape);
+        let node = self.node("Mul", &[q, scale], output);
+        self.nodes.push(node);
+    }
+
+    /// Repeats the parameters of groups along their axis, so that they broadcast.
+    fn spread(&mut self, param: String, granularity: Granularity, shape: &[usize]) -> String {
+        let Granularity::Group { axis, size } = granularity else { return param };
+        let index: Vec<i64> = (0..shape[axis]).map(|i| (i / size.get()) as i64).collect();
+        let index = self.constant("g", |n| TensorProto::from_i64(n, &[index.len()], &index));
+        let spread = self.names.fresh("s");
+        let node = self
+            .node("Gather", &[param, index], &spread)
+            .with(AttributeProto::of_int("axis", axis as i64));
+        self.nodes.push(node);
+        spread
+    }
+
+    /// The element type that `DequantizeLinear` reads.
+    fn integer_type(&self, codes: &PackedInts) -> DataType {
+        let signed = codes.encoding() != Encoding::Unsigned;
+        match (codes.width(), signed) {
+            (4, true) if self.opset >= 21 => DataType::Int4,
+            (4, false) if self.opset >= 21 => DataType::Uint4,
+            (2, true) if self.opset >= 25 => DataType::Int2,
+            (2, false) if self.opset >= 25 => DataType::Uint2,
+            (_, true) => DataType::Int8,
+            (_, false) => DataType::Uint8,
+        }
+    }
+
+    /// A value holding the integers in their own shape.
+    fn codes(&mut self, weight: QTensor, integer_type: DataType) -> String {
+        let shape = weight.layout().shape().to_vec();
+        let codes = weight.into_codes();
+        let bytes = match (integer_type, codes.width()) {
+            (DataType::Int4 | DataType::Uint4, _) => fields(&codes, 4),
+            (DataType::Int2 | DataType::Uint2, _) => fields(&codes, 2),
+            (_, 8) => codes.into_bytes(),
+            _ => return self.unpacked(codes, integer_type, &shape),
+        };
+        self.constant("q", |n| TensorProto::from_raw(n, &shape, integer_type, bytes))
+    }
+
+    /// The chain that unpacks bit-sliced integers to `data_type`, in `shape`.
+    fn unpacked(&mut self, codes: PackedInts, data_type: DataType, shape: &[usize]) -> String {
+        let (width, encoding, len) = (codes.width(), codes.encoding(), codes.len());
+        let blocks = len.div_ceil(8);
+        let packed = self.constant("p", |n| TensorProto {
+            raw_data: Some(Bytes::from(codes.into_bytes())),
+            ..TensorProto::from_u8(n, &[0], &[])
+        });
+        let tensor = self.initializers.last_mut().expect("just added");
+        tensor.dims = vec![blocks as i64, 1, i64::from(width)];
+
+        let shifts =
+            self.constant("k", |n| TensorProto::from_u8(n, &[8, 1], &[0, 1, 2, 3, 4, 5, 6, 7]));
+        let two = self.constant("k", |n| TensorProto::from_u8(n, &[], &[2]));
+        let shifted = self.step("BitShift", &[packed, shifts]);
+        self.nodes.last_mut().expect("just added").attribute =
+            vec![AttributeProto::of_string("direction", "RIGHT")];
+        let bits = self.step("Mod", &[shifted, two]);
+
+        let values = bit_values(encoding, width);
+        let dims = [usize::from(width), 1];
+        let mut q = if width <= 8 {
+            let values: Vec<i8> = values.iter().map(|&v| v as i8).collect();
+            let values = self.constant("k", |n| TensorProto::from_i8(n, &dims, &values));
+            self.step("MatMulInteger", &[bits, values])
+        } else {
+            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+            let values = self.constant("k", |n| TensorProto::from_f32(n, &dims, &values));
+            let floats = self.names.fresh("u");
+            self.cast(&bits, DataType::Float, &floats);
+            self.step("MatMul", &[floats, values])
+        };
+        if encoding == Encoding::Sign {
+            let one = self.constant("k", |n| TensorProto::from_i32(n, &[], &[1]));
+            q = self.step("Sub", &[q, one]);
+        }
+        if width <= 8 {
+            let cast = self.names.fresh("u");
+            self.cast(&q, data_type, &cast);
+            q = cast;
+        }
+        if len % 8 != 0 {
+            q = self.reshape(q, &[-1]);
+            let start = self.constant("k", |n| TensorProto::from_i64(n, &[1], &[0]));
+            let end = self.constant("k", |n| TensorProto::from_i64(n, &[1], &[len as i64]));
+            q = self.step("Slice", &[q, start, end]);
+        }
+        let shape: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        self.reshape(q, &shape)
+    }
+
+    fn reshape(&mut self, value: String, shape: &[i64]) -> String {
+        let shape = self.constant("k", |n| TensorProto::from_i64(n, &[shape.len()], shape));
+        self.step("Reshape", &[value, shape])
+    }
+
+    fn cast(&mut self, from: &str, to: DataType, output: &str) {
+        let node = NodeProto::new("Cast", &[from], &[output])
+            .with(AttributeProto::of_int("to", to as i64));
+        self.nodes.push(node);
+    }
+
+    fn step(&mut self, op: &str, inputs: &[String]) -> String {
+        let output = self.names.fresh("u");
+        let node = self.node(op, inputs, &output);
+        self.nodes.push(node);
+        output
+    }
+
+    fn node(&self, op: &str, inputs: &[String], output: &str) -> NodeProto {
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        NodeProto::new(op, &inputs, &[output])
+    }
+
+    fn constant(&mut self, prefix: &str, make: impl FnOnce(&str) -> TensorProto) -> String {
+        let name = self.names.fresh(prefix);
+        self.initializers.push(make(&name));
+        name
+    }
+}
+
+fn zero_point_bytes(zero_points: &[u8], integer_type: DataType) -> Vec<u8> {
+    let bits = match integer_type {
+        DataType::Uint4 => 4,
+        DataType::Uint2 => 2,
+        _ => return zero_points.to_vec(),
+    };
+    let codes: Vec<i16> = zero_points.iter().map(|&z| i16::from(z)).collect();
+    fields(&PackedInts::pack(&codes, 8, Encoding::Unsigned), bits)
+}
