@@ -1,7 +1,17 @@
 //! Runs models.
+//!
+//! [`Runner`] is what every executor offers; [`FloatRunner`] computes in f32 with rten. A model
+//! of classical machine-learning operators is lowered first, packed weights are unpacked first,
+//! and string labels are looked up after, since rten knows none of these.
 
 mod error;
+mod float;
+mod prepare;
+mod runner;
 mod tensor;
+mod text;
 
 pub use error::{Result, RuntimeError};
+pub use float::FloatRunner;
+pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -1,0 +1,192 @@
+//! The float executor: rten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::proto::{DataType, ValueInfoProto};
+use rten::{NodeId, ThreadPool, Value, ValueOrView};
+use rten_tensor::TensorView;
+use rten_tensor::prelude::*;
+
+use crate::prepare::prepare;
+use crate::text::TextTail;
+use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values, input_specs};
+
+/// Runs a model in f32.
+pub struct FloatRunner {
+    model: rten::Model,
+    pool: Option<Arc<ThreadPool>>,
+    inputs: Vec<(ValueSpec, NodeId)>,
+    specs: Vec<ValueSpec>,
+    /// What is fetched from rten, under the name it has there.
+    fetched: Vec<(String, NodeId)>,
+    text: TextTail,
+    outputs: Vec<ValueSpec>,
+}
+
+impl FloatRunner {
+    /// Loads `model`.
+    ///
+    /// # Errors
+    /// If an operator is not supported, by name, or an intermediate does not exist.
+    pub fn new(model: &Model, options: &RunOptions) -> Result<FloatRunner> {
+        let declared: HashMap<String, ValueSpec> = model
+            .graph()
+            .value_info
+            .iter()
+            .chain(&model.graph().output)
+            .map(|v| (v.name().to_string(), ValueSpec::new(v)))
+            .collect();
+        let mut prepared = prepare(&expose(model, &options.intermediates)?)?;
+        let outputs: Vec<ValueSpec> = prepared
+            .graph()
+            .output
+            .iter()
+            .map(|o| {
+                let spec = ValueSpec::new(o);
+                match declared.get(o.name()) {
+                    Some(known) if spec.data_type.is_none() => known.clone(),
+                    _ => spec,
+                }
+            })
+            .collect();
+        let text = TextTail::cut(prepared.graph_mut())?;
+        let specs = input_specs(prepared.graph());
+        let names: Vec<String> =
+            prepared.graph().output.iter().map(|o| o.name().to_string()).collect();
+        let bytes = prepared.to_bytes();
+        drop(prepared);
+        let model =
+            rten::Model::load(bytes).map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
+        let id = |name: &str| {
+            model
+                .node_id(name)
+                .map_err(|e| RuntimeError::Load { reason: format!("value '{name}': {e}") })
+        };
+        let inputs = specs.iter().map(|s| Ok((s.clone(), id(&s.name)?))).collect::<Result<_>>()?;
+        let fetched = names.into_iter().map(|n| Ok((n.clone(), id(&n)?))).collect::<Result<_>>()?;
+        let pool = options.threads.map(|n| Arc::new(ThreadPool::with_num_threads(n.get())));
+        Ok(FloatRunner { inputs, fetched, model, pool, specs, text, outputs })
+    }
+
+    fn feed<'a>(&self, spec: &ValueSpec, tensor: &'a Tensor) -> Result<ValueOrView<'a>> {
+        spec.check(tensor)?;
+        let shape = tensor.shape();
+        let ints =
+            |values: Vec<i32>| ValueOrView::from(rten_tensor::Tensor::from_data(shape, values));
+        Ok(match tensor.values() {
+            Values::F32(v) => TensorView::from_data(shape, v.as_slice()).into(),
+            Values::I32(v) => TensorView::from_data(shape, v.as_slice()).into(),
+            Values::I8(v) => TensorView::from_data(shape, v.as_slice()).into(),
+            Values::U8(v) => TensorView::from_data(shape, v.as_slice()).into(),
+            Values::F64(v) => {
+                let narrowed: Vec<f32> = v.iter().map(|&x| x as f32).collect();
+                rten_tensor::Tensor::from_data(shape, narrowed).into()
+            }
+            Values::Bool(v) => ints(v.iter().map(|&x| i32::from(x)).collect()),
+            Values::I64(v) => {
+                let narrowed: std::result::Result<Vec<i32>, _> =
+                    v.iter().map(|&x| i32::try_from(x)).collect();
+                ints(narrowed.map_err(|_| RuntimeError::Input {
+                    input: spec.name.clone(),
+                    reason: "an integer is beyond 32 bits, which the executor does not have".into(),
+                })?)
+            }
+            Values::Str(_) => {
+                return Err(RuntimeError::Input {
+                    input: spec.name.clone(),
+                    reason: "strings given where numbers are needed".into(),
+                });
+            }
+        })
+    }
+}
+
+/// A copy of the model with values inside the graph as further outputs.
+fn expose(model: &Model, intermediates: &[String]) -> Result<Model> {
+    let mut model = model.clone();
+    for name in intermediates {
+        let graph = model.graph_mut();
+        if !graph.node.iter().any(|n| n.output.contains(name)) {
+            return Err(RuntimeError::Input {
+                input: name.clone(),
+                reason: "the model has no such value; inspect lists those it has".into(),
+            });
+        }
+        if !graph.is_output(name) {
+            graph.output.push(ValueInfoProto { name: Some(name.clone()), ..Default::default() });
+        }
+    }
+    Ok(model)
+}
+
+impl Runner for FloatRunner {
+    fn inputs(&self) -> &[ValueSpec] {
+        &self.specs
+    }
+
+    fn outputs(&self) -> &[ValueSpec] {
+        &self.outputs
+    }
+
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        let surplus = inputs.iter().find(|(name, _)| !self.specs.iter().any(|s| s.name == *name));
+        if let Some((name, _)) = surplus {
+            let known: Vec<&str> = self.specs.iter().map(|s| s.name.as_str()).collect();
+            return Err(RuntimeError::Input {
+                input: name.clone(),
+                reason: format!("the model has no such input; it has {}", known.join(", ")),
+            });
+        }
+        let feeds = self
+            .inputs
+            .iter()
+            .map(|(spec, id)| match inputs.iter().find(|(name, _)| *name == spec.name) {
+                Some((_, tensor)) => Ok((*id, self.feed(spec, tensor)?)),
+                None => Err(RuntimeError::Input {
+                    input: spec.name.clone(),
+                    reason: "no data given for it".into(),
+                }),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let ids: Vec<NodeId> = self.fetched.iter().map(|(_, id)| *id).collect();
+        let options = rten::RunOptions::default().with_thread_pool(self.pool.clone());
+        let results = self
+            .model
+            .run(feeds, &ids, Some(options))
+            .map_err(|e| RuntimeError::Run { reason: e.to_string() })?;
+        let mut values = HashMap::new();
+        for ((name, _), value) in self.fetched.iter().zip(results) {
+            values.insert(name.clone(), tensor(name, value)?);
+        }
+        self.text.run(&mut values)?;
+        self.outputs
+            .iter()
+            .map(|spec| {
+                let tensor =
+                    values.get(&spec.name).cloned().expect("every output is fetched or computed");
+                let tensor = match spec.data_type {
+                    Some(DataType::Float16 | DataType::Bfloat16) | None => tensor,
+                    Some(data_type) => tensor.cast(data_type)?,
+                };
+                Ok((spec.name.clone(), tensor))
+            })
+            .collect()
+    }
+}
+
+fn tensor(name: &str, value: Value) -> Result<Tensor> {
+    match value {
+        Value::FloatTensor(t) => Tensor::new(t.shape().to_vec(), t.into_data()),
+        Value::Int32Tensor(t) => Tensor::new(t.shape().to_vec(), t.into_data()),
+        Value::Int8Tensor(t) => Tensor::new(t.shape().to_vec(), t.into_data()),
+        Value::UInt8Tensor(t) => Tensor::new(t.shape().to_vec(), t.into_data()),
+        // A sequence, or a kind of value that a later rten adds.
+        _ => Err(RuntimeError::Run {
+            reason: format!(
+                "output '{name}' is not a tensor; export the model with tensor outputs"
+            ),
+        }),
+    }
+}

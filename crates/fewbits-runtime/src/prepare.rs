@@ -1,0 +1,57 @@
+//! From any model to one that rten can load.
+
+use fewbits_onnx::Model;
+use fewbits_onnx::passes::{cleanup, constants, lower_ml};
+use fewbits_onnx::proto::TensorProto;
+use fewbits_onnx::qweight::WeightReader;
+
+use crate::{Result, RuntimeError};
+
+/// The domains whose operators rten has.
+const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
+
+/// Lowers, folds constants into initializers and unpacks quantized weights.
+pub(crate) fn prepare(model: &Model) -> Result<Model> {
+    let mut model = model.clone();
+    let lowered = lower_ml::lower_ml(&mut model)?;
+    if let Some(kept) = lowered.kept.first() {
+        let reason = format!(
+            "node '{}' is a {} ({}), which the executor does not have",
+            kept.node, kept.op, kept.why
+        );
+        return Err(RuntimeError::Load { reason });
+    }
+    let foreign = model.graph().node.iter().find(|n| !KNOWN_DOMAINS.contains(&n.domain()));
+    if let Some(node) = foreign
+        && !model.proto().functions.iter().any(|f| f.domain() == node.domain())
+    {
+        let reason = format!(
+            "node '{}' is the custom operator {}::{}, which the executor does not have",
+            node.label(),
+            node.domain(),
+            node.op_type()
+        );
+        return Err(RuntimeError::Load { reason });
+    }
+    constants::constants_to_initializers(model.graph_mut());
+    unpack_weights(&mut model);
+    cleanup::cleanup(model.graph_mut());
+    Ok(model)
+}
+
+/// Replaces the operators that unpack and dequantize weights by float initializers.
+fn unpack_weights(model: &mut Model) {
+    let weights: Vec<TensorProto> = WeightReader::new(model.graph())
+        .weights()
+        .map(|w| TensorProto::from_f32(&w.name, w.weight.layout().shape(), &w.weight.dequantize()))
+        .collect();
+    let graph = model.graph_mut();
+    for weight in &weights {
+        for node in &mut graph.node {
+            node.output.iter_mut().filter(|o| *o == weight.name()).for_each(String::clear);
+        }
+    }
+    // What produced them is dead now.
+    graph.node.retain(|n| n.output.iter().any(|o| !o.is_empty()));
+    graph.initializer.extend(weights);
+}

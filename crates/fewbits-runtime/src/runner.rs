@@ -1,0 +1,101 @@
+//! What every executor offers.
+
+use std::num::NonZeroUsize;
+
+use fewbits_onnx::proto::{DataType, GraphProto, ValueInfoProto};
+
+use crate::{Result, RuntimeError, Tensor};
+
+/// An input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueSpec {
+    /// Its name.
+    pub name: String,
+    /// Its element type, if declared.
+    pub data_type: Option<DataType>,
+    /// Its dimensions, `None` for a free one such as the batch; `None` if nothing is declared.
+    pub dims: Option<Vec<Option<usize>>>,
+}
+
+impl ValueSpec {
+    /// Reads a declaration.
+    pub fn new(info: &ValueInfoProto) -> ValueSpec {
+        let data_type = info.tensor_type().and_then(|t| DataType::try_from(t.elem_type()).ok());
+        ValueSpec {
+            name: info.name().to_string(),
+            data_type: data_type.filter(|&t| t != DataType::Undefined),
+            dims: info.dims().map(|dims| dims.into_iter().map(|d| d.map(|d| d as usize)).collect()),
+        }
+    }
+
+    /// The shape as people write it: `[?, 20]`.
+    pub fn shape_text(&self) -> String {
+        match &self.dims {
+            None => "of any shape".to_string(),
+            Some(dims) => {
+                let dims: Vec<String> =
+                    dims.iter().map(|d| d.map_or("?".to_string(), |d| d.to_string())).collect();
+                format!("[{}]", dims.join(", "))
+            }
+        }
+    }
+
+    /// The number of rows that the model insists on, if its first dimension is fixed.
+    pub fn fixed_rows(&self) -> Option<usize> {
+        self.dims.as_ref()?.first().copied().flatten()
+    }
+
+    /// Whether a tensor may be fed as this value.
+    pub fn check(&self, tensor: &Tensor) -> Result<()> {
+        let wrong = |reason: String| RuntimeError::Input { input: self.name.clone(), reason };
+        if let Some(data_type) = self.data_type
+            && data_type != tensor.data_type()
+        {
+            return Err(wrong(format!(
+                "{:?} data given, {data_type:?} needed; convert the data",
+                tensor.data_type()
+            )));
+        }
+        let Some(dims) = &self.dims else { return Ok(()) };
+        let fits = dims.len() == tensor.shape().len()
+            && dims.iter().zip(tensor.shape()).all(|(d, &have)| d.is_none_or(|want| want == have));
+        if fits {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "data of shape {:?} given, {} needed; reshape the data",
+            tensor.shape(),
+            self.shape_text()
+        )))
+    }
+}
+
+/// The inputs that a caller must feed.
+pub fn input_specs(graph: &GraphProto) -> Vec<ValueSpec> {
+    graph.required_inputs().map(ValueSpec::new).collect()
+}
+
+/// How to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Threads; all cores if not given.
+    pub threads: Option<NonZeroUsize>,
+    /// Values inside the graph to hand out behind the model's own outputs.
+    pub intermediates: Vec<String>,
+}
+
+/// An executor that holds one model.
+pub trait Runner: Send + Sync {
+    /// The inputs to feed.
+    fn inputs(&self) -> &[ValueSpec];
+
+    /// The outputs that [`run`](Runner::run) returns, in this order: the model's own, then the
+    /// intermediates asked for.
+    fn outputs(&self) -> &[ValueSpec];
+
+    /// Runs the model once on named inputs.
+    ///
+    /// # Errors
+    /// If an input is missing, unknown, or of the wrong type or shape, or the executor fails.
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>>;
+}
