@@ -1,1 +1,43 @@
-fn main() {}
+//! The command line: arguments, progress and tables. What it does is in the `fewbits` library.
+
+mod args;
+mod commands;
+mod failure;
+mod progress;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    if let Some(threads) = cli.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .map_err(|e| Failure::failed(format!("cannot start {threads} threads: {e}")))?;
+    }
+    let threads = cli.threads;
+    match cli.command {
+        Command::Demo(args) => commands::demo::demo(&args, threads),
+        Command::Inspect(args) => commands::inspect::inspect(&args),
+        Command::Quantize(args) => commands::quantize::quantize(&args),
+        Command::Compare(args) => commands::compare::compare(&args, threads),
+        Command::Run(args) => commands::run::run(&args, threads),
+        Command::PeakMemory(args) => commands::peak_memory::peak_memory(&args, threads),
+    }
+}

@@ -195,6 +195,12 @@ impl Model {
         of_graph(self.graph())
     }
 
+    /// Bytes of the files that the model was read from, external data included; 0 for a model made
+    /// in memory.
+    pub fn file_bytes(&self) -> u64 {
+        self.maps.iter().map(|map| map.as_ref().as_ref().len() as u64).sum()
+    }
+
     /// The values of a float tensor, its mapped memory given back while it is read.
     pub fn floats_released(&self, tensor: &TensorProto) -> Result<Vec<f32>> {
         tensor.check()?;

@@ -108,9 +108,9 @@ impl Model {
         drop(out);
         // The weights first: a model whose data file is missing would be a half result.
         if let Some(data) = data {
-            publish(data, &data_path)?;
+            publish(data, &data_path).map_err(cannot_write)?;
         }
-        publish(file, path)?;
+        publish(file, path).map_err(cannot_write)?;
         Ok(Saved { file_bytes, external_data: external.then_some(data_path) })
     }
 
@@ -122,16 +122,26 @@ impl Model {
     }
 }
 
-fn publish(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
-    let failed = |source| OnnxError::Write { path: path.to_path_buf(), source };
+/// Writes a file through `write` to a temporary one in `folder`, and renames it to `path` when it
+/// is complete.
+pub fn write_whole(
+    folder: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    write(file.as_file_mut())?;
+    publish(file, path)
+}
+
+fn publish(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     // A temporary file is private; the result gets the permissions of any new file.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let permissions = std::fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(permissions).map_err(failed)?;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     }
-    file.persist(path).map_err(|e| failed(e.error))?;
+    file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
 

@@ -23,6 +23,6 @@ pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
 pub use packing::{Encoding, PackedInts};
 pub use params::QuantParams;
-pub use qtensor::{QTensor, quantize};
+pub use qtensor::{QTensor, check, quantize};
 pub use round::round_half_even;
 pub use scheme::{Bits, Granularity, Scheme};

@@ -3,7 +3,7 @@
 use crate::params::{affine_max, symmetric_max};
 use crate::rounding::{nearest, sign};
 use crate::{
-    Encoding, Layout, PackedInts, QuantError, QuantParams, Result, Scheme, Span, range,
+    Bits, Encoding, Layout, PackedInts, QuantError, QuantParams, Result, Scheme, Span, range,
     round_half_even,
 };
 
@@ -71,13 +71,7 @@ impl QTensor {
 /// If a value is not finite, the length is not that of the shape, the scheme names an axis that
 /// is not there, or a fixed-point integer needs more than 16 bits.
 pub fn quantize(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<QTensor> {
-    let layout = Layout::new(shape, scheme.granularity())?;
-    if layout.elements() != values.len() {
-        return Err(QuantError::Length { shape: shape.to_vec(), values: values.len() });
-    }
-    if let Some(index) = first_not_finite(values) {
-        return Err(QuantError::NotFinite { index, value: values[index] });
-    }
+    let layout = check(values, shape, scheme)?;
     let (params, codes) = match scheme {
         Scheme::Symmetric { bits, .. } if bits.get() == 1 => {
             (sign::params(values, &layout), sign::signs(values))
@@ -97,9 +91,11 @@ pub fn quantize(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<QTens
             (params, codes)
         }
         Scheme::FixedPoint { fraction_bits } => {
-            let scale = 0.5f32.powi(i32::from(fraction_bits.get()));
-            let params = QuantParams { scale: vec![scale], zero_point: Vec::new() };
-            let width = fixed_point_width(values, scale, fraction_bits.get())?;
+            let params = QuantParams {
+                scale: vec![fixed_point_scale(fraction_bits)],
+                zero_point: Vec::new(),
+            };
+            let width = fixed_point_width(values, fraction_bits)?;
             let mut codes =
                 PackedInts::with_capacity(values.len(), width, Encoding::TwosComplement);
             nearest::nearest(values, &layout, &params, (i16::MIN, i16::MAX), &mut codes);
@@ -109,6 +105,24 @@ pub fn quantize(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<QTens
     Ok(QTensor { layout, params, codes })
 }
 
+/// Whether [`quantize`] would succeed; the layout if so.
+///
+/// # Errors
+/// Those of [`quantize`].
+pub fn check(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<Layout> {
+    let layout = Layout::new(shape, scheme.granularity())?;
+    if layout.elements() != values.len() {
+        return Err(QuantError::Length { shape: shape.to_vec(), values: values.len() });
+    }
+    if let Some(index) = first_not_finite(values) {
+        return Err(QuantError::NotFinite { index, value: values[index] });
+    }
+    if let Scheme::FixedPoint { fraction_bits } = scheme {
+        fixed_point_width(values, fraction_bits)?;
+    }
+    Ok(layout)
+}
+
 fn first_not_finite(values: &[f32]) -> Option<usize> {
     // Blocks first: the common case, all finite, needs no early exit inside the vector loop.
     let block = values.chunks(4096).position(|b| b.iter().any(|x| !x.is_finite()))?;
@@ -116,14 +130,19 @@ fn first_not_finite(values: &[f32]) -> Option<usize> {
     values[start..].iter().position(|x| !x.is_finite()).map(|i| start + i)
 }
 
+fn fixed_point_scale(fraction_bits: Bits) -> f32 {
+    0.5f32.powi(i32::from(fraction_bits.get()))
+}
+
 /// Bits that the fixed-point integers of `values` need, the sign included.
-fn fixed_point_width(values: &[f32], scale: f32, fraction_bits: u8) -> Result<u8> {
+fn fixed_point_width(values: &[f32], fraction_bits: Bits) -> Result<u8> {
+    let scale = fixed_point_scale(fraction_bits);
     let (low, high) = values.iter().fold((0f32, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
     let (low, high) = (low / scale, high / scale);
     // Rounding may carry: 32767.5 goes to 32768.
     if low < -32768.5 || high >= 32767.5 {
         let value = (if -low > high { low } else { high }) * scale;
-        return Err(QuantError::FixedPointOverflow { value, fraction_bits });
+        return Err(QuantError::FixedPointOverflow { value, fraction_bits: fraction_bits.get() });
     }
     let (low, high) = (round_half_even(low) as i32, round_half_even(high) as i32);
     // A negative integer n needs as many digits as -(n + 1) = !n.
@@ -134,7 +153,7 @@ fn fixed_point_width(values: &[f32], scale: f32, fraction_bits: u8) -> Result<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bits, Granularity};
+    use crate::Granularity;
     use proptest::prelude::*;
     use std::num::NonZeroUsize;
 

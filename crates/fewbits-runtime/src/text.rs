@@ -11,8 +11,6 @@ use crate::{Result, RuntimeError, Tensor, Values};
 pub(crate) struct TextTail {
     nodes: Vec<NodeProto>,
     tables: HashMap<String, Tensor>,
-    /// Values that the numeric part must hand over.
-    pub(crate) wanted: Vec<String>,
 }
 
 impl TextTail {
@@ -69,7 +67,7 @@ impl TextTail {
                     .push(ValueInfoProto { name: Some(name.clone()), ..Default::default() });
             }
         }
-        Ok(TextTail { nodes: text, tables, wanted })
+        Ok(TextTail { nodes: text, tables })
     }
 
     /// Computes the strings from what the numeric part gave; adds them to `values`.

@@ -1,4 +1,33 @@
-//! wip
+//! fewbits makes a trained model smaller and faster with fewer bits, and measures what that cost.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//! Model ──prepare──▶ Model ──plan──▶ Plan ──apply──▶ Model ──compare──▶ Comparison ──▶ report
+//! ```
+//!
+//! - [`prepare`](prepare::prepare): a model as the quantizer wants it, with classical operators
+//!   lowered.
+//! - [`plan`]: for every weight what it becomes, or why it stays float.
+//! - [`apply`](apply::apply): the one function that carries out a plan.
+//! - [`compare`](compare::compare): two saved models on the same data.
+//! - [`data`] and [`metric`]: what is fed, and what is measured.
 
+pub mod apply;
+pub mod compare;
 pub mod data;
+mod error;
+pub mod inspect;
+pub mod measure;
 pub mod metric;
+pub mod output;
+pub mod plan;
+pub mod prepare;
+pub mod progress;
+pub mod run;
+pub mod weights;
+
+pub use apply::source_digest;
+pub use error::{Error, Result};
+pub use fewbits_onnx::{Model, Replace, SaveOptions, Saved};
+pub use fewbits_quant::{Bits, Granularity, Scheme};

@@ -1,0 +1,197 @@
+//! The command line's arguments.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fewbits::Bits;
+use fewbits::data::{DataOptions, Normalize};
+use fewbits::metric::Metric;
+use fewbits::plan::{GranularityKind, SchemeKind};
+
+/// Makes trained models smaller and faster with fewer bits, and measures what that cost.
+#[derive(Parser)]
+#[command(name = "fewbits", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  fewbits demo                                     the whole story on a built-in example
+  fewbits quantize model.onnx -o small.onnx        weights to 8-bit integers
+  fewbits compare model.onnx small.onnx --data test.csv
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the result is worse than --max-drop.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Threads to use; all cores by default
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Tell the whole story on a built-in example: train, quantize, save, load, evaluate
+    Demo(DemoArgs),
+    /// List a model's tensors: widths, bytes, ranges
+    Inspect(InspectArgs),
+    /// Write a model with fewer bits
+    Quantize(QuantizeArgs),
+    /// Measure two models on the same data
+    Compare(CompareArgs),
+    /// Run a model on data and save its outputs
+    Run(RunArgs),
+    /// Run a model on data and print the largest memory that took
+    #[command(hide = true)]
+    PeakMemory(PeakMemoryArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  fewbits demo --out story")]
+pub struct DemoArgs {
+    /// Folder for the models and the page
+    #[arg(long, value_name = "DIR", default_value = "fewbits-demo")]
+    pub out: PathBuf,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  fewbits inspect model.onnx")]
+pub struct InspectArgs {
+    /// The model
+    pub model: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to choose what becomes integers.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    /// Every weight; activations stay float
+    Weights,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits quantize model.onnx -o small.onnx
+  fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32
+  fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
+  fewbits quantize model.onnx --dry-run
+  fewbits quantize model.onnx -o small.onnx --save-plan plan.json
+  fewbits quantize model.onnx -o small.onnx --plan plan.json")]
+pub struct QuantizeArgs {
+    /// The model to quantize
+    pub model: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
+    pub output: Option<PathBuf>,
+    /// What becomes integers
+    #[arg(long, value_enum, default_value = "weights")]
+    pub recipe: Recipe,
+    /// Width of the integers, 1 to 8; for fixed-point, digits after the binary point
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub bits: Bits,
+    /// affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits)
+    #[arg(long, value_name = "SCHEME", default_value = "symmetric")]
+    pub scheme: SchemeKind,
+    /// What shares a scale: tensor, channel, or group=N
+    #[arg(long, value_name = "GRANULARITY", default_value = "channel")]
+    pub granularity: GranularityKind,
+    /// Do what this plan says instead of making one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bits", "scheme", "granularity"])]
+    pub plan: Option<PathBuf>,
+    /// Write the plan to this file
+    #[arg(long, value_name = "FILE")]
+    pub save_plan: Option<PathBuf>,
+    /// Print the plan and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where data comes from.
+#[derive(Args)]
+pub struct DataArgs {
+    /// Data: .npz, .npy, .csv (with a header) or .parquet
+    #[arg(long, value_name = "DATA")]
+    pub data: PathBuf,
+    /// The array or column that holds the labels
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Scale integer images: (x/255 - mean)/std, for example 0.286,0.353 or m1,m2,m3/s1,s2,s3
+    #[arg(long, value_name = "MEAN,STD")]
+    pub normalize: Option<Normalize>,
+    /// Use the first N rows
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+}
+
+impl DataArgs {
+    pub fn options(&self) -> DataOptions {
+        DataOptions {
+            label: self.label.clone(),
+            normalize: self.normalize.clone(),
+            limit: self.limit.map(NonZeroUsize::get),
+        }
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits compare model.onnx small.onnx --data test.csv
+  fewbits compare model.onnx small.onnx --data test.npz --max-drop 0.005")]
+pub struct CompareArgs {
+    /// The first model, usually the float one
+    pub a: PathBuf,
+    /// The second model
+    pub b: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default what fits the labels
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<Metric>,
+    /// Exit with code 3 if the second model is worse by more than this
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub max_drop: Option<f64>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits run model.onnx --data test.csv -o answers.csv
+  fewbits run model.onnx --data test.npz -o answers.npz")]
+pub struct RunArgs {
+    /// The model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Where to write the outputs: .npz or .csv
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct PeakMemoryArgs {
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+}

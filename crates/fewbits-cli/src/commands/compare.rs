@@ -1,0 +1,85 @@
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::ExitCode;
+
+use fewbits::Model;
+use fewbits::compare::{CompareOptions, Comparison};
+use fewbits::data::Dataset;
+use fewbits::run::{RunOptions, input_specs};
+
+use crate::args::CompareArgs;
+use crate::commands::peak_memory;
+use crate::failure::{Failure, WORSE};
+use crate::progress::Bar;
+use crate::show;
+
+pub fn compare(args: &CompareArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
+    let (a, b) = (Model::open(&args.a)?, Model::open(&args.b)?);
+    let data = Dataset::read(&args.data.data, &input_specs(a.graph()), &args.data.options())?;
+    let peak_memory = |path: &Path| peak_memory::of_child(path, &args.data, threads);
+    let options = CompareOptions {
+        metric: args.metric,
+        run: RunOptions { threads, ..RunOptions::default() },
+        peak_memory: Some(&peak_memory),
+        max_drop: args.max_drop,
+    };
+    let comparison = fewbits::compare::compare(&a, &b, &data, &options, &Bar::default())?;
+    if args.json {
+        show::json(&comparison);
+    } else {
+        print(&comparison);
+    }
+    match args.max_drop {
+        Some(max_drop) if comparison.exceeds(max_drop) => {
+            eprintln!(
+                "worse than allowed: {} dropped by {:.4}, --max-drop is {max_drop}",
+                comparison.metric, comparison.drop
+            );
+            Ok(ExitCode::from(WORSE))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+pub fn print(comparison: &Comparison) {
+    let (a, b) = (&comparison.a, &comparison.b);
+    let mut table = show::table(&["", "a", "b", "b / a"], 1);
+    let name =
+        |path: &Path| path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+    let ratio = |a: f64, b: f64| if a > 0.0 { format!("{:.3}", b / a) } else { "–".to_string() };
+    let bytes = |what: &str, a: u64, b: u64| {
+        [what.to_string(), show::bytes(a), show::bytes(b), ratio(a as f64, b as f64)]
+    };
+    table.add_row(["model".to_string(), name(&a.path), name(&b.path), String::new()]);
+    table.add_row([
+        comparison.metric.to_string(),
+        format!("{:.4}", a.metric),
+        format!("{:.4}", b.metric),
+        String::new(),
+    ]);
+    table.add_row(bytes("file bytes", a.file_bytes, b.file_bytes));
+    table.add_row(bytes("weight bytes", a.weight_bytes, b.weight_bytes));
+    table.add_row([
+        "one call (median)".to_string(),
+        show::milliseconds(a.latency_ms.median),
+        show::milliseconds(b.latency_ms.median),
+        ratio(a.latency_ms.median, b.latency_ms.median),
+    ]);
+    table.add_row([
+        "peak memory".to_string(),
+        show::megabytes(a.peak_rss_bytes),
+        show::megabytes(b.peak_rss_bytes),
+        match (a.peak_rss_bytes, b.peak_rss_bytes) {
+            (Some(a), Some(b)) => ratio(a as f64, b as f64),
+            _ => "–".to_string(),
+        },
+    ]);
+    println!("{table}");
+    let sqnr =
+        comparison.sqnr_db.map_or("outputs equal".to_string(), |db| format!("SQNR {db:.1} dB"));
+    println!(
+        "{} rows; largest output error {:.3e}; {sqnr}",
+        comparison.rows, comparison.max_abs_error
+    );
+    println!("{}", comparison.verdict);
+}

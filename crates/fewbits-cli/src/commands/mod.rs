@@ -1,0 +1,8 @@
+//! One command a file.
+
+pub mod compare;
+pub mod demo;
+pub mod inspect;
+pub mod peak_memory;
+pub mod quantize;
+pub mod run;

@@ -1,0 +1,131 @@
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use fewbits::apply::apply;
+use fewbits::measure::peak_rss_bytes;
+use fewbits::output::{check_output, write_file};
+use fewbits::plan::{Becomes, Plan, WeightOptions, plan_weights};
+use fewbits::prepare::prepare;
+use fewbits::{Model, Replace, SaveOptions, source_digest};
+use serde::Serialize;
+
+use crate::args::{QuantizeArgs, Recipe};
+use crate::failure::Failure;
+use crate::progress::Bar;
+use crate::show;
+
+/// Tensors listed before the rest is only counted.
+const LISTED: usize = 40;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    out: &'a Path,
+    file_bytes: u64,
+    source_bytes: u64,
+    quantized: usize,
+    kept_float: Vec<KeptFloat<'a>>,
+    seconds: f64,
+    peak_rss_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct KeptFloat<'a> {
+    tensor: &'a str,
+    why: &'a str,
+}
+
+pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
+    let begun = Instant::now();
+    let replace = if args.force { Replace::Existing } else { Replace::Never };
+    // What would be refused at the end is refused before the work.
+    let outputs = [args.output.as_deref().filter(|_| !args.dry_run), args.save_plan.as_deref()];
+    for output in outputs.into_iter().flatten() {
+        check_output(output, &args.model, replace)?;
+    }
+    let bar = Bar::default();
+    let source = Model::open(&args.model)?;
+    let source_bytes = source.file_bytes();
+    let mut prepared = source;
+    let lowered = prepare(&mut prepared)?;
+    let plan = match (&args.plan, args.recipe) {
+        (Some(path), _) => Plan::read(path)?,
+        (None, Recipe::Weights) => {
+            let options = WeightOptions {
+                bits: args.bits,
+                scheme: args.scheme,
+                granularity: args.granularity,
+            };
+            plan_weights(&prepared, &options, &bar)?
+        }
+    };
+    if plan.quantized().next().is_none() {
+        let kept =
+            lowered.kept.iter().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why)).next();
+        return Err(Failure::from(plan.nothing_to_quantize(&args.model, kept)));
+    }
+    if let Some(path) = &args.save_plan {
+        write_file(path, plan.to_json().as_bytes(), replace)?;
+    }
+    if args.dry_run {
+        if args.json {
+            show::json(&plan);
+        } else {
+            print_plan(&plan);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let out = args.output.as_deref().ok_or_else(|| Failure::usage("no output; add -o OUT"))?;
+    let mut model = apply(prepared, &plan, &bar)?;
+    model.set_metadata("fewbits.source", &source_digest(&args.model)?);
+    let saved = model.save(out, SaveOptions { replace, ..SaveOptions::default() })?;
+    if args.json {
+        show::json(&Report {
+            out,
+            file_bytes: saved.file_bytes,
+            source_bytes,
+            quantized: plan.quantized().count(),
+            kept_float: plan
+                .kept_float()
+                .map(|(t, why)| KeptFloat { tensor: &t.tensor, why })
+                .collect(),
+            seconds: begun.elapsed().as_secs_f64(),
+            peak_rss_bytes: peak_rss_bytes(),
+        });
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_plan(&plan);
+    let size = match saved.file_bytes as f64 / source_bytes as f64 {
+        r if r < 1.0 => format!("{:.1} times smaller than", 1.0 / r),
+        r => format!("{r:.2} times as large as"),
+    };
+    println!(
+        "{}: {} bytes, {size} the original's {}; {:.2} s",
+        out.display(),
+        show::bytes(saved.file_bytes),
+        show::bytes(source_bytes),
+        begun.elapsed().as_secs_f64(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_plan(plan: &Plan) {
+    let mut table = show::table(&["tensor", "shape", "read by", "becomes"], usize::MAX);
+    for planned in plan.tensors.iter().take(LISTED) {
+        let becomes = match &planned.becomes {
+            Becomes::Scheme(scheme) => scheme.to_string(),
+            Becomes::Float(why) => format!("float: {why}"),
+        };
+        let read_by = planned.read_by.join(", ");
+        table.add_row([planned.tensor.clone(), show::shape(&planned.shape), read_by, becomes]);
+    }
+    println!("{table}");
+    if plan.tensors.len() > LISTED {
+        println!("… and {} more; --json lists all", plan.tensors.len() - LISTED);
+    }
+    println!(
+        "{} tensors quantized, {} kept float",
+        plan.quantized().count(),
+        plan.kept_float().count()
+    );
+}

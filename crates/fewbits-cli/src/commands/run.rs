@@ -1,0 +1,45 @@
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use fewbits::data::Dataset;
+use fewbits::output::{Format, Outputs, check_output};
+use fewbits::progress::Progress;
+use fewbits::run::{BATCH_ROWS, RunOptions, input_specs, run_rows, runner};
+use fewbits::{Model, Replace};
+use serde_json::json;
+
+use crate::args::RunArgs;
+use crate::failure::Failure;
+use crate::progress::Bar;
+use crate::show;
+
+pub fn run(args: &RunArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
+    let replace = if args.force { Replace::Existing } else { Replace::Never };
+    let format = Format::of(&args.output)?;
+    check_output(&args.output, &args.model, replace)?;
+    check_output(&args.output, &args.data.data, replace)?;
+    let model = Model::open(&args.model)?;
+    let data = Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.options())?;
+    let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;
+    let bar = Bar::default();
+    bar.start("running", data.rows() as u64);
+    let mut outputs = Outputs::default();
+    for rows in data.batches(BATCH_ROWS) {
+        let count = rows.len() as u64;
+        outputs.push(run_rows(&runner, &data, rows)?);
+        bar.advance(count);
+    }
+    bar.finish();
+    outputs.write(&args.output, format, replace)?;
+    if args.json {
+        show::json(&json!({ "out": args.output, "rows": data.rows(), "outputs": outputs.names() }));
+    } else {
+        println!(
+            "{}: {} rows of {}",
+            args.output.display(),
+            data.rows(),
+            outputs.names().join(", ")
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

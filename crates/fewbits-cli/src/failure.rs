@@ -1,0 +1,65 @@
+//! Errors on their way out: one line, and the exit code that scripts rely on.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+/// Done, but the result is worse than allowed.
+pub const WORSE: u8 = 3;
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Why a command ends early.
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something went wrong: exit code 1.
+    pub fn failed(message: impl Into<String>) -> Failure {
+        Failure { code: FAILED, message: message.into() }
+    }
+
+    /// The command line makes no sense: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { code: USAGE, message: message.into() }
+    }
+
+    /// Prints the error as one line.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("error: {}", one_line(&self.message));
+        ExitCode::from(self.code)
+    }
+}
+
+impl<E: Into<fewbits::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::failed(error.into().to_string())
+    }
+}
+
+/// Reports what the argument parser found: help and version as they are, errors as one line.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            print!("{}", error.render().ansi());
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            eprint!("{}", error.render().ansi());
+            return ExitCode::from(USAGE);
+        }
+        _ => {}
+    }
+    let text = error.render().to_string();
+    // The first paragraph says what is wrong, the rest repeats the usage.
+    let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).collect();
+    let message = paragraph.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    Failure::usage(format!("{message}; try --help")).report()
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,73 @@
+//! Tables that fit the terminal, and numbers as people read them.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde::Serialize;
+
+/// The width of a table where there is no terminal to fit.
+const WIDTH_WITHOUT_TERMINAL: u16 = 100;
+
+/// A table with a header; columns from `numbers_from` on are aligned to the right.
+pub fn table(header: &[&str], numbers_from: usize) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_none() {
+        table.set_width(WIDTH_WITHOUT_TERMINAL);
+    }
+    table.set_header(header);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        if i >= numbers_from {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Prints one JSON object on standard output.
+pub fn json(value: &impl Serialize) {
+    println!("{}", serde_json::to_string(value).expect("reports hold nothing that JSON lacks"));
+}
+
+/// Bytes in groups of three digits: `1,005,086`.
+pub fn bytes(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Megabytes with one decimal, or a dash where it was not measured.
+pub fn megabytes(n: Option<u64>) -> String {
+    n.map_or("–".to_string(), |n| format!("{:.1} MB", n as f64 / 1e6))
+}
+
+/// A shape: `64×128`.
+pub fn shape(dims: &[usize]) -> String {
+    match dims {
+        [] => "scalar".to_string(),
+        dims => dims.iter().map(usize::to_string).collect::<Vec<_>>().join("×"),
+    }
+}
+
+/// A time in the unit that suits it.
+pub fn milliseconds(ms: f64) -> String {
+    if ms < 0.1 { format!("{:.1} µs", ms * 1e3) } else { format!("{ms:.3} ms") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(bytes(560), "560");
+        assert_eq!(bytes(1_005_086), "1,005,086");
+        assert_eq!(shape(&[64, 128]), "64×128");
+        assert_eq!(milliseconds(0.0123), "12.3 µs");
+    }
+}

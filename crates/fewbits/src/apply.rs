@@ -1,0 +1,67 @@
+//! The one function that carries out a plan.
+
+use std::path::Path;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::passes::cleanup;
+use fewbits_onnx::qweight::QWeightWriter;
+use fewbits_quant::{QTensor, Scheme, quantize};
+use rayon::prelude::*;
+
+use crate::plan::{Plan, PlannedTensor, short_digest};
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+/// Quantizes a prepared model as the plan says.
+///
+/// # Errors
+/// If the plan names a tensor that the model does not have, or one of another shape.
+pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<Model> {
+    let planned: Vec<(&PlannedTensor, Scheme)> = plan.quantized().collect();
+    progress.start("quantizing", planned.len() as u64);
+    let weights = planned
+        .par_iter()
+        .map(|&(planned, scheme)| {
+            let weight = quantize_one(&model, planned, scheme)?;
+            progress.advance(1);
+            Ok((planned.tensor.as_str(), weight))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut writer = QWeightWriter::new(&mut model);
+    for (name, weight) in weights {
+        writer.replace(name, weight)?;
+    }
+    writer.finish();
+    cleanup::cleanup(model.graph_mut());
+    model.set_metadata("fewbits.version", env!("CARGO_PKG_VERSION"));
+    model.set_metadata("fewbits.plan", &plan.digest());
+    progress.finish();
+    Ok(model)
+}
+
+fn quantize_one(model: &Model, planned: &PlannedTensor, scheme: Scheme) -> Result<QTensor> {
+    let mismatch = |reason: String| Error::PlanMismatch { reason };
+    let tensor = model.graph().find_initializer(&planned.tensor).ok_or_else(|| {
+        mismatch(format!("the model has no constant tensor '{}'", planned.tensor))
+    })?;
+    let shape = tensor.shape()?;
+    if shape != planned.shape {
+        return Err(mismatch(format!(
+            "tensor '{}' has shape {shape:?}, the plan says {:?}",
+            planned.tensor, planned.shape
+        )));
+    }
+    let values = model.floats_released(tensor)?;
+    quantize(&values, &shape, scheme)
+        .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
+}
+
+/// Identifies a model file: the first 64 bits of its BLAKE3 hash, in hexadecimal.
+pub fn source_digest(path: &Path) -> Result<String> {
+    let unreadable = |source| Error::Io { path: path.to_path_buf(), source };
+    let mut hasher = blake3::Hasher::new();
+    // Read, not mapped: mapped pages would count as this process's memory.
+    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    hasher.update_reader(&mut file).map_err(unreadable)?;
+    Ok(short_digest(&hasher.finalize()))
+}

@@ -1,0 +1,93 @@
+use std::io;
+use std::path::PathBuf;
+
+use fewbits_onnx::OnnxError;
+use fewbits_quant::QuantError;
+use fewbits_runtime::RuntimeError;
+
+use crate::data::DataError;
+use crate::metric::MetricError;
+
+/// The result of a step.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong. Every message is one line and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model file.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// Running the model.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Running one of two models.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The model's file.
+        path: PathBuf,
+        /// What went wrong with it.
+        source: RuntimeError,
+    },
+    /// The data file.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Measuring.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// Data without labels where a metric needs them.
+    #[error(
+        "{}: no labels found (y, labels, targets); name them with --label NAME, or compare without \
+         labels by --metric agreement", path.display()
+    )]
+    NoLabels {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// A tensor that cannot be quantized as its plan says.
+    #[error("tensor '{tensor}' cannot be quantized as planned: {source}; plan it as float")]
+    Quant {
+        /// The tensor.
+        tensor: String,
+        /// Why not.
+        source: QuantError,
+    },
+    /// Nothing in the model can be quantized.
+    #[error("{file}: nothing to quantize: {reason}")]
+    NothingToQuantize {
+        /// The model's file.
+        file: String,
+        /// The reason for the largest weight, or that there is none.
+        reason: String,
+    },
+    /// A plan that does not belong to the model.
+    #[error("the plan does not fit the model: {reason}; make one with --save-plan")]
+    PlanMismatch {
+        /// What differs.
+        reason: String,
+    },
+    /// A plan file that cannot be read.
+    #[error("{}: not a plan: {reason}; make one with --save-plan", path.display())]
+    PlanFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}; check the path and its permissions", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An output that would replace a file.
+    #[error("{}: {reason}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not written, and what to do.
+        reason: String,
+    },
+}

@@ -1,0 +1,184 @@
+//! What a model holds: tensors, widths, bytes, ranges.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::qweight::WeightReader;
+use fewbits_quant::{Encoding, Granularity, QTensor};
+use fewbits_runtime::{ValueSpec, input_specs};
+use serde::Serialize;
+
+use crate::Result;
+use crate::prepare::prepare;
+use crate::weights::{Role, constants};
+
+/// A description of a model, its weights as the quantizer sees them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// The file.
+    pub path: Option<PathBuf>,
+    /// Bytes of the file, external data included.
+    pub file_bytes: u64,
+    /// Bytes of all constant tensors in it.
+    pub weight_bytes: u64,
+    /// The version of the default operator set.
+    pub opset: i64,
+    /// The tool that wrote the file.
+    pub producer: String,
+    /// What the model takes.
+    pub inputs: Vec<Value>,
+    /// What it gives.
+    pub outputs: Vec<Value>,
+    /// How often each operator occurs in the file.
+    pub operators: BTreeMap<String, usize>,
+    /// Classical operators that were lowered to see their weights.
+    pub lowered: Vec<String>,
+    /// Operators that standard ones cannot express, and why.
+    pub not_lowered: Vec<String>,
+    /// The weights.
+    pub tensors: Vec<TensorInfo>,
+    /// The entries of the file's metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Value {
+    /// Its name.
+    pub name: String,
+    /// Its element type, if declared.
+    pub r#type: Option<String>,
+    /// Its shape, free dimensions as `?`.
+    pub shape: String,
+}
+
+/// A weight.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TensorInfo {
+    /// Its name.
+    pub tensor: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Bits an element.
+    pub bits: u8,
+    /// How it is represented.
+    pub scheme: String,
+    /// Bytes it takes, scales and zero points included.
+    pub bytes: u64,
+    /// The smallest value.
+    pub min: f32,
+    /// The largest value.
+    pub max: f32,
+    /// What it is to the model: a weight, a bias, or another constant.
+    pub role: &'static str,
+}
+
+/// Describes `model`.
+pub fn inspect(model: &Model) -> Result<Inspection> {
+    let mut prepared = model.clone();
+    let lowered = prepare(&mut prepared)?;
+    let mut tensors = quantized(&prepared);
+    tensors.extend(floats(&prepared, &tensors)?);
+    let mut operators = BTreeMap::new();
+    for node in &model.graph().node {
+        let domain = if node.is_onnx() { String::new() } else { format!("{}.", node.domain()) };
+        *operators.entry(format!("{domain}{}", node.op_type())).or_insert(0) += 1;
+    }
+    let value = |spec: ValueSpec| Value {
+        shape: spec.shape_text(),
+        r#type: spec.data_type.map(|t| format!("{t:?}").to_lowercase()),
+        name: spec.name,
+    };
+    let metadata = &model.proto().metadata_props;
+    Ok(Inspection {
+        path: model.path().map(|p| p.to_path_buf()),
+        file_bytes: model.file_bytes(),
+        weight_bytes: model.weight_bytes(),
+        opset: model.opset(),
+        producer: model.proto().producer_name().to_string(),
+        inputs: input_specs(model.graph()).into_iter().map(value).collect(),
+        outputs: model.graph().output.iter().map(ValueSpec::new).map(value).collect(),
+        operators,
+        lowered: lowered.lowered,
+        not_lowered: lowered
+            .kept
+            .iter()
+            .map(|k| format!("{} ({}): {}", k.node, k.op, k.why))
+            .collect(),
+        tensors,
+        metadata: metadata.iter().map(|p| (p.key().to_string(), p.value().to_string())).collect(),
+    })
+}
+
+fn quantized(model: &Model) -> Vec<TensorInfo> {
+    let reader = WeightReader::new(model.graph());
+    let info = |name: String, weight: QTensor| {
+        let values = weight.dequantize();
+        let (min, max) = range(&values);
+        let params = weight.params();
+        TensorInfo {
+            tensor: name,
+            shape: weight.layout().shape().to_vec(),
+            bits: weight.codes().width(),
+            scheme: scheme(&weight),
+            bytes: (weight.codes().bytes().len() + 4 * params.scale.len() + params.zero_point.len())
+                as u64,
+            min,
+            max,
+            role: "weight",
+        }
+    };
+    reader.weights().map(|w| info(w.name, w.weight)).collect()
+}
+
+fn scheme(weight: &QTensor) -> String {
+    let kind = match weight.codes().encoding() {
+        Encoding::Unsigned => "affine",
+        Encoding::TwosComplement => "symmetric",
+        Encoding::Sign => "sign",
+    };
+    match weight.layout().granularity() {
+        Granularity::Tensor => format!("{kind}, per tensor"),
+        Granularity::Channel { axis } => format!("{kind}, per channel (axis {axis})"),
+        Granularity::Group { axis, size } => format!("{kind}, groups of {size} (axis {axis})"),
+    }
+}
+
+fn floats(model: &Model, quantized: &[TensorInfo]) -> Result<Vec<TensorInfo>> {
+    let mut found = Vec::new();
+    for constant in constants(model.graph()) {
+        let Some(tensor) = model.graph().find_initializer(&constant.tensor) else { continue };
+        // The scales of quantized weights are counted with them.
+        let is_parameter = constant.role == Role::Other
+            && constant.read_by.iter().all(|op| matches!(op.as_str(), "DequantizeLinear" | "Mul"))
+            && !quantized.is_empty();
+        if is_parameter {
+            continue;
+        }
+        let values = model.floats_released(tensor)?;
+        let (min, max) = range(&values);
+        let bytes = tensor.stored_bytes();
+        found.push(TensorInfo {
+            tensor: constant.tensor,
+            bits: (8 * bytes).checked_div(values.len() as u64).unwrap_or(0) as u8,
+            shape: constant.shape,
+            scheme: "float".into(),
+            bytes,
+            min,
+            max,
+            role: match constant.role {
+                Role::Weight(_) => "weight",
+                Role::Bias => "bias",
+                Role::Other => "constant",
+            },
+        });
+    }
+    Ok(found)
+}
+
+fn range(values: &[f32]) -> (f32, f32) {
+    let range =
+        values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    if values.is_empty() { (0.0, 0.0) } else { range }
+}

@@ -1,0 +1,114 @@
+//! What every weight becomes, or why it stays float: plain data.
+
+mod weights;
+
+use std::path::Path;
+
+use fewbits_quant::Scheme;
+use serde::{Deserialize, Serialize};
+
+pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
+
+use crate::{Error, Result};
+
+/// The format of plan files.
+const FORMAT: u32 = 1;
+
+/// A decision for every weight of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The version of this format.
+    fewbits_plan: u32,
+    /// One entry a tensor, in the order in which the model reads them.
+    pub tensors: Vec<PlannedTensor>,
+}
+
+/// A decision for one tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedTensor {
+    /// The tensor's name in the prepared model.
+    pub tensor: String,
+    /// Its shape, to tell a plan made for another model.
+    pub shape: Vec<usize>,
+    /// The operators that read it.
+    pub read_by: Vec<String>,
+    /// What it becomes.
+    #[serde(flatten)]
+    pub becomes: Becomes,
+}
+
+/// What a tensor becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Becomes {
+    /// Integers.
+    Scheme(Scheme),
+    /// It stays float, and why.
+    Float(String),
+}
+
+impl Plan {
+    /// A plan of these decisions.
+    pub fn new(tensors: Vec<PlannedTensor>) -> Plan {
+        Plan { fewbits_plan: FORMAT, tensors }
+    }
+
+    /// The tensors that become integers.
+    pub fn quantized(&self) -> impl Iterator<Item = (&PlannedTensor, Scheme)> {
+        self.tensors.iter().filter_map(|t| match t.becomes {
+            Becomes::Scheme(scheme) => Some((t, scheme)),
+            Becomes::Float(_) => None,
+        })
+    }
+
+    /// The tensors that stay float, and why.
+    pub fn kept_float(&self) -> impl Iterator<Item = (&PlannedTensor, &str)> {
+        self.tensors.iter().filter_map(|t| match &t.becomes {
+            Becomes::Scheme(_) => None,
+            Becomes::Float(why) => Some((t, why.as_str())),
+        })
+    }
+
+    /// Says why nothing would be quantized; `unlowered` is what hides the weights, if something does.
+    pub fn nothing_to_quantize(&self, model: &Path, unlowered: Option<String>) -> Error {
+        let of_largest = self
+            .kept_float()
+            .max_by_key(|(t, _)| t.shape.iter().product::<usize>())
+            .map(|(t, why)| format!("'{}' stays float: {why}", t.tensor));
+        let reason =
+            unlowered.or(of_largest).unwrap_or_else(|| "it has no float weights".to_string());
+        Error::NothingToQuantize { file: model.display().to_string(), reason }
+    }
+
+    /// The plan as people read and edit it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan holds nothing that JSON lacks")
+    }
+
+    /// Reads a plan file.
+    pub fn read(path: &Path) -> Result<Plan> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let wrong = |reason: String| Error::PlanFile { path: path.to_path_buf(), reason };
+        let plan: Plan = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        if plan.fewbits_plan != FORMAT {
+            return Err(wrong(format!(
+                "its format is {}, this fewbits reads {FORMAT}",
+                plan.fewbits_plan
+            )));
+        }
+        Ok(plan)
+    }
+
+    /// Identifies the plan's content: the first 64 bits of its BLAKE3 hash, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let canonical = serde_json::to_vec(self).expect("a plan holds nothing that JSON lacks");
+        short_digest(&blake3::hash(&canonical))
+    }
+}
+
+/// The first 64 bits of a hash: enough to tell files apart, short enough for small models.
+pub(crate) fn short_digest(hash: &blake3::Hash) -> String {
+    hash.to_hex()[..16].to_string()
+}

@@ -1,0 +1,32 @@
+//! A model as the quantizer wants it.
+
+use fewbits_onnx::Model;
+use fewbits_onnx::passes::lower_ml::Lowered;
+use fewbits_onnx::passes::{cleanup, constants, lower_ml};
+
+use crate::Result;
+
+/// The lowest IR version whose initializers need not be inputs too.
+const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;
+
+/// Lowers classical operators to standard ones, gathers constants as initializers and drops what
+/// changes nothing. The outputs stay the same.
+pub fn prepare(model: &mut Model) -> Result<Lowered> {
+    let lowered = lower_ml::lower_ml(model)?;
+    drop_initializer_inputs(model);
+    constants::constants_to_initializers(model.graph_mut());
+    cleanup::cleanup(model.graph_mut());
+    Ok(lowered)
+}
+
+/// Old models list every initializer as an input too. Newer ones do so only for defaults that a
+/// caller may replace.
+fn drop_initializer_inputs(model: &mut Model) {
+    if model.proto().ir_version() >= IR_WITHOUT_INITIALIZER_INPUTS {
+        return;
+    }
+    model.proto_mut().ir_version = Some(IR_WITHOUT_INITIALIZER_INPUTS);
+    let graph = model.graph_mut();
+    let required: Vec<_> = graph.required_inputs().cloned().collect();
+    graph.input = required;
+}
