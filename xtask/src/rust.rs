@@ -1,0 +1,37 @@
+//! The steps that cargo does.
+
+use std::path::{Path, PathBuf};
+
+use crate::step::{Result, Step};
+
+/// The cargo that started us, or the one on the path.
+fn cargo(title: &str, root: &Path) -> Step {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    Step::new(title, program).current_dir(root)
+}
+
+/// Runs the tests of every crate.
+pub fn test(root: &Path) -> Result<()> {
+    cargo("Running the Rust tests", root).args(["test", "--workspace", "--locked"]).run()
+}
+
+/// Builds the `fewbits` binary as users get it; answers its path.
+pub fn build_release(root: &Path) -> Result<PathBuf> {
+    cargo("Building the binary", root)
+        .args(["build", "--release", "--locked", "--package", "fewbits-cli"])
+        .run()?;
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        // Cargo takes a relative folder from where it runs, which is the root.
+        Some(folder) => root.join(folder),
+        None => root.join("target"),
+    };
+    let binary = target.join("release").join(format!("fewbits{}", std::env::consts::EXE_SUFFIX));
+    if binary.is_file() {
+        Ok(binary)
+    } else {
+        Err(format!(
+            "{} was not built: is the binary of fewbits-cli named fewbits?",
+            binary.display()
+        ))
+    }
+}
