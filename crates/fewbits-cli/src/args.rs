@@ -48,9 +48,9 @@ pub enum Command {
 #[command(after_help = "Example:
   fewbits demo --out story")]
 pub struct DemoArgs {
-    /// Folder for the models and the page
-    #[arg(long, value_name = "DIR", default_value = "fewbits-demo")]
-    pub out: PathBuf,
+    /// Folder for the models, the test data and a page; without it nothing is kept
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,

@@ -1,7 +1,7 @@
 //! Tables that fit the terminal, and numbers as people read them.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table};
 use serde::Serialize;
 
 /// The width of a table where there is no terminal to fit.
@@ -10,7 +10,9 @@ const WIDTH_WITHOUT_TERMINAL: u16 = 100;
 /// A table with a header; columns from `numbers_from` on are aligned to the right.
 pub fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
+        .set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(WIDTH_WITHOUT_TERMINAL);
     }

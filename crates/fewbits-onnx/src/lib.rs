@@ -19,5 +19,7 @@ mod tensor;
 
 pub use error::{OnnxError, Result};
 pub use model::{MODEL_DOMAIN_ML, Model};
-pub use save::{EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved, write_whole};
+pub use save::{
+    EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved, write_whole,
+};
 pub use tensor::{bits_per_element, payload_bytes};

@@ -140,6 +140,19 @@ pub fn compare(
     Ok(comparison)
 }
 
+/// The metric of one model on `data`.
+pub fn evaluate(model: &Model, data: &Dataset, metric: Metric, run: &RunOptions) -> Result<f64> {
+    let labels =
+        data.labels().ok_or_else(|| Error::NoLabels { path: data.path().to_path_buf() })?;
+    let runner = runner(model, run)?;
+    let mut accumulator = Accumulator::new(metric)?;
+    for rows in data.batches(BATCH_ROWS) {
+        let outputs = tensors(run_rows(&runner, data, rows.clone())?);
+        accumulator.push(&outputs, &labels.slice_rows(rows))?;
+    }
+    Ok(accumulator.finish()?)
+}
+
 /// The task metric of both models, fed batch by batch.
 struct TaskMetric {
     metric: Metric,

@@ -16,6 +16,7 @@
 pub mod apply;
 pub mod compare;
 pub mod data;
+pub mod demo;
 mod error;
 pub mod inspect;
 pub mod measure;
@@ -24,6 +25,7 @@ pub mod output;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
+pub mod report;
 pub mod run;
 pub mod weights;
 

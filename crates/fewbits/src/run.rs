@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use fewbits_onnx::Model;
+pub use fewbits_runtime::RunOptions;
 use fewbits_runtime::{FloatRunner, Runner, Tensor};
-pub use fewbits_runtime::{RunOptions, input_specs};
 
 use crate::data::Dataset;
 use crate::{Error, Result};

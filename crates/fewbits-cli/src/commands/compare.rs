@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use fewbits::Model;
 use fewbits::compare::{CompareOptions, Comparison};
-use fewbits::data::Dataset;
-use fewbits::run::{RunOptions, input_specs};
+use fewbits::data::{Dataset, input_specs};
+use fewbits::run::RunOptions;
 
 use crate::args::CompareArgs;
 use crate::commands::peak_memory;

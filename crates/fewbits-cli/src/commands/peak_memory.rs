@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use fewbits::Model;
-use fewbits::data::Dataset;
+use fewbits::data::{Dataset, input_specs};
 use fewbits::measure::peak_rss_bytes;
-use fewbits::run::{BATCH_ROWS, RunOptions, input_specs, run_rows, runner};
+use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
 
 use crate::args::{DataArgs, PeakMemoryArgs};
 use crate::failure::Failure;

@@ -1,10 +1,10 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use fewbits::data::Dataset;
+use fewbits::data::{Dataset, input_specs};
 use fewbits::output::{Format, Outputs, check_output};
 use fewbits::progress::Progress;
-use fewbits::run::{BATCH_ROWS, RunOptions, input_specs, run_rows, runner};
+use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
 use fewbits::{Model, Replace};
 use serde_json::json;
 

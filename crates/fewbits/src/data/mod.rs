@@ -1,1 +1,154 @@
-//! wip
+//! Data files for a model: `.npz`, `.npy`, `.csv` and `.parquet`.
+//!
+//! [`Dataset::read`] finds the array or columns of every input and the labels, checks them
+//! against the model, and keeps them as compactly as the file does: bytes stay bytes until
+//! [`Dataset::batch`] makes floats of those that are asked for.
+
+mod csv;
+mod error;
+mod fit;
+mod labels;
+mod normalize;
+mod npy;
+mod npz;
+mod parquet;
+mod table;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use fewbits_onnx::proto::{DataType, GraphProto};
+use fewbits_runtime::Tensor;
+
+pub use error::{DataError, Listed};
+use fit::Fitted;
+pub use labels::{LabelValues, Labels};
+pub use normalize::Normalize;
+
+/// The names under which labels are found unasked, the likeliest first.
+pub const LABEL_NAMES: [&str; 5] = ["y", "labels", "targets", "label", "target"];
+
+/// How to read a data file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DataOptions {
+    /// The array or column that holds the labels, if not one of [`LABEL_NAMES`] or the last column.
+    pub label: Option<String>,
+    /// How integers become the floats that the model was trained on.
+    pub normalize: Option<Normalize>,
+    /// Only this many rows, the first ones.
+    pub limit: Option<usize>,
+}
+
+/// What a model takes as one input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSpec {
+    /// The input's name.
+    pub name: String,
+    /// Its element type.
+    pub data_type: DataType,
+    /// Its dimensions, the rows first; `None` inside for a size that is not fixed, `None` for
+    /// an unknown shape.
+    pub dims: Option<Vec<Option<i64>>>,
+}
+
+impl InputSpec {
+    /// The number of rows that the model insists on, if its first dimension is fixed.
+    pub fn fixed_rows(&self) -> Option<usize> {
+        let rows = self.dims.as_ref()?.first().copied().flatten()?;
+        usize::try_from(rows).ok()
+    }
+}
+
+/// The inputs that a caller must feed, in the graph's order.
+pub fn input_specs(graph: &GraphProto) -> Vec<InputSpec> {
+    let specs = graph.required_inputs().map(|input| {
+        let data_type = input.tensor_type().and_then(|t| DataType::try_from(t.elem_type()).ok());
+        InputSpec {
+            name: input.name().to_string(),
+            data_type: data_type.unwrap_or(DataType::Undefined),
+            dims: input.dims(),
+        }
+    });
+    specs.collect()
+}
+
+/// The examples of a data file, checked against a model's inputs.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    path: PathBuf,
+    inputs: Vec<Fitted>,
+    labels: Option<Labels>,
+    rows: usize,
+}
+
+impl Dataset {
+    /// Reads `path` for a model that takes `inputs`.
+    ///
+    /// - `.npz`: arrays named as the inputs; for a single input also `X`, or the only array that
+    ///   is not the label. The label is `options.label` or one of [`LABEL_NAMES`].
+    /// - `.npy`: the single input; no labels.
+    /// - `.csv` (with a header) and `.parquet`: with several inputs, the columns of their names;
+    ///   with one, all columns but the label's, in order. The label is `options.label`, a column
+    ///   of [`LABEL_NAMES`], or the last column where there is one more than the model takes.
+    ///
+    /// Numbers are cast to the input's type. An axis of size 1 that the input has and the array
+    /// has not (an image's channel) is added.
+    ///
+    /// # Errors
+    /// [`DataError`], if the file cannot be read, is damaged, or does not fit the model.
+    pub fn read(
+        path: &Path,
+        inputs: &[InputSpec],
+        options: &DataOptions,
+    ) -> Result<Dataset, DataError> {
+        let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+        let (inputs, labels) = match extension.as_deref() {
+            Some("npz") => npz::read_npz(path, inputs, options)?,
+            Some("npy") => npz::read_npy(path, inputs, options)?,
+            Some("csv") => csv::read_csv(path, inputs, options)?,
+            Some("parquet") => parquet::read_parquet(path, inputs, options)?,
+            _ => return Err(DataError::Extension { path: path.to_path_buf() }),
+        };
+        let rows = inputs.first().map_or(0, Fitted::rows);
+        if rows == 0 {
+            return Err(DataError::Empty {
+                path: path.to_path_buf(),
+                array: "the data".to_string(),
+            });
+        }
+        Ok(Dataset { path: path.to_path_buf(), inputs, labels, rows })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The number of examples, at least 1.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The labels of all rows, if the file has any.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+
+    /// The rows `range` of every input, clipped to those there are, in the model's element types
+    /// and in the order of the inputs given to [`read`](Self::read).
+    pub fn batch(&self, range: Range<usize>) -> Vec<(String, Tensor)> {
+        self.inputs
+            .iter()
+            .map(|input| (input.name().to_string(), input.rows_as_tensor(range.clone())))
+            .collect()
+    }
+
+    /// Ranges that cover all rows, `size` rows each and the rest in the last.
+    pub fn batches(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (rows, size) = (self.rows, size.max(1));
+        (0..rows).step_by(size).map(move |start| start..(start + size).min(rows))
+    }
+}
+
+#[cfg(test)]
+mod tests;

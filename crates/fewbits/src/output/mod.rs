@@ -121,3 +121,8 @@ impl Outputs {
         }
     }
 }
+
+/// A folder that disappears when it is dropped.
+pub fn scratch_folder() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })
+}

@@ -1,0 +1,290 @@
+//! Making an array of a file into what one input of a model takes.
+
+use std::ops::Range;
+use std::path::Path;
+
+use fewbits_onnx::proto::DataType;
+use fewbits_runtime::{Tensor, Values};
+
+use super::{DataError, InputSpec, Normalize};
+
+/// One input's data, all rows.
+#[derive(Clone, Debug)]
+pub(super) struct Fitted {
+    name: String,
+    kept: Kept,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    /// In the input's own type.
+    Ready(Tensor),
+    /// Bytes for a float input: a quarter of the floats' size, and they stay so until asked for.
+    Bytes {
+        shape: Vec<usize>,
+        bytes: Vec<u8>,
+        /// The float of each byte, for each channel in turn.
+        floats: Vec<[f32; 256]>,
+        /// Elements that follow each other with the same channel.
+        run: usize,
+    },
+}
+
+impl Fitted {
+    /// Checks `array` against `spec` and casts it, or prepares to.
+    pub fn new(
+        path: &Path,
+        array_name: &str,
+        array: Tensor,
+        spec: &InputSpec,
+        normalize: Option<&Normalize>,
+    ) -> Result<Fitted, DataError> {
+        let shape = fitting_shape(array.shape(), spec).map_err(|way_out| DataError::Shape {
+            path: path.to_path_buf(),
+            array: array_name.to_string(),
+            shape: array.shape().to_vec(),
+            input: spec.name.clone(),
+            dims: spec.dims.clone().unwrap_or_default(),
+            way_out,
+        })?;
+        let (_, values) = array.into_parts();
+        let from = values.data_type();
+        let integers = matches!(
+            values,
+            Values::U8(_) | Values::I8(_) | Values::I32(_) | Values::I64(_) | Values::Bool(_)
+        );
+        let float_input = matches!(spec.data_type, DataType::Float | DataType::Double);
+        let channels = match normalize {
+            Some(_) if float_input && !integers => {
+                let reason = format!(
+                    "'{array_name}' holds floats, and only integers of 0 to 255 are normalized; leave the option out"
+                );
+                return Err(DataError::Normalize { reason });
+            }
+            Some(normalize) if float_input => Some(Channels::of(normalize, &shape, array_name)?),
+            _ => None,
+        };
+        let values = match (values, channels) {
+            (Values::U8(bytes), channels) if spec.data_type == DataType::Float => {
+                let (floats, run) = match channels {
+                    Some(channels) => channels.of_bytes(),
+                    None => (vec![std::array::from_fn(|x| x as f32)], bytes.len()),
+                };
+                return Ok(Fitted {
+                    name: spec.name.clone(),
+                    kept: Kept::Bytes { shape, bytes, floats, run },
+                });
+            }
+            (values, Some(channels)) => channels.of_integers(values),
+            (values, None) => values,
+        };
+        let refuse = |_| DataError::InputType {
+            path: path.to_path_buf(),
+            array: array_name.to_string(),
+            from,
+            input: spec.name.clone(),
+            to: spec.data_type,
+        };
+        // A model's integers are ids and counts: a fraction or an id past the type would be
+        // another id.
+        let lost = match spec.data_type {
+            DataType::Int64 | DataType::Int32 | DataType::Int8 | DataType::Uint8 => {
+                lost_in_cast(&values, spec.data_type)
+            }
+            _ => None,
+        };
+        if let Some(lost) = lost {
+            return Err(DataError::Value {
+                path: path.to_path_buf(),
+                array: array_name.to_string(),
+                reason: format!(
+                    "holds {lost}, which input '{}' of type {:?} cannot take",
+                    spec.name, spec.data_type
+                ),
+            });
+        }
+        let tensor =
+            Tensor::new(shape, values).and_then(|t| t.cast(spec.data_type)).map_err(refuse)?;
+        Ok(Fitted { name: spec.name.clone(), kept: Kept::Ready(tensor) })
+    }
+
+    /// The input's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        match &self.kept {
+            Kept::Ready(tensor) => tensor.rows(),
+            Kept::Bytes { shape, .. } => shape.first().copied().unwrap_or(0),
+        }
+    }
+
+    /// The rows `range`, in the input's type.
+    pub fn rows_as_tensor(&self, range: Range<usize>) -> Tensor {
+        let (shape, bytes, floats, run) = match &self.kept {
+            Kept::Ready(tensor) => return tensor.slice_rows(range),
+            Kept::Bytes { shape, bytes, floats, run } => (shape, bytes, floats, *run),
+        };
+        let rows = self.rows();
+        let end = range.end.min(rows);
+        let start = range.start.min(end);
+        let row = bytes.len() / rows.max(1);
+        // A row begins with the first channel, so runs can be counted from the batch's start.
+        let values: Vec<f32> = match floats.as_slice() {
+            [only] => bytes[start * row..end * row].iter().map(|&b| only[usize::from(b)]).collect(),
+            channels => bytes[start * row..end * row]
+                .chunks(run.max(1))
+                .zip(channels.iter().cycle())
+                .flat_map(|(run, channel)| run.iter().map(|&b| channel[usize::from(b)]))
+                .collect(),
+        };
+        let mut shape = shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first = end - start;
+        }
+        Tensor::new(shape, values)
+            .expect("a float is made of every byte, and the bytes fill the shape")
+    }
+}
+
+/// The shape, rows first, in which an array of `shape` is what `spec` takes; the way out if none.
+fn fitting_shape(shape: &[usize], spec: &InputSpec) -> Result<Vec<usize>, String> {
+    let Some(dims) = &spec.dims else { return Ok(shape.to_vec()) };
+    let fits = |shape: &[usize]| {
+        shape.len() == dims.len()
+            && shape
+                .iter()
+                .zip(dims)
+                .skip(1)
+                .all(|(&size, dim)| dim.is_none_or(|d| usize::try_from(d) == Ok(size)))
+    };
+    if fits(shape) {
+        return Ok(shape.to_vec());
+    }
+    if shape.len() + 1 == dims.len() {
+        for axis in (1..dims.len()).filter(|&axis| dims[axis] == Some(1)) {
+            let mut with_axis = shape.to_vec();
+            with_axis.insert(axis, 1);
+            if fits(&with_axis) {
+                return Ok(with_axis);
+            }
+        }
+    }
+    Err(match (shape, dims.as_slice()) {
+        (&[_, has], &[_, Some(wants)]) => {
+            format!(
+                "the model was trained on {wants} features and the array has {has}: give the same features"
+            )
+        }
+        _ if shape.len() == dims.len() && transposes(shape, dims) => {
+            "the channels are on another axis: transpose the array".to_string()
+        }
+        _ => "reshape the array, the rows first".to_string(),
+    })
+}
+
+/// Whether an image array has its channels last where the model wants them first, or the reverse.
+fn transposes(shape: &[usize], dims: &[Option<i64>]) -> bool {
+    let (&[_, a, b, c], &[_, x, y, z]) = (shape, dims) else { return false };
+    let fits = |size: usize, dim: Option<i64>| dim.is_none_or(|d| usize::try_from(d) == Ok(size));
+    (fits(c, x) && fits(a, y) && fits(b, z)) || (fits(b, x) && fits(c, y) && fits(a, z))
+}
+
+/// A value that a cast to the integer type `to` would change, if there is one.
+fn lost_in_cast(values: &Values, to: DataType) -> Option<f64> {
+    let (low, high) = match to {
+        DataType::Int8 => (-128.0, 127.0),
+        DataType::Uint8 => (0.0, 255.0),
+        DataType::Int32 => (-2f64.powi(31), 2f64.powi(31) - 1.0),
+        _ => (-2f64.powi(63), 2f64.powi(63)),
+    };
+    let lost = |x: f64| !(x >= low && x <= high && x.fract() == 0.0);
+    match values {
+        Values::F32(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
+        Values::F64(v) => v.iter().copied().find(|&x| lost(x)),
+        Values::I64(v) if to != DataType::Int64 => v.iter().map(|&x| x as f64).find(|&x| lost(x)),
+        Values::I32(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
+        Values::I8(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
+        Values::U8(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
+        Values::I64(_) | Values::Bool(_) | Values::Str(_) => None,
+    }
+}
+
+/// A normalization laid over an array's channels.
+struct Channels<'a> {
+    pairs: &'a [(f64, f64)],
+    /// Elements that follow each other with the same channel.
+    run: usize,
+}
+
+impl<'a> Channels<'a> {
+    /// Finds the axis of the channels in `shape`: the first after the rows, else the last.
+    fn of(
+        normalize: &'a Normalize,
+        shape: &[usize],
+        array_name: &str,
+    ) -> Result<Channels<'a>, DataError> {
+        let pairs = normalize.channels();
+        let after = |axis: usize| shape[axis + 1..].iter().product();
+        let run = match pairs.len() {
+            1 => 1,
+            n if shape.len() > 2 && shape[1] == n => after(1),
+            n if shape.len() > 1 && shape[shape.len() - 1] == n => 1,
+            n => {
+                let reason = format!(
+                    "{n} channels are given but '{array_name}' of shape {shape:?} has not as many; \
+                     give one mean and deviation for each channel, or one for all"
+                );
+                return Err(DataError::Normalize { reason });
+            }
+        };
+        Ok(Channels { pairs, run })
+    }
+
+    /// A table for each channel, and the run.
+    fn of_bytes(&self) -> (Vec<[f32; 256]>, usize) {
+        let table = |&pair: &(f64, f64)| std::array::from_fn(|x| Normalize::apply(pair, x as f64));
+        (self.pairs.iter().map(table).collect(), self.run)
+    }
+
+    fn of_integers(&self, values: Values) -> Values {
+        let normalized =
+            |(i, x): (usize, f64)| Normalize::apply(self.pairs[i / self.run % self.pairs.len()], x);
+        match values {
+            Values::I64(v) => {
+                v.iter().map(|&x| x as f64).enumerate().map(normalized).collect::<Vec<_>>().into()
+            }
+            Values::I32(v) => v
+                .iter()
+                .map(|&x| f64::from(x))
+                .enumerate()
+                .map(normalized)
+                .collect::<Vec<_>>()
+                .into(),
+            Values::I8(v) => v
+                .iter()
+                .map(|&x| f64::from(x))
+                .enumerate()
+                .map(normalized)
+                .collect::<Vec<_>>()
+                .into(),
+            Values::U8(v) => v
+                .iter()
+                .map(|&x| f64::from(x))
+                .enumerate()
+                .map(normalized)
+                .collect::<Vec<_>>()
+                .into(),
+            Values::Bool(v) => v
+                .iter()
+                .map(|&x| f64::from(u8::from(x)))
+                .enumerate()
+                .map(normalized)
+                .collect::<Vec<_>>()
+                .into(),
+            floats => floats,
+        }
+    }
+}

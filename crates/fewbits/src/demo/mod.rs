@@ -1,0 +1,158 @@
+//! The seed's notebook, told in Rust: train logistic regression, evaluate; round the weights to
+//! N bits, save, load, evaluate again; change N and watch size against accuracy.
+
+mod page;
+mod train;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use fewbits_onnx::{Model, SaveOptions};
+use fewbits_quant::{Bits, Encoding};
+use fewbits_runtime::RunOptions;
+use serde::Serialize;
+
+use crate::apply::apply;
+use crate::compare::{CompareOptions, Comparison, compare, evaluate};
+use crate::data::{DataOptions, Dataset, input_specs};
+use crate::metric::Metric;
+use crate::output::{scratch_folder, write_file};
+use crate::plan::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
+use crate::prepare::prepare;
+use crate::progress::{Progress, Silent};
+use crate::{Error, Replace, Result};
+
+/// scikit-learn's `make_classification(n_samples=1000, n_features=20, random_state=42)`, split
+/// 800 to 200: the notebook's data.
+const TRAIN_CSV: &str = include_str!("../../../../tests/fixtures/notebook/train.csv");
+const TEST_CSV: &str = include_str!("../../../../tests/fixtures/notebook/test.csv");
+
+/// What the demo did and measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Story {
+    /// Rows that the model was trained on.
+    pub train_rows: usize,
+    /// Rows that it was evaluated on.
+    pub test_rows: usize,
+    /// Features of a row.
+    pub features: usize,
+    /// Accuracy of the trained model in memory, in f64.
+    pub trained_accuracy: f64,
+    /// The saved float model against the notebook's fixed-point rule at 8 bits.
+    pub fixed_point: Comparison,
+    /// Bits that the rule's integers really need.
+    pub fixed_point_integer_bits: u8,
+    /// The saved float model against symmetric 8-bit integers.
+    pub symmetric: Comparison,
+    /// Both schemes at every width.
+    pub widths: Vec<Width>,
+}
+
+/// One width.
+#[derive(Clone, Debug, Serialize)]
+pub struct Width {
+    /// The width; for fixed point the digits after the point.
+    pub bits: u8,
+    /// Accuracy of the notebook's rule.
+    pub fixed_point_accuracy: f64,
+    /// Bytes of its file.
+    pub fixed_point_bytes: u64,
+    /// Accuracy of symmetric integers.
+    pub symmetric_accuracy: f64,
+    /// Bytes of their file.
+    pub symmetric_bytes: u64,
+}
+
+/// The names of the files that the demo writes.
+pub const FILES: [&str; 5] =
+    ["model.onnx", "fixed-point-8.onnx", "symmetric-8.onnx", "test.csv", "index.html"];
+
+/// Runs the demo and writes its models, the test data and a page to `folder`, which is made if it
+/// is not there.
+pub fn demo(
+    folder: &Path,
+    replace: Replace,
+    threads: Option<NonZeroUsize>,
+    progress: &dyn Progress,
+) -> Result<Story> {
+    for name in FILES {
+        let path = folder.join(name);
+        if replace == Replace::Never && path.exists() {
+            let reason = "exists already; add --force to replace it".to_string();
+            return Err(Error::Output { path, reason });
+        }
+    }
+    std::fs::create_dir_all(folder)
+        .map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
+    let scratch = scratch_folder()?;
+    let save = SaveOptions { replace, ..SaveOptions::default() };
+    let [float_path, fixed_path, symmetric_path, test_path, page_path] =
+        FILES.map(|name| folder.join(name));
+    write_file(&test_path, TEST_CSV.as_bytes(), replace)?;
+
+    progress.start("demo", 2 + 2 * Bits::all().count() as u64);
+    let trained = train::logistic_regression(TRAIN_CSV, TEST_CSV);
+    trained.to_model().save(&float_path, save)?;
+    let float = Model::open(&float_path)?;
+    let data = Dataset::read(&test_path, &input_specs(float.graph()), &DataOptions::default())?;
+    let run = RunOptions { threads, ..RunOptions::default() };
+
+    let mut widths = Vec::new();
+    for bits in Bits::all() {
+        let measure = |scheme: SchemeKind| -> Result<(f64, u64)> {
+            let path = scratch.path().join(format!("{scheme:?}-{bits}.onnx"));
+            let saved = quantized(&float, scheme, bits)?.save(&path, SaveOptions::default())?;
+            let accuracy = evaluate(&Model::open(&path)?, &data, Metric::Accuracy, &run)?;
+            progress.advance(1);
+            Ok((accuracy, saved.file_bytes))
+        };
+        let (fixed_point_accuracy, fixed_point_bytes) = measure(SchemeKind::FixedPoint)?;
+        let (symmetric_accuracy, symmetric_bytes) = measure(SchemeKind::Symmetric)?;
+        widths.push(Width {
+            bits: bits.get(),
+            fixed_point_accuracy,
+            fixed_point_bytes,
+            symmetric_accuracy,
+            symmetric_bytes,
+        });
+    }
+
+    let against = |scheme: SchemeKind, path: &Path| -> Result<Comparison> {
+        quantized(&float, scheme, Bits::EIGHT)?.save(path, save)?;
+        let options = CompareOptions { run: run.clone(), ..CompareOptions::default() };
+        let comparison = compare(&float, &Model::open(path)?, &data, &options, &Silent)?;
+        progress.advance(1);
+        Ok(comparison)
+    };
+    let story = Story {
+        train_rows: trained.train_rows,
+        test_rows: data.rows(),
+        features: trained.coefficients.len(),
+        trained_accuracy: trained.accuracy,
+        fixed_point: against(SchemeKind::FixedPoint, &fixed_path)?,
+        fixed_point_integer_bits: integer_bits(&Model::open(&fixed_path)?),
+        symmetric: against(SchemeKind::Symmetric, &symmetric_path)?,
+        widths,
+    };
+    write_file(&page_path, page::render(&story).as_bytes(), replace)?;
+    progress.finish();
+    Ok(story)
+}
+
+fn quantized(float: &Model, scheme: SchemeKind, bits: Bits) -> Result<Model> {
+    let mut prepared = float.clone();
+    prepare(&mut prepared)?;
+    let options = WeightOptions { bits, scheme, granularity: GranularityKind::Channel };
+    let plan = plan_weights(&prepared, &options, &Silent)?;
+    apply(prepared, &plan, &Silent)
+}
+
+/// The width of the widest integers in a quantized model.
+fn integer_bits(model: &Model) -> u8 {
+    let widths = fewbits_onnx::qweight::WeightReader::new(model.graph())
+        .weights()
+        .filter(|w| w.weight.codes().encoding() != Encoding::Unsigned)
+        .map(|w| w.weight.codes().width())
+        .max();
+    widths.unwrap_or(0)
+}

@@ -1,0 +1,127 @@
+//! How good a model's answers are, and how far two models agree.
+//!
+//! A [`Accumulator`] takes a model's outputs batch by batch beside the labels and keeps only what
+//! the metric needs: counts and sums; for AUC, and for classifiers of one score, that score of
+//! every row.
+
+mod accumulator;
+mod agreement;
+mod auc;
+mod error;
+mod prediction;
+mod regression;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use fewbits_runtime::Tensor;
+use serde::{Deserialize, Serialize};
+
+pub use accumulator::Accumulator;
+pub use agreement::{Agreement, QUANTITY_TOLERANCE};
+pub use error::MetricError;
+pub use prediction::{NO_CLASS, Predictions, predictions};
+
+use crate::data::{LabelValues, Labels};
+
+/// A measure of a model on data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// The fraction of rows whose class is right.
+    Accuracy,
+    /// The harmonic mean of precision and recall: of the greater class where labels and
+    /// predictions together hold two; otherwise the mean over all classes (macro).
+    F1,
+    /// The area under the ROC curve, ties counted half; of several classes, the mean over each
+    /// one against the rest (macro).
+    Auc,
+    /// The coefficient of determination; of several columns, their mean.
+    R2,
+    /// The mean absolute error.
+    Mae,
+    /// The root of the mean squared error; of several columns, the mean of their roots.
+    Rmse,
+    /// The exponential of the mean negative log-likelihood of the labels, in nats.
+    Perplexity,
+    /// The fraction of rows on which two models predict the same: see [`Agreement`].
+    Agreement,
+}
+
+const NAMES: [(Metric, &str); 8] = [
+    (Metric::Accuracy, "accuracy"),
+    (Metric::F1, "f1"),
+    (Metric::Auc, "auc"),
+    (Metric::R2, "r2"),
+    (Metric::Mae, "mae"),
+    (Metric::Rmse, "rmse"),
+    (Metric::Perplexity, "perplexity"),
+    (Metric::Agreement, "agreement"),
+];
+
+impl Metric {
+    /// The usual metric for such labels and a model of such outputs (of any batch):
+    ///
+    /// - perplexity for integer labels of rank 2 and float outputs of rank 3;
+    /// - accuracy for class names, for integers, and for whole floats where the model has a
+    ///   label output;
+    /// - R² for other floats, and for more than two integers where the model gives one float.
+    pub fn default_for(labels: &Labels, outputs: &[Tensor]) -> Metric {
+        let gives_label = prediction::label_output(outputs).is_some();
+        let gives_scores = prediction::score_output(outputs);
+        match labels.values() {
+            LabelValues::Text(_) => Metric::Accuracy,
+            LabelValues::Class(_)
+                if labels.shape().len() == 2
+                    && gives_scores.is_some_and(|s| s.shape().len() == 3) =>
+            {
+                Metric::Perplexity
+            }
+            LabelValues::Class(v) => {
+                let one_float = !gives_label && gives_scores.is_none();
+                let several = v.iter().collect::<HashSet<_>>().len() > 2;
+                if one_float && several { Metric::R2 } else { Metric::Accuracy }
+            }
+            LabelValues::Number(v) => {
+                let whole = v.iter().all(|x| x.fract() == 0.0);
+                if gives_label && whole { Metric::Accuracy } else { Metric::R2 }
+            }
+        }
+    }
+
+    /// Whether more is better.
+    pub fn higher_is_better(self) -> bool {
+        !matches!(self, Metric::Mae | Metric::Rmse | Metric::Perplexity)
+    }
+
+    /// How much worse `after` is than `before`; negative if it is better.
+    pub fn drop(self, before: f64, after: f64) -> f64 {
+        if self.higher_is_better() { before - after } else { after - before }
+    }
+
+    /// The name, as on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(metric, _)| *metric == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = MetricError;
+
+    fn from_str(name: &str) -> Result<Metric, MetricError> {
+        let found = NAMES.iter().find(|(_, n)| n.eq_ignore_ascii_case(name));
+        found
+            .map(|(metric, _)| *metric)
+            .ok_or_else(|| MetricError::Unknown { name: name.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! Pages: one HTML file each, which needs no network and no script to be read.
+
+mod plot;
+
+pub use plot::{LinePlot, Series};
+
+/// The style that all pages share: light and dark, readable on a phone.
+pub const STYLE: &str = include_str!("../../templates/style.css");
