@@ -27,7 +27,9 @@ fn is_no_op(graph: &GraphProto, node: &NodeProto) -> bool {
     match node.op_type() {
         _ if !node.is_onnx() || node.output.len() != 1 => false,
         "Identity" => node.input.len() == 1,
-        "Cast" => known_type(graph, &node.input[0]) == Some(node.int("to", 0)),
+        "Cast" if node.input.len() == 1 => {
+            known_type(graph, &node.input[0]) == Some(node.int("to", 0))
+        }
         _ => false,
     }
 }
