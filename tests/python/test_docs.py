@@ -17,7 +17,7 @@ import pytest
 from conftest import HANGS_AFTER_SECONDS, ROOT
 from models import FIXTURES
 
-PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 # What a page may name, and the fixture that stands for it.
 FILES = {

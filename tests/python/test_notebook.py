@@ -15,7 +15,7 @@ FIXED_POINT = [0.86, 0.87, 0.86, 0.865, 0.85, 0.855, 0.855, 0.855]
 SYMMETRIC = [0.865, 0.855, 0.87, 0.855, 0.855, 0.855, 0.855]
 
 
-@pytest.mark.parametrize("bits, accuracy", enumerate(FIXED_POINT, start=1))
+@pytest.mark.parametrize("bits, accuracy", list(enumerate(FIXED_POINT, start=1)))
 def test_fixed_point(fewbits: Fewbits, tmp_path: Path, bits: int, accuracy: float) -> None:
     out = tmp_path / "q.onnx"
     fewbits(
@@ -24,7 +24,7 @@ def test_fixed_point(fewbits: Fewbits, tmp_path: Path, bits: int, accuracy: floa
     assert onnxruntime_score(out, ROWS) == pytest.approx(accuracy, abs=1e-9)
 
 
-@pytest.mark.parametrize("bits, accuracy", enumerate(SYMMETRIC, start=2))
+@pytest.mark.parametrize("bits, accuracy", list(enumerate(SYMMETRIC, start=2)))
 @pytest.mark.parametrize("options", [[], ["--scheme", "symmetric"]], ids=["default", "named"])
 def test_symmetric(
     fewbits: Fewbits, tmp_path: Path, options: list[str], bits: int, accuracy: float
