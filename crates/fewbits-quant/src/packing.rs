@@ -137,6 +137,17 @@ impl PackedInts {
         self.bytes
     }
 
+    /// The narrowest width that holds every element.
+    pub fn bits_needed(&self) -> u8 {
+        let needed = |code: i16| match self.encoding {
+            Encoding::Sign => 1,
+            Encoding::Unsigned => 16 - code.leading_zeros(),
+            // A negative integer n needs as many digits as -(n + 1) = !n, and the sign.
+            Encoding::TwosComplement => 17 - code.max(!code).leading_zeros(),
+        };
+        self.unpack().into_iter().map(needed).max().unwrap_or(0) as u8
+    }
+
     /// Bits of one element.
     pub fn width(&self) -> u8 {
         self.width
@@ -197,6 +208,14 @@ mod tests {
         assert_eq!(packed.bytes(), [0b011, 0b010, 0b010]);
         let signs = PackedInts::pack(&[1, -1, 1], 1, Encoding::Sign);
         assert_eq!(signs.bytes(), [0b101]);
+    }
+
+    #[test]
+    fn the_bits_needed_count_the_sign() {
+        let needed = |codes: &[i16], encoding| PackedInts::pack(codes, 11, encoding).bits_needed();
+        assert_eq!(needed(&[410, -194], Encoding::TwosComplement), 10);
+        assert_eq!(needed(&[0, -1], Encoding::TwosComplement), 1);
+        assert_eq!(needed(&[7], Encoding::Unsigned), 3);
     }
 
     #[test]

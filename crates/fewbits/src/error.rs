@@ -57,7 +57,7 @@ pub enum Error {
     NothingToQuantize {
         /// The model's file.
         file: String,
-        /// The reason for the largest weight, or that there is none.
+        /// What hides its weights, or that there are none.
         reason: String,
     },
     /// A plan that does not belong to the model.

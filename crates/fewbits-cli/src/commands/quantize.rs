@@ -46,7 +46,7 @@ pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
     let bar = Bar::default();
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
-    let mut prepared = source;
+    let mut prepared = source.clone();
     let lowered = prepare(&mut prepared)?;
     let plan = match (&args.plan, args.recipe) {
         (Some(path), _) => Plan::read(path)?,
@@ -59,10 +59,16 @@ pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
             plan_weights(&prepared, &options, &bar)?
         }
     };
-    if plan.quantized().next().is_none() {
-        let kept =
-            lowered.kept.iter().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why)).next();
-        return Err(Failure::from(plan.nothing_to_quantize(&args.model, kept)));
+    let nothing = plan.why_nothing();
+    if plan.tensors.is_empty() {
+        // Nothing to decide about: the weights are out of reach, or there are none.
+        let hidden = lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
+        let reason = hidden.or(nothing).unwrap_or_default();
+        let file = args.model.display().to_string();
+        return Err(fewbits::Error::NothingToQuantize { file, reason }.into());
+    }
+    if let Some(why) = &nothing {
+        eprintln!("warning: nothing is quantized, the model stays as it is: {why}");
     }
     if let Some(path) = &args.save_plan {
         write_file(path, plan.to_json().as_bytes(), replace)?;
@@ -76,8 +82,15 @@ pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let out = args.output.as_deref().ok_or_else(|| Failure::usage("no output; add -o OUT"))?;
-    let mut model = apply(prepared, &plan, &bar)?;
-    model.set_metadata("fewbits.source", &source_digest(&args.model)?);
+    let model = match nothing {
+        // Lowered without need, the model would only look different.
+        Some(_) => source,
+        None => {
+            let mut model = apply(prepared, &plan, &bar)?;
+            model.set_metadata("fewbits.source", &source_digest(&args.model)?);
+            model
+        }
+    };
     let saved = model.save(out, SaveOptions { replace, ..SaveOptions::default() })?;
     if args.json {
         show::json(&Report {

@@ -3,6 +3,8 @@
 //! The integers:
 //! - 8 bits: an INT8 or UINT8 initializer;
 //! - 4 bits from opset 21 and 2 bits from opset 25: ONNX's own packed types;
+//! - tensors so small that unpacking would take more bytes than packing saves: INT8, UINT8, or
+//!   INT16 above 8 bits;
 //! - every other width: bit-sliced in a UINT8 initializer of shape `[blocks, 1, width]`
 //!   ([`PackedInts`]), unpacked by `BitShift` (by 0 to 7), `Mod` (2) and `MatMulInteger` (with the
 //!   value of each bit), which any runtime folds when it loads the model.

@@ -140,6 +140,7 @@ impl<'a> WeightReader<'a> {
         let (width, encoding) = match tensor.element_type().ok()? {
             DataType::Int8 => (8, Encoding::TwosComplement),
             DataType::Uint8 => (8, Encoding::Unsigned),
+            DataType::Int16 => (16, Encoding::TwosComplement),
             DataType::Int4 => (4, Encoding::TwosComplement),
             DataType::Uint4 => (4, Encoding::Unsigned),
             DataType::Int2 => (2, Encoding::TwosComplement),

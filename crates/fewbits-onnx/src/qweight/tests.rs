@@ -63,7 +63,8 @@ fn round_trip(mut model: Model, weight: &QTensor) -> (Model, QTensor, DataType) 
 #[test]
 fn every_scheme_reads_back_at_every_opset() {
     for opset in [11, 13, 17, 21, 25] {
-        for shape in [[8, 6], [9, 5]] {
+        // Too small to be packed, packed, and packed with a tail.
+        for shape in [[8, 6], [64, 40], [45, 65]] {
             let (model, values) = model(&shape, opset, DataType::Float);
             for scheme in schemes() {
                 let weight = quantize(&values, &shape, scheme).unwrap();
@@ -91,7 +92,7 @@ fn doubles_are_cast_behind_the_weight() {
 #[test]
 fn narrow_widths_take_the_bytes_that_they_should() {
     let (model, values) = model(&[64, 32], 17, DataType::Float);
-    for bits in Bits::all().filter(|&b| b != Bits::EIGHT) {
+    for bits in Bits::all().filter(|&b| b.get() < 7) {
         let scheme = Scheme::Symmetric { bits, granularity: Granularity::Tensor };
         let weight = quantize(&values, &[64, 32], scheme).unwrap();
         let (model, ..) = round_trip(model.clone(), &weight);
@@ -102,15 +103,15 @@ fn narrow_widths_take_the_bytes_that_they_should() {
 
 #[test]
 fn an_opset_without_the_operators_is_told() {
-    let (mut model, values) = model(&[8, 6], 9, DataType::Float);
+    let (mut model, values) = model(&[64, 40], 9, DataType::Float);
     let scheme = |bits| Scheme::Symmetric {
         bits: Bits::new(bits).unwrap(),
         granularity: Granularity::Tensor,
     };
     let mut writer = QWeightWriter::new(&mut model);
-    let narrow = quantize(&values, &[8, 6], scheme(3)).unwrap();
+    let narrow = quantize(&values, &[64, 40], scheme(3)).unwrap();
     assert!(writer.replace("w", narrow).unwrap_err().to_string().contains("opset 11"));
-    writer.replace("w", quantize(&values, &[8, 6], scheme(8)).unwrap()).unwrap();
+    writer.replace("w", quantize(&values, &[64, 40], scheme(8)).unwrap()).unwrap();
     writer.finish();
     assert_eq!(WeightReader::new(model.graph()).weights().count(), 1);
 }

@@ -7,6 +7,9 @@ use crate::passes::cleanup::share_equal_initializers;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 use crate::{Model, OnnxError, Result};
 
+/// About what the operators that unpack a tensor, and their constants, take in a file.
+const UNPACKING_BYTES: usize = 256;
+
 /// Replaces float initializers by quantized ones, then edits the graph once in [`finish`].
 ///
 /// [`finish`]: QWeightWriter::finish
@@ -120,7 +123,7 @@ impl<'a> QWeightWriter<'a> {
             Granularity::Tensor | Granularity::Group { .. } => scale_shape,
         };
         let shape = layout.shape().to_vec();
-        let mut q = if width <= 8 {
+        let mut q = if width <= 8 || !worth_packing(weight.codes()) {
             let integer_type = self.integer_type(weight.codes());
             let codes = self.codes(weight, integer_type);
             let floats = self.names.fresh("q");
@@ -166,6 +169,7 @@ impl<'a> QWeightWriter<'a> {
             (4, false) if self.opset >= 21 => DataType::Uint4,
             (2, true) if self.opset >= 25 => DataType::Int2,
             (2, false) if self.opset >= 25 => DataType::Uint2,
+            (9.., _) => DataType::Int16,
             (_, true) => DataType::Int8,
             (_, false) => DataType::Uint8,
         }
@@ -179,7 +183,9 @@ impl<'a> QWeightWriter<'a> {
             (DataType::Int4 | DataType::Uint4, _) => fields(&codes, 4),
             (DataType::Int2 | DataType::Uint2, _) => fields(&codes, 2),
             (_, 8) => codes.into_bytes(),
-            _ => return self.unpacked(codes, integer_type, &shape),
+            _ if worth_packing(&codes) => return self.unpacked(codes, integer_type, &shape),
+            (DataType::Int16, _) => codes.unpack().into_iter().flat_map(i16::to_le_bytes).collect(),
+            _ => codes.unpack().into_iter().map(|code| code as u8).collect(),
         };
         self.constant("q", |n| TensorProto::from_raw(n, &shape, integer_type, bytes))
     }
@@ -263,6 +269,12 @@ impl<'a> QWeightWriter<'a> {
         self.initializers.push(make(&name));
         name
     }
+}
+
+/// Whether packing saves more than the operators that unpack take.
+fn worth_packing(codes: &PackedInts) -> bool {
+    let whole = codes.len() * if codes.width() > 8 { 2 } else { 1 };
+    whole.saturating_sub(codes.bytes().len()) > UNPACKING_BYTES
 }
 
 fn zero_point_bytes(zero_points: &[u8], integer_type: DataType) -> Vec<u8> {

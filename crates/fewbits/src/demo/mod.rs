@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use fewbits_onnx::{Model, SaveOptions};
-use fewbits_quant::{Bits, Encoding};
+use fewbits_quant::Bits;
 use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
@@ -147,12 +147,8 @@ fn quantized(float: &Model, scheme: SchemeKind, bits: Bits) -> Result<Model> {
     apply(prepared, &plan, &Silent)
 }
 
-/// The width of the widest integers in a quantized model.
+/// The bits that the widest integers in a quantized model need.
 fn integer_bits(model: &Model) -> u8 {
-    let widths = fewbits_onnx::qweight::WeightReader::new(model.graph())
-        .weights()
-        .filter(|w| w.weight.codes().encoding() != Encoding::Unsigned)
-        .map(|w| w.weight.codes().width())
-        .max();
-    widths.unwrap_or(0)
+    let weights = fewbits_onnx::qweight::WeightReader::new(model.graph());
+    weights.weights().map(|w| w.weight.codes().bits_needed()).max().unwrap_or(0)
 }

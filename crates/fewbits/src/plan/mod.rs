@@ -70,15 +70,16 @@ impl Plan {
         })
     }
 
-    /// Says why nothing would be quantized; `unlowered` is what hides the weights, if something does.
-    pub fn nothing_to_quantize(&self, model: &Path, unlowered: Option<String>) -> Error {
-        let of_largest = self
-            .kept_float()
-            .max_by_key(|(t, _)| t.shape.iter().product::<usize>())
-            .map(|(t, why)| format!("'{}' stays float: {why}", t.tensor));
-        let reason =
-            unlowered.or(of_largest).unwrap_or_else(|| "it has no float weights".to_string());
-        Error::NothingToQuantize { file: model.display().to_string(), reason }
+    /// Why nothing is quantized: the reason for the largest weight; none if something is.
+    pub fn why_nothing(&self) -> Option<String> {
+        if self.quantized().next().is_some() {
+            return None;
+        }
+        let largest = self.kept_float().max_by_key(|(t, _)| t.shape.iter().product::<usize>());
+        Some(match largest {
+            Some((t, why)) => format!("'{}' stays float: {why}", t.tensor),
+            None => "it has no float weights".to_string(),
+        })
     }
 
     /// The plan as people read and edit it.

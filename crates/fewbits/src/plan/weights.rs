@@ -119,6 +119,9 @@ impl WeightOptions {
     }
 }
 
+/// About what the operator that turns a weight's integers into floats takes in a file.
+const DEQUANTIZE_BYTES: usize = 64;
+
 /// Plans every weight of a prepared model.
 pub fn plan_weights(
     model: &Model,
@@ -171,8 +174,8 @@ fn decide(model: &Model, options: &WeightOptions, constant: &Constant) -> Result
         .map_err(|source| Error::Quant { tensor: constant.tensor.clone(), source })?;
     let params_bytes = layout.params() * if options.scheme == SchemeKind::Affine { 5 } else { 4 };
     let code_bytes = (values.len() * usize::from(scheme.bits().get())).div_ceil(8);
-    if code_bytes + params_bytes >= tensor.stored_bytes() as usize {
-        return float("too small: its scales would take more than its integers save");
+    if code_bytes + params_bytes + DEQUANTIZE_BYTES >= tensor.stored_bytes() as usize {
+        return float("too small: scales and operators would take more than integers save");
     }
     Ok(Becomes::Scheme(scheme))
 }
