@@ -20,8 +20,6 @@ mod tables;
 mod types;
 mod zip_map;
 
-use std::collections::HashSet;
-
 use self::emit::{Emit, Surroundings};
 use self::types::Types;
 use super::cleanup;
@@ -108,6 +106,7 @@ pub fn lower_ml(model: &mut Model) -> Result<Lowered> {
         cleanup::cleanup(graph);
         settle_versions(model, opset);
     }
+    drop_repeated_imports(model);
     Ok(report)
 }
 
@@ -158,28 +157,40 @@ fn uses_ml(graph: &GraphProto) -> bool {
     })
 }
 
-/// One import for each domain, none for a domain that is no longer used, and an IR version that
-/// allows what lowering added.
+/// No import of a domain that is no longer used, one of the default domain, and an IR version
+/// that allows what lowering added.
 fn settle_versions(model: &mut Model, opset: i64) {
-    let keeps_ml = uses_ml(model.graph())
-        || model
-            .proto()
-            .functions
-            .iter()
-            .any(|f| f.opset_import.iter().any(|o| o.domain() == MODEL_DOMAIN_ML));
+    let functions = &model.proto().functions;
+    let function_imports_ml =
+        functions.iter().any(|f| f.opset_import.iter().any(|o| o.domain() == MODEL_DOMAIN_ML));
+    let keeps_ml = uses_ml(model.graph()) || function_imports_ml;
     let had_default = model.opset() != 0;
     let proto = model.proto_mut();
-    let mut seen = HashSet::new();
-    proto.opset_import.retain(|o| match o.domain() {
-        "" | "ai.onnx" => false,
-        MODEL_DOMAIN_ML => keeps_ml && seen.insert(o.domain().to_string()),
-        other => seen.insert(other.to_string()),
-    });
-    proto
-        .opset_import
-        .push(OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) });
-    let lowest = if had_default { FREE_INITIALIZERS_IR } else { DEFAULT_OPSET_IR };
-    proto.ir_version = Some(proto.ir_version().max(lowest));
+    proto.opset_import.retain(|o| o.domain() != MODEL_DOMAIN_ML || keeps_ml);
+    let mut lowest_ir = FREE_INITIALIZERS_IR;
+    if !had_default {
+        lowest_ir = DEFAULT_OPSET_IR;
+        proto
+            .opset_import
+            .push(OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) });
+    }
+    proto.ir_version = Some(proto.ir_version().max(lowest_ir));
+}
+
+/// Leaves one import for each domain, with the highest version that is given.
+fn drop_repeated_imports(model: &mut Model) {
+    fn domain(import: &OperatorSetIdProto) -> &str {
+        // Two names of the default domain.
+        if import.domain() == "ai.onnx" { "" } else { import.domain() }
+    }
+    let mut kept: Vec<OperatorSetIdProto> = Vec::new();
+    for import in std::mem::take(&mut model.proto_mut().opset_import) {
+        match kept.iter_mut().find(|k| domain(k) == domain(&import)) {
+            Some(first) => first.version = Some(first.version().max(import.version())),
+            None => kept.push(import),
+        }
+    }
+    model.proto_mut().opset_import = kept;
 }
 
 #[cfg(test)]
