@@ -102,6 +102,7 @@ pub fn lower_ml(model: &mut Model) -> Result<Lowered> {
     graph.node = done;
     if !report.lowered.is_empty() {
         tables::gather_last(graph, &mut names)?;
+        casts_to_identities(graph);
         cleanup::share_equal_initializers(graph);
         cleanup::cleanup(graph);
         settle_versions(model, opset);
@@ -140,6 +141,18 @@ fn name_kept_in_subgraphs(node: &NodeProto, kept_nodes: &mut Vec<Kept>) {
                 kept_nodes.push(kept(inner, why));
             }
             name_kept_in_subgraphs(inner, kept_nodes);
+        }
+    }
+}
+
+/// Makes an `Identity` of every `Cast` to the type that a value has already, as converters write
+/// them behind labels; the clean-up drops it.
+fn casts_to_identities(graph: &mut GraphProto) {
+    let types = Types::of(graph);
+    for node in graph.node.iter_mut().filter(|n| n.is("Cast") && n.input.len() == 1) {
+        if types.elem_type(&node.input[0]).is_some_and(|t| t as i64 == node.int("to", 0)) {
+            node.op_type = Some("Identity".into());
+            node.attribute.clear();
         }
     }
 }
@@ -238,6 +251,20 @@ mod tests {
         let mut m = model(binarizer(), 8);
         let report = lower_ml(&mut m).unwrap();
         assert!(report.kept[0].why.contains("opset 9"), "{}", report.kept[0].why);
+    }
+
+    #[test]
+    fn casts_of_labels_to_their_own_type_go() {
+        let classifier = ml("LinearClassifier", &["x"], &["label", "p"])
+            .with(AttributeProto::of_floats("coefficients", &[1.0; 4]))
+            .with(AttributeProto::of_floats("intercepts", &[1.0; 2]))
+            .with(AttributeProto::of_ints("classlabels_ints", &[0, 1]));
+        let to_int64 = AttributeProto::of_int("to", 7);
+        let cast = NodeProto::new("Cast", &["label"], &["y"]).with(to_int64);
+        let mut m = model(vec![classifier, cast], 17);
+        lower_ml(&mut m).unwrap();
+        let ops: Vec<&str> = m.graph().node.iter().map(|n| n.op_type()).collect();
+        assert_eq!(ops, ["MatMul", "Add", "ArgMax"]);
     }
 
     #[test]
