@@ -71,4 +71,26 @@ mod tests {
         assert_eq!(m.graph().node[0].int("keepdims", 1), 0);
         assert_eq!(m.graph().node[1].output, ["y"]);
     }
+
+    #[test]
+    fn classes_that_count_from_zero_are_the_argmax_itself() {
+        let to_int64 = AttributeProto::of_int("to", 7);
+        let mut m = model(
+            vec![
+                NodeProto::new("ArgMax", &["x"], &["i"]).with(AttributeProto::of_int("axis", 1)),
+                ml("ArrayFeatureExtractor", &["classes", "i"], &["l"]),
+                NodeProto::new("Reshape", &["l", "flat"], &["r"]),
+                NodeProto::new("Cast", &["r"], &["y"]).with(to_int64),
+            ],
+            17,
+        );
+        m.graph_mut().initializer = vec![
+            TensorProto::from_i32("classes", &[2], &[0, 1]),
+            TensorProto::from_i64("flat", &[1], &[-1]),
+        ];
+        lower_ml(&mut m).unwrap();
+        assert_eq!(m.graph().node.len(), 1);
+        assert_eq!(m.graph().node[0].output, ["y"]);
+        assert!(m.graph().initializer.is_empty());
+    }
 }

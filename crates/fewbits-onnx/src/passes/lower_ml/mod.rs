@@ -20,8 +20,6 @@ mod tables;
 mod types;
 mod zip_map;
 
-use std::collections::HashSet;
-
 use self::emit::{Emit, Surroundings};
 use self::types::Types;
 use super::cleanup;
@@ -104,10 +102,12 @@ pub fn lower_ml(model: &mut Model) -> Result<Lowered> {
     graph.node = done;
     if !report.lowered.is_empty() {
         tables::gather_last(graph, &mut names)?;
+        casts_to_identities(graph);
         cleanup::share_equal_initializers(graph);
         cleanup::cleanup(graph);
         settle_versions(model, opset);
     }
+    drop_repeated_imports(model);
     Ok(report)
 }
 
@@ -145,6 +145,18 @@ fn name_kept_in_subgraphs(node: &NodeProto, kept_nodes: &mut Vec<Kept>) {
     }
 }
 
+/// Makes an `Identity` of every `Cast` to the type that a value has already, as converters write
+/// them behind labels; the clean-up drops it.
+fn casts_to_identities(graph: &mut GraphProto) {
+    let types = Types::of(graph);
+    for node in graph.node.iter_mut().filter(|n| n.is("Cast") && n.input.len() == 1) {
+        if types.elem_type(&node.input[0]).is_some_and(|t| t as i64 == node.int("to", 0)) {
+            node.op_type = Some("Identity".into());
+            node.attribute.clear();
+        }
+    }
+}
+
 fn replace_output(graph: &mut GraphProto, value: ValueInfoProto) {
     for output in graph.output.iter_mut().filter(|o| o.name() == value.name()) {
         *output = value.clone();
@@ -158,28 +170,40 @@ fn uses_ml(graph: &GraphProto) -> bool {
     })
 }
 
-/// One import for each domain, none for a domain that is no longer used, and an IR version that
-/// allows what lowering added.
+/// No import of a domain that is no longer used, one of the default domain, and an IR version
+/// that allows what lowering added.
 fn settle_versions(model: &mut Model, opset: i64) {
-    let keeps_ml = uses_ml(model.graph())
-        || model
-            .proto()
-            .functions
-            .iter()
-            .any(|f| f.opset_import.iter().any(|o| o.domain() == MODEL_DOMAIN_ML));
+    let functions = &model.proto().functions;
+    let function_imports_ml =
+        functions.iter().any(|f| f.opset_import.iter().any(|o| o.domain() == MODEL_DOMAIN_ML));
+    let keeps_ml = uses_ml(model.graph()) || function_imports_ml;
     let had_default = model.opset() != 0;
     let proto = model.proto_mut();
-    let mut seen = HashSet::new();
-    proto.opset_import.retain(|o| match o.domain() {
-        "" | "ai.onnx" => false,
-        MODEL_DOMAIN_ML => keeps_ml && seen.insert(o.domain().to_string()),
-        other => seen.insert(other.to_string()),
-    });
-    proto
-        .opset_import
-        .push(OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) });
-    let lowest = if had_default { FREE_INITIALIZERS_IR } else { DEFAULT_OPSET_IR };
-    proto.ir_version = Some(proto.ir_version().max(lowest));
+    proto.opset_import.retain(|o| o.domain() != MODEL_DOMAIN_ML || keeps_ml);
+    let mut lowest_ir = FREE_INITIALIZERS_IR;
+    if !had_default {
+        lowest_ir = DEFAULT_OPSET_IR;
+        proto
+            .opset_import
+            .push(OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) });
+    }
+    proto.ir_version = Some(proto.ir_version().max(lowest_ir));
+}
+
+/// Leaves one import for each domain, with the highest version that is given.
+fn drop_repeated_imports(model: &mut Model) {
+    fn domain(import: &OperatorSetIdProto) -> &str {
+        // Two names of the default domain.
+        if import.domain() == "ai.onnx" { "" } else { import.domain() }
+    }
+    let mut kept: Vec<OperatorSetIdProto> = Vec::new();
+    for import in std::mem::take(&mut model.proto_mut().opset_import) {
+        match kept.iter_mut().find(|k| domain(k) == domain(&import)) {
+            Some(first) => first.version = Some(first.version().max(import.version())),
+            None => kept.push(import),
+        }
+    }
+    model.proto_mut().opset_import = kept;
 }
 
 #[cfg(test)]
@@ -227,6 +251,20 @@ mod tests {
         let mut m = model(binarizer(), 8);
         let report = lower_ml(&mut m).unwrap();
         assert!(report.kept[0].why.contains("opset 9"), "{}", report.kept[0].why);
+    }
+
+    #[test]
+    fn casts_of_labels_to_their_own_type_go() {
+        let classifier = ml("LinearClassifier", &["x"], &["label", "p"])
+            .with(AttributeProto::of_floats("coefficients", &[1.0; 4]))
+            .with(AttributeProto::of_floats("intercepts", &[1.0; 2]))
+            .with(AttributeProto::of_ints("classlabels_ints", &[0, 1]));
+        let to_int64 = AttributeProto::of_int("to", 7);
+        let cast = NodeProto::new("Cast", &["label"], &["y"]).with(to_int64);
+        let mut m = model(vec![classifier, cast], 17);
+        lower_ml(&mut m).unwrap();
+        let ops: Vec<&str> = m.graph().node.iter().map(|n| n.op_type()).collect();
+        assert_eq!(ops, ["MatMul", "Add", "ArgMax"]);
     }
 
     #[test]

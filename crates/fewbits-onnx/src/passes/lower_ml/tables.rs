@@ -11,10 +11,8 @@ use super::types::Types;
 pub(super) fn gather_last(graph: &mut GraphProto, names: &mut Names) -> Result<()> {
     let mut position = 0;
     while position < graph.node.len() {
-        // A lookup that moved leaves another node here.
-        if !move_back(graph, names, position)? {
-            position += 1;
-        }
+        // What moved may lie anywhere now, and each move takes a node away or a lookup further.
+        position = if move_back(graph, names, position)? { 0 } else { position + 1 };
     }
     drop_counting_tables(graph)
 }

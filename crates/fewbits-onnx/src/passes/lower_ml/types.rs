@@ -63,6 +63,9 @@ impl Types {
     }
 
     fn infer(&self, graph: &GraphProto, node: &NodeProto, output: usize) -> Value {
+        if !node.is_onnx() && node.domain() != crate::MODEL_DOMAIN_ML {
+            return Value::default();
+        }
         let input = |n: usize| {
             node.input.get(n).and_then(|name| self.values.get(name)).cloned().unwrap_or_default()
         };
