@@ -61,11 +61,14 @@ def test_eight_bits_keep_the_metric(
     out = tmp_path / "q.onnx"
     fewbits("quantize", case.model, "-o", out, "--bits", 8, "--scheme", scheme).assert_done()
     before = onnxruntime_score(case.model, case.rows)
-    assert onnxruntime_score(out, case.rows) == pytest.approx(before, abs=0.005)
+    after = onnxruntime_score(out, case.rows)
+    # A drop counts, a gain does not: on 143 rows one more right answer is 0.007.
+    assert before - after <= 0.005
     command = ["compare", case.model, out, "--data", case.rows, "--json"]
     comparison = fewbits(*command).assert_done().json()
     assert comparison["a"]["metric"] == pytest.approx(before, abs=1e-4)
-    assert comparison["b"]["metric"] == pytest.approx(before, abs=0.005)
+    assert comparison["b"]["metric"] == pytest.approx(after, abs=1e-4)
+    assert comparison["drop"] <= 0.005
 
 
 def with_opset(source: Path, version: int, out: Path) -> Path:

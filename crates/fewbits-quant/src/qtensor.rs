@@ -55,10 +55,12 @@ impl QTensor {
             f32::from(code - self.params.zero_point_of(param)) * self.params.scale[param]
         };
         self.layout.for_each_run(|run, span| {
-            let pairs = values[run.clone()].iter_mut().zip(&codes[run]).enumerate();
+            let pairs = values[run.clone()].iter_mut().zip(&codes[run]);
             match span {
-                Span::One(param) => pairs.for_each(|(_, (x, &code))| *x = value(code, param)),
-                Span::Each(first) => pairs.for_each(|(i, (x, &code))| *x = value(code, first + i)),
+                Span::One(param) => pairs.for_each(|(x, &code)| *x = value(code, param)),
+                Span::Each(first) => {
+                    pairs.zip(first..).for_each(|((x, &code), param)| *x = value(code, param))
+                }
             }
         });
         values

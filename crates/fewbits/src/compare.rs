@@ -58,6 +58,9 @@ pub struct Side {
     pub peak_rss_bytes: Option<u64>,
 }
 
+/// Gives the largest resident memory, in bytes, of a process that runs the model at a path.
+pub type PeakMemory<'a> = &'a dyn Fn(&Path) -> Option<u64>;
+
 /// How to compare.
 #[derive(Default)]
 pub struct CompareOptions<'a> {
@@ -66,7 +69,7 @@ pub struct CompareOptions<'a> {
     /// Threads and the like.
     pub run: RunOptions,
     /// Measures the peak memory of a process that runs the model at a path.
-    pub peak_memory: Option<&'a dyn Fn(&Path) -> Option<u64>>,
+    pub peak_memory: Option<PeakMemory<'a>>,
     /// The drop that is allowed; the verdict says whether it is kept.
     pub max_drop: Option<f64>,
 }
@@ -75,7 +78,7 @@ impl Comparison {
     /// Whether the second model is worse by more than `max_drop`. A metric that is not a number
     /// counts as worse.
     pub fn exceeds(&self, max_drop: f64) -> bool {
-        !(self.drop <= max_drop + DROP_TOLERANCE)
+        self.drop.is_nan() || self.drop > max_drop + DROP_TOLERANCE
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// The data file.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(Box<DataError>),
     /// Measuring.
     #[error(transparent)]
     Metric(#[from] MetricError),
@@ -90,4 +90,10 @@ pub enum Error {
         /// Why it is not written, and what to do.
         reason: String,
     },
+}
+
+impl From<DataError> for Error {
+    fn from(error: DataError) -> Error {
+        Error::Data(Box::new(error))
+    }
 }

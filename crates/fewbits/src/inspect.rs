@@ -111,6 +111,12 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
     })
 }
 
+/// The bits that the widest integers among a model's weights need; 0 if there are none.
+pub fn integer_bits(model: &Model) -> u8 {
+    let reader = WeightReader::new(model.graph());
+    reader.weights().map(|w| w.weight.codes().bits_needed()).max().unwrap_or(0)
+}
+
 fn quantized(model: &Model) -> Vec<TensorInfo> {
     let reader = WeightReader::new(model.graph());
     let info = |name: String, weight: QTensor| {

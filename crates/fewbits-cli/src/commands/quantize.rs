@@ -3,11 +3,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use fewbits::apply::apply;
+use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{Becomes, Plan, WeightOptions, plan_weights};
 use fewbits::prepare::prepare;
-use fewbits::{Model, Replace, SaveOptions, source_digest};
+use fewbits::{Model, Replace, SaveOptions, Scheme, source_digest};
 use serde::Serialize;
 
 use crate::args::{QuantizeArgs, Recipe};
@@ -24,6 +25,7 @@ struct Report<'a> {
     file_bytes: u64,
     source_bytes: u64,
     quantized: usize,
+    integer_bits: u8,
     kept_float: Vec<KeptFloat<'a>>,
     seconds: f64,
     peak_rss_bytes: Option<u64>,
@@ -92,12 +94,14 @@ pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
         }
     };
     let saved = model.save(out, SaveOptions { replace, ..SaveOptions::default() })?;
+    let integer_bits = integer_bits(&model);
     if args.json {
         show::json(&Report {
             out,
             file_bytes: saved.file_bytes,
             source_bytes,
             quantized: plan.quantized().count(),
+            integer_bits,
             kept_float: plan
                 .kept_float()
                 .map(|(t, why)| KeptFloat { tensor: &t.tensor, why })
@@ -108,6 +112,9 @@ pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     print_plan(&plan);
+    if plan.quantized().any(|(_, scheme)| matches!(scheme, Scheme::FixedPoint { .. })) {
+        println!("the fixed-point integers need {integer_bits} bits each, the sign included");
+    }
     let size = match saved.file_bytes as f64 / source_bytes as f64 {
         r if r < 1.0 => format!("{:.1} times smaller than", 1.0 / r),
         r => format!("{r:.2} times as large as"),

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::apply::apply;
 use crate::compare::{CompareOptions, Comparison, compare, evaluate};
 use crate::data::{DataOptions, Dataset, input_specs};
+use crate::inspect::integer_bits;
 use crate::metric::Metric;
 use crate::output::{scratch_folder, write_file};
 use crate::plan::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
@@ -145,10 +146,4 @@ fn quantized(float: &Model, scheme: SchemeKind, bits: Bits) -> Result<Model> {
     let options = WeightOptions { bits, scheme, granularity: GranularityKind::Channel };
     let plan = plan_weights(&prepared, &options, &Silent)?;
     apply(prepared, &plan, &Silent)
-}
-
-/// The bits that the widest integers in a quantized model need.
-fn integer_bits(model: &Model) -> u8 {
-    let weights = fewbits_onnx::qweight::WeightReader::new(model.graph());
-    weights.weights().map(|w| w.weight.codes().bits_needed()).max().unwrap_or(0)
 }
