@@ -37,6 +37,35 @@ impl GraphProto {
         }
     }
 
+    /// Puts every node behind those that produce what it reads, otherwise in the order they have.
+    ///
+    /// Nodes of a cycle, which no valid graph has, keep their order at the end.
+    pub fn sort_topologically(&mut self) {
+        let produced: HashSet<String> = self.node.iter().flat_map(|n| &n.output).cloned().collect();
+        let mut waiting = std::mem::take(&mut self.node);
+        let mut ready: HashSet<String> = HashSet::new();
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let mut later = Vec::new();
+            for node in waiting {
+                let mut can_run = true;
+                node.for_each_use(&mut |name| {
+                    can_run &= ready.contains(name) || !produced.contains(name);
+                });
+                if can_run {
+                    ready.extend(node.output.iter().cloned());
+                    self.node.push(node);
+                } else {
+                    later.push(node);
+                }
+            }
+            waiting = later;
+            if waiting.len() == before {
+                self.node.append(&mut waiting);
+            }
+        }
+    }
+
     /// Replaces every use of the value `from`, in subgraphs too, by `to`. Graph outputs keep
     /// their names.
     pub fn replace_uses(&mut self, from: &str, to: &str) {

@@ -1,8 +1,9 @@
 //! From any model to one that rten can load.
 
 use fewbits_onnx::Model;
+use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::{cleanup, constants, lower_ml};
-use fewbits_onnx::proto::TensorProto;
+use fewbits_onnx::proto::{NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
 use crate::{Result, RuntimeError};
@@ -41,11 +42,29 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
 
 /// Replaces the operators that unpack and dequantize weights by float initializers.
 fn unpack_weights(model: &mut Model) {
-    let weights: Vec<TensorProto> = WeightReader::new(model.graph())
-        .weights()
-        .map(|w| TensorProto::from_f32(&w.name, w.weight.layout().shape(), &w.weight.dequantize()))
-        .collect();
+    let mut names = Names::new(model.graph());
+    let mut weights: Vec<TensorProto> = Vec::new();
+    let mut lookups = Vec::new();
+    for found in WeightReader::new(model.graph()).weights() {
+        let name = match found.lookup {
+            None => found.name,
+            Some((position, index)) => {
+                let table = names.fresh("table");
+                lookups.push((position, table.clone(), index));
+                table
+            }
+        };
+        weights.push(TensorProto::from_f32(
+            &name,
+            found.weight.layout().shape(),
+            &found.weight.dequantize(),
+        ));
+    }
     let graph = model.graph_mut();
+    for (position, table, index) in lookups {
+        let output = graph.node[position].output[0].clone();
+        graph.node[position] = NodeProto::new("Gather", &[&table, &index], &[&output]);
+    }
     for weight in &weights {
         for node in &mut graph.node {
             node.output.iter_mut().filter(|o| *o == weight.name()).for_each(String::clear);

@@ -3,3 +3,4 @@
 pub mod cleanup;
 pub mod constants;
 pub mod lower_ml;
+pub mod qdq;

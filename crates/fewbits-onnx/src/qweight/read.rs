@@ -15,8 +15,11 @@ pub struct WeightReader<'a> {
 
 /// A weight that was found.
 pub struct ReadWeight {
-    /// The value that consumers read.
+    /// The value that consumers read; of a table that rows are looked up in, its integers.
     pub name: String,
+    /// Where rows are looked up in it: the position of the last node of the look-up, and the value
+    /// that says which rows.
+    pub lookup: Option<(usize, String)>,
     /// Integers and parameters.
     pub weight: QTensor,
     /// The float type that consumers see.
@@ -35,9 +38,48 @@ impl<'a> WeightReader<'a> {
         WeightReader { graph, index: Index::new(graph) }
     }
 
-    /// Every quantized weight, in the order of the nodes that finish them.
+    /// Every quantized weight, in the order of the nodes that finish them. A table appears once
+    /// for every look-up.
     pub fn weights(&self) -> impl Iterator<Item = ReadWeight> {
-        self.graph.node.iter().filter_map(|node| self.weight_of(node))
+        let nodes = self.graph.node.iter().enumerate();
+        nodes.filter_map(|(i, node)| self.looked_up(i, node).or_else(|| self.weight_of(node)))
+    }
+
+    /// The table in which a look-up that ends with the node at `position` finds its rows.
+    fn looked_up(&self, position: usize, node: &NodeProto) -> Option<ReadWeight> {
+        let [q, scale] = node.input.as_slice() else { return None };
+        let mut cast = self.producer(q).filter(|_| node.is("Mul"))?;
+        let mut zero_point = None;
+        if cast.is("Sub") {
+            zero_point = cast.input.get(1);
+            cast = self.producer(cast.input.first()?)?;
+        }
+        let rows =
+            self.producer(cast.input.first()?).filter(|n| cast.is("Cast") && n.is("Gather"))?;
+        let (table, index) = (rows.input.first()?, rows.input.get(1)?);
+        let codes = self.codes(table)?;
+        let param = |name: &str| -> Option<(&'a TensorProto, Granularity)> {
+            match self.index.initializer(name) {
+                Some(tensor) => Some((tensor, Granularity::Tensor)),
+                None => {
+                    let gather = self
+                        .producer(name)
+                        .filter(|n| n.is("Gather") && n.input.get(1) == Some(index))?;
+                    Some((
+                        self.index.initializer(gather.input.first()?)?,
+                        Granularity::Channel { axis: 0 },
+                    ))
+                }
+            }
+        };
+        let (scale, granularity) = param(scale)?;
+        let zero_point = match zero_point {
+            Some(name) => param(name)?.0.floats().ok()?.into_iter().map(|z| z as i64).collect(),
+            None => Vec::new(),
+        };
+        let weight = finish(codes, granularity, scale.floats().ok()?, zero_point)?;
+        let lookup = Some((position, index.clone()));
+        Some(ReadWeight { name: table.clone(), lookup, weight, data_type: DataType::Float })
     }
 
     /// The weight that `node` finishes, if it does.
@@ -66,7 +108,7 @@ impl<'a> WeightReader<'a> {
             "Mul" => self.arithmetic(finisher)?,
             _ => return None,
         };
-        Some(ReadWeight { name: name.clone(), weight, data_type })
+        Some(ReadWeight { name: name.clone(), lookup: None, weight, data_type })
     }
 
     fn dequantize_linear(&self, node: &NodeProto) -> Option<QTensor> {

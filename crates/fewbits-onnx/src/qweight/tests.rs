@@ -115,3 +115,34 @@ fn an_opset_without_the_operators_is_told() {
     writer.finish();
     assert_eq!(WeightReader::new(model.graph()).weights().count(), 1);
 }
+
+#[test]
+fn tables_are_looked_up_before_they_are_dequantized() {
+    let values: Vec<f32> = (0..100 * 16).map(|i| (i % 37) as f32 - 18.0).collect();
+    let graph = GraphProto {
+        node: vec![
+            NodeProto::new("Gather", &["table", "ids"], &["y"]),
+            NodeProto::new("Gather", &["table", "more"], &["z"]),
+        ],
+        name: Some("g".into()),
+        input: ["ids", "more"].map(|n| ValueInfoProto::tensor(n, 7, &[None])).to_vec(),
+        output: ["y", "z"].map(|n| ValueInfoProto::tensor(n, 1, &[None, Some(16)])).to_vec(),
+        initializer: vec![TensorProto::from_f32("table", &[100, 16], &values)],
+        ..GraphProto::default()
+    };
+    for scheme in schemes() {
+        let by_row =
+            matches!(scheme.granularity(), Granularity::Tensor | Granularity::Channel { axis: 0 });
+        let mut model = Model::from_graph(graph.clone(), 21);
+        let weight = quantize(&values, &[100, 16], scheme).unwrap();
+        let mut writer = QWeightWriter::new(&mut model);
+        writer.replace("table", weight.clone()).unwrap();
+        writer.finish();
+        let found: Vec<_> = WeightReader::new(model.graph()).weights().collect();
+        assert_eq!(found.len(), if by_row { 2 } else { 1 }, "{scheme}");
+        for read in found {
+            assert_eq!(read.lookup.is_some(), by_row);
+            assert_eq!(read.weight.dequantize(), weight.dequantize(), "{scheme}");
+        }
+    }
+}

@@ -19,6 +19,8 @@ pub struct QWeightWriter<'a> {
     names: Names,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
+    /// Nodes of the model, by position, and what takes their place.
+    replaced: Vec<(usize, Vec<NodeProto>)>,
 }
 
 impl<'a> QWeightWriter<'a> {
@@ -26,7 +28,14 @@ impl<'a> QWeightWriter<'a> {
     pub fn new(model: &'a mut Model) -> QWeightWriter<'a> {
         let names = Names::new(model.graph());
         let opset = model.opset();
-        QWeightWriter { model, opset, names, nodes: Vec::new(), initializers: Vec::new() }
+        QWeightWriter {
+            model,
+            opset,
+            names,
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            replaced: Vec::new(),
+        }
     }
 
     /// Why integers of this width cannot be written at the model's opset, if so.
@@ -53,21 +62,130 @@ impl<'a> QWeightWriter<'a> {
         if let Some(reason) = Self::obstacle(self.opset, weight.codes().width()) {
             return Err(OnnxError::Node { node: name.to_string(), op: "weight".into(), reason });
         }
+        let lookups = self.lookups(name, &weight, data_type);
+        if !lookups.is_empty() {
+            self.remove_initializer(name);
+            self.look_up(weight, name, lookups);
+            return Ok(());
+        }
         let floats =
             if data_type == DataType::Float { name.to_string() } else { self.names.fresh("f") };
         self.dequantize(weight, &floats);
         if data_type != DataType::Float {
             self.cast(&floats, data_type, name);
         }
-        let graph = self.model.graph_mut();
-        graph.initializer.retain(|t| t.name() != name);
-        graph.input.retain(|i| i.name() != name);
+        self.remove_initializer(name);
         Ok(())
     }
 
+    fn remove_initializer(&mut self, name: &str) {
+        let graph = self.model.graph_mut();
+        graph.initializer.retain(|t| t.name() != name);
+        graph.input.retain(|i| i.name() != name);
+    }
+
+    /// The positions of the `Gather` nodes that look rows up in `name`, if nothing else reads it
+    /// and rows can be dequantized after the look-up.
+    fn lookups(&self, name: &str, weight: &QTensor, data_type: DataType) -> Vec<usize> {
+        let by_row = matches!(
+            weight.layout().granularity(),
+            Granularity::Tensor | Granularity::Channel { axis: 0 }
+        );
+        let graph = self.model.graph();
+        if !by_row
+            || data_type != DataType::Float
+            || weight.layout().shape().len() != 2
+            || graph.is_output(name)
+        {
+            return Vec::new();
+        }
+        let mut readers = Vec::new();
+        for (i, node) in graph.node.iter().enumerate() {
+            let mut uses = 0;
+            node.for_each_use(&mut |used| uses += usize::from(used == name));
+            if uses == 0 {
+                continue;
+            }
+            let looks_up = node.is("Gather")
+                && node.int("axis", 0) == 0
+                && node.input.first().is_some_and(|i| i == name);
+            if !(looks_up && uses == 1) {
+                return Vec::new();
+            }
+            readers.push(i);
+        }
+        readers
+    }
+
+    /// Looks integers up and dequantizes the rows found: a table dequantized as a whole would cost
+    /// every call the size of the vocabulary. The integers take the table's name.
+    fn look_up(&mut self, weight: QTensor, name: &str, lookups: Vec<usize>) {
+        let params = weight.params().clone();
+        let rows = match weight.layout().granularity() {
+            Granularity::Tensor => Vec::new(),
+            _ => vec![params.scale.len(), 1],
+        };
+        let integer_type = match weight.codes().encoding() {
+            Encoding::Unsigned => DataType::Uint8,
+            _ => DataType::Int8,
+        };
+        // Sub-byte types cannot be looked up everywhere.
+        let wide = worth_packing(weight.codes()) && weight.codes().width() != 8;
+        let shape = weight.layout().shape().to_vec();
+        let (width, codes) = (weight.codes().width(), weight.into_codes());
+        let table = if wide || width > 8 {
+            let data_type = if width > 8 { DataType::Float } else { integer_type };
+            self.unpacked(codes, data_type, &shape)
+        } else {
+            let bytes = match width {
+                8 => codes.into_bytes(),
+                _ => codes.unpack().into_iter().map(|code| code as u8).collect(),
+            };
+            self.initializers.push(TensorProto::from_raw(name, &shape, integer_type, bytes));
+            name.to_string()
+        };
+        let scale = self.constant("s", |n| TensorProto::from_f32(n, &rows, &params.scale));
+        let zero_point: Vec<f32> = params.zero_point.iter().map(|&z| f32::from(z)).collect();
+        let zero_point = (!zero_point.is_empty())
+            .then(|| self.constant("z", |n| TensorProto::from_f32(n, &rows, &zero_point)));
+        for position in lookups {
+            let node = self.model.graph().node[position].clone();
+            let (index, output) = (node.input[1].clone(), node.output[0].clone());
+            let mut steps = Vec::new();
+            let mut look = |writer: &mut Self, param: &str| {
+                if rows.is_empty() && param != table {
+                    return param.to_string();
+                }
+                let found = writer.names.fresh("e");
+                steps.push(NodeProto::new("Gather", &[param, &index], &[&found]));
+                found
+            };
+            let found = look(self, &table);
+            let scale = look(self, &scale);
+            let zero_point = zero_point.as_ref().map(|z| look(self, z));
+            let mut q = self.names.fresh("e");
+            steps.push(
+                NodeProto::new("Cast", &[&found], &[&q])
+                    .with(AttributeProto::of_int("to", DataType::Float as i64)),
+            );
+            if let Some(zero_point) = zero_point {
+                let centred = self.names.fresh("e");
+                steps.push(NodeProto::new("Sub", &[&q, &zero_point], &[&centred]));
+                q = centred;
+            }
+            steps.push(NodeProto::new("Mul", &[&q, &scale], &[&output]));
+            self.replaced.push((position, steps));
+        }
+    }
+
     /// Puts the new nodes before all others.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
         let graph: &mut GraphProto = self.model.graph_mut();
+        // From the back, so that positions stay true.
+        self.replaced.sort_by_key(|(position, _)| std::cmp::Reverse(*position));
+        for (position, steps) in self.replaced {
+            graph.node.splice(position..=position, steps);
+        }
         graph.node.splice(0..0, self.nodes);
         graph.initializer.extend(self.initializers);
         share_equal_initializers(graph);

@@ -1,0 +1,271 @@
+//! Activations become integers: a `QuantizeLinear` and a `DequantizeLinear` behind each chosen
+//! value, in the form that runtimes fuse with the operators around it.
+
+use std::collections::HashMap;
+
+use crate::graph::{Index, Names};
+use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
+
+/// The parameters of an activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ActivationParams {
+    /// The step between two integers.
+    pub scale: f32,
+    /// The integer that stands for 0.0.
+    pub zero_point: i16,
+    /// The integers.
+    pub storage: ActivationStorage,
+}
+
+/// The element types of quantized activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationStorage {
+    /// UINT8
+    Unsigned,
+    /// INT8
+    Signed,
+}
+
+impl ActivationParams {
+    /// The smallest and the largest float that can be represented.
+    pub fn bounds(&self) -> (f32, f32) {
+        let (low, high) = match self.storage {
+            ActivationStorage::Unsigned => (0, 255),
+            ActivationStorage::Signed => (-128, 127),
+        };
+        let value = |q: i16| f32::from(q - self.zero_point) * self.scale;
+        (value(low), value(high))
+    }
+
+    fn zero_point_tensor(&self, name: &str) -> TensorProto {
+        match self.storage {
+            ActivationStorage::Unsigned => {
+                TensorProto::from_u8(name, &[], &[self.zero_point as u8])
+            }
+            ActivationStorage::Signed => TensorProto::from_i8(name, &[], &[self.zero_point as i8]),
+        }
+    }
+}
+
+/// Quantizes the values named in `params`; every node reads the dequantized value, an output of
+/// the graph stays the float one.
+///
+/// A `Relu` or `Clip` that the saturation of the integers performs anyway is dropped, so that the
+/// operator before it and the quantization are neighbours.
+pub fn quantize_activations(graph: &mut GraphProto, params: &HashMap<String, ActivationParams>) {
+    let mut names = Names::new(graph);
+    let mut values: Vec<&String> = params.keys().collect();
+    values.sort();
+    let mut nodes = Vec::new();
+    for value in values {
+        let p = params[value];
+        let source = absorb(graph, value, p.bounds()).unwrap_or_else(|| value.clone());
+        let (scale, zero_point) = (names.fresh("s"), names.fresh("z"));
+        graph.initializer.push(TensorProto::from_f32(&scale, &[], &[p.scale]));
+        graph.initializer.push(p.zero_point_tensor(&zero_point));
+        let (quantized, restored) = (names.fresh("q"), names.fresh("d"));
+        graph.replace_uses(value, &restored);
+        nodes.push(NodeProto::new(
+            "QuantizeLinear",
+            &[&source, &scale, &zero_point],
+            &[&quantized],
+        ));
+        nodes.push(NodeProto::new(
+            "DequantizeLinear",
+            &[&quantized, &scale, &zero_point],
+            &[&restored],
+        ));
+    }
+    graph.node.append(&mut nodes);
+    graph.sort_topologically();
+}
+
+/// Removes the activation function that produces `value` if clipping to `bounds` does the same,
+/// and returns its input, which is to be quantized instead.
+fn absorb(graph: &mut GraphProto, value: &str, (low, high): (f32, f32)) -> Option<String> {
+    if graph.is_output(value) {
+        return None;
+    }
+    let index = Index::new(graph);
+    let position = index.producer(value)?;
+    let node = &graph.node[position];
+    let input = node.input.first()?;
+    let constant = |i: usize| -> Option<f32> {
+        let tensor = index.initializer(node.input.get(i).filter(|n| !n.is_empty())?)?;
+        tensor.floats().ok()?.first().copied()
+    };
+    let (least, most) = match node.op_type() {
+        "Relu" => (0.0, f32::INFINITY),
+        "Clip" if node.input.len() > 1 || node.attribute.is_empty() => {
+            let given = |i: usize| node.input.get(i).is_some_and(|n| !n.is_empty());
+            let least = if given(1) { constant(1)? } else { f32::NEG_INFINITY };
+            let most = if given(2) { constant(2)? } else { f32::INFINITY };
+            (least, most)
+        }
+        "Clip" => (node.float("min", f32::NEG_INFINITY), node.float("max", f32::INFINITY)),
+        _ => return None,
+    };
+    // The largest integer may lie half a step above a bound by rounding of the scale.
+    let same = low >= least && high <= most * (1.0 + 1e-6);
+    let only_reader = index.consumers(input).len() == 1 && !index.is_output(input);
+    let produced = index.producer(input).is_some();
+    if !(node.is_onnx() && same && only_reader && produced) {
+        return None;
+    }
+    let input = input.clone();
+    graph.node.remove(position);
+    Some(input)
+}
+
+/// The int32 form of a bias: `round(bias / (input scale * weight scale))`, so that it can be added
+/// to the integer sum; `None` if an element does not fit.
+///
+/// Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+/// Integer-Arithmetic-Only Inference", eq. 11.
+pub fn integer_bias(
+    bias: &[f32],
+    input_scale: f32,
+    weight_scale: &[f32],
+) -> Option<(Vec<i32>, Vec<f32>)> {
+    if bias.len() != weight_scale.len() && weight_scale.len() != 1 {
+        return None;
+    }
+    let scale: Vec<f32> = weight_scale.iter().map(|&w| w * input_scale).collect();
+    if scale.iter().any(|&s| !s.is_normal()) {
+        return None;
+    }
+    let integers = bias
+        .iter()
+        .enumerate()
+        .map(|(i, &b)| {
+            let q = (f64::from(b) / f64::from(scale[i % scale.len()])).round_ties_even();
+            // Room for the sum of products beside it.
+            (q.abs() < f64::from(1 << 30)).then_some(q as i32)
+        })
+        .collect::<Option<Vec<i32>>>()?;
+    Some((integers, scale))
+}
+
+/// Replaces the bias that `node` reads at `input` by an int32 constant behind a `DequantizeLinear`.
+pub fn write_integer_bias(
+    graph: &mut GraphProto,
+    node: usize,
+    input: usize,
+    (integers, scale): (Vec<i32>, Vec<f32>),
+) {
+    let mut names = Names::new(graph);
+    let (q, s, bias) = (names.fresh("b"), names.fresh("s"), names.fresh("d"));
+    let scale_shape: &[usize] = if scale.len() == 1 { &[] } else { &[scale.len()] };
+    graph.initializer.push(TensorProto::from_i32(&q, &[integers.len()], &integers));
+    graph.initializer.push(TensorProto::from_f32(&s, scale_shape, &scale));
+    let mut dequantize = NodeProto::new("DequantizeLinear", &[&q, &s], &[&bias]);
+    if scale.len() > 1 {
+        dequantize = dequantize.with(crate::proto::AttributeProto::of_int("axis", 0));
+    }
+    graph.node[node].input[input] = bias;
+    graph.node.insert(0, dequantize);
+}
+
+/// Makes the products of `value` integer products whose activations are quantized as they come:
+/// `DynamicQuantizeLinear` and `MatMulInteger` (ONNX Runtime fuses the whole group).
+///
+/// `weights` holds, for each node that reads `value`, the int8 weight `[k, n]`, its scales (one, or
+/// one a column), and the node's bias, if it is a `Gemm`.
+pub fn dynamic_products(graph: &mut GraphProto, value: &str, weights: Vec<DynamicWeight>) {
+    let mut names = Names::new(graph);
+    let (q, s, z) = (names.fresh("q"), names.fresh("s"), names.fresh("z"));
+    let mut added = vec![NodeProto::new("DynamicQuantizeLinear", &[value], &[&q, &s, &z])];
+    let mut replaced = Vec::new();
+    for weight in weights {
+        let node = &graph.node[weight.node];
+        let (product, sum, scale, weight_scale) =
+            (names.fresh("p"), names.fresh("f"), names.fresh("m"), names.fresh("s"));
+        let scale_shape: &[usize] =
+            if weight.scale.len() == 1 { &[] } else { &[weight.scale.len()] };
+        let integers = names.fresh("w");
+        graph.initializer.push(TensorProto::from_i8(&integers, &weight.shape, &weight.integers));
+        graph.initializer.push(TensorProto::from_f32(&weight_scale, scale_shape, &weight.scale));
+        let output = node.output[0].clone();
+        let bias = weight.bias.filter(|b| !b.is_empty());
+        let scaled = if bias.is_some() { names.fresh("y") } else { output.clone() };
+        added.push(NodeProto::new("MatMulInteger", &[&q, &integers, &z], &[&product]));
+        added.push(
+            NodeProto::new("Cast", &[&product], &[&sum])
+                .with(crate::proto::AttributeProto::of_int("to", DataType::Float as i64)),
+        );
+        added.push(NodeProto::new("Mul", &[&s, &weight_scale], &[&scale]));
+        added.push(NodeProto::new("Mul", &[&sum, &scale], &[&scaled]));
+        if let Some(bias) = bias {
+            added.push(NodeProto::new("Add", &[&scaled, &bias], &[&output]));
+        }
+        replaced.push(weight.node);
+    }
+    replaced.sort_unstable();
+    for node in replaced.into_iter().rev() {
+        graph.node.remove(node);
+    }
+    graph.node.append(&mut added);
+    graph.sort_topologically();
+}
+
+/// A product that [`dynamic_products`] rewrites.
+pub struct DynamicWeight {
+    /// The position of the `MatMul` or `Gemm`.
+    pub node: usize,
+    /// The shape of the weight, `[k, n]`.
+    pub shape: Vec<usize>,
+    /// Its integers, row-major.
+    pub integers: Vec<i8>,
+    /// One scale, or one a column.
+    pub scale: Vec<f32>,
+    /// The value that a `Gemm` adds.
+    pub bias: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::ValueInfoProto;
+
+    fn conv_relu_conv() -> GraphProto {
+        GraphProto {
+            node: vec![
+                NodeProto::new("Conv", &["x", "w"], &["a"]),
+                NodeProto::new("Relu", &["a"], &["b"]),
+                NodeProto::new("Conv", &["b", "w"], &["y"]),
+            ],
+            input: vec![ValueInfoProto::tensor("x", 1, &[None])],
+            output: vec![ValueInfoProto::tensor("y", 1, &[None])],
+            initializer: vec![TensorProto::from_f32("w", &[1, 1, 1, 1], &[1.0])],
+            ..GraphProto::default()
+        }
+    }
+
+    fn ops(graph: &GraphProto) -> Vec<&str> {
+        graph.node.iter().map(|n| n.op_type()).collect()
+    }
+
+    #[test]
+    fn saturation_replaces_relu() {
+        let params = |zero_point| ActivationParams {
+            scale: 0.1,
+            zero_point,
+            storage: ActivationStorage::Unsigned,
+        };
+        let mut graph = conv_relu_conv();
+        quantize_activations(&mut graph, &HashMap::from([("b".to_string(), params(0))]));
+        assert_eq!(ops(&graph), ["Conv", "QuantizeLinear", "DequantizeLinear", "Conv"]);
+        let mut graph = conv_relu_conv();
+        quantize_activations(&mut graph, &HashMap::from([("b".to_string(), params(3))]));
+        assert_eq!(ops(&graph), ["Conv", "Relu", "QuantizeLinear", "DequantizeLinear", "Conv"]);
+    }
+
+    #[test]
+    fn biases_keep_their_value_or_are_refused() {
+        let (q, s) = integer_bias(&[1.0, -0.5], 0.1, &[0.01, 0.02]).unwrap();
+        assert_eq!(q, [1000, -250]);
+        assert!((s[0] - 0.001).abs() < 1e-9);
+        assert!(integer_bias(&[1e9], 1e-6, &[1e-6]).is_none());
+        assert!(integer_bias(&[1.0, 2.0], 0.1, &[0.1; 3]).is_none());
+    }
+}
