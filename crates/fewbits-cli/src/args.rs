@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fewbits::Bits;
 use fewbits::data::{DataOptions, Normalize};
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, SchemeKind};
+use fewbits::{Bits, RangeMethod};
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -75,6 +75,10 @@ pub struct InspectArgs {
 pub enum Recipe {
     /// Every weight; activations stay float
     Weights,
+    /// Weights, and activations quantized as they come
+    Dynamic,
+    /// Weights, and activations with scales from calibration data
+    Static,
 }
 
 #[derive(Args)]
@@ -82,6 +86,7 @@ pub enum Recipe {
   fewbits quantize model.onnx -o small.onnx
   fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
+  fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
   fewbits quantize model.onnx --dry-run
   fewbits quantize model.onnx -o small.onnx --save-plan plan.json
   fewbits quantize model.onnx -o small.onnx --plan plan.json")]
@@ -103,8 +108,24 @@ pub struct QuantizeArgs {
     /// What shares a scale: tensor, channel, or group=N
     #[arg(long, value_name = "GRANULARITY", default_value = "channel")]
     pub granularity: GranularityKind,
+    /// How the range of an activation follows from the calibration data: minmax, percentile=P, mse
+    /// or entropy
+    #[arg(long, value_name = "METHOD", default_value = "minmax")]
+    pub range: RangeMethod,
+    /// Data to calibrate on, as for compare: needed by --recipe static
+    #[arg(long, value_name = "DATA", required_if_eq("recipe", "static"))]
+    pub calibrate: Option<PathBuf>,
+    /// Scale integer images: (x/255 - mean)/std, for example 0.286,0.353 or m1,m2,m3/s1,s2,s3
+    #[arg(long, value_name = "MEAN,STD")]
+    pub normalize: Option<Normalize>,
+    /// The array or column of the calibration data that holds labels
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Calibrate on the first N rows
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["bits", "scheme", "granularity"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "bits", "scheme", "granularity", "range", "calibrate"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]

@@ -35,7 +35,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Demo(args) => commands::demo::demo(&args, threads),
         Command::Inspect(args) => commands::inspect::inspect(&args),
-        Command::Quantize(args) => commands::quantize::quantize(&args),
+        Command::Quantize(args) => commands::quantize::quantize(&args, threads),
         Command::Compare(args) => commands::compare::compare(&args, threads),
         Command::Run(args) => commands::run::run(&args, threads),
         Command::PeakMemory(args) => commands::peak_memory::peak_memory(&args, threads),

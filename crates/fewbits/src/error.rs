@@ -44,6 +44,14 @@ pub enum Error {
         /// The data file.
         path: PathBuf,
     },
+    /// Calibration data that the model cannot be calibrated on.
+    #[error("{}: cannot calibrate: {reason}", path.display())]
+    Calibration {
+        /// The data file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A tensor that cannot be quantized as its plan says.
     #[error("tensor '{tensor}' cannot be quantized as planned: {source}; plan it as float")]
     Quant {

@@ -14,6 +14,7 @@
 //! - [`data`] and [`metric`]: what is fed, and what is measured.
 
 pub mod apply;
+pub mod calibrate;
 pub mod compare;
 pub mod data;
 pub mod demo;
@@ -25,6 +26,7 @@ pub mod output;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
+pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod weights;
@@ -32,4 +34,4 @@ pub mod weights;
 pub use apply::source_digest;
 pub use error::{Error, Result};
 pub use fewbits_onnx::{Model, Replace, SaveOptions, Saved};
-pub use fewbits_quant::{Bits, Granularity, Scheme};
+pub use fewbits_quant::{Bits, Granularity, RangeMethod, Scheme};

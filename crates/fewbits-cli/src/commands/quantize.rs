@@ -1,13 +1,17 @@
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use fewbits::apply::apply;
+use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
-use fewbits::plan::{Becomes, Plan, WeightOptions, plan_weights};
+use fewbits::plan::{ActivationScheme, Becomes, Plan, WeightOptions};
 use fewbits::prepare::prepare;
+use fewbits::recipe::Activations;
+use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme, source_digest};
 use serde::Serialize;
 
@@ -37,7 +41,7 @@ struct KeptFloat<'a> {
     why: &'a str,
 }
 
-pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
+pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let begun = Instant::now();
     let replace = if args.force { Replace::Existing } else { Replace::Never };
     // What would be refused at the end is refused before the work.
@@ -127,6 +131,36 @@ pub fn quantize(args: &QuantizeArgs) -> Result<ExitCode, Failure> {
         begun.elapsed().as_secs_f64(),
     );
     Ok(ExitCode::SUCCESS)
+}
+
+fn make_plan(
+    args: &QuantizeArgs,
+    prepared: &Model,
+    threads: Option<NonZeroUsize>,
+    bar: &Bar,
+) -> Result<Plan, Failure> {
+    let weights =
+        WeightOptions { bits: args.bits, scheme: args.scheme, granularity: args.granularity };
+    let data = match &args.calibrate {
+        Some(path) if args.recipe == Recipe::Static => {
+            let options = DataOptions {
+                label: args.label.clone(),
+                normalize: args.normalize.clone(),
+                limit: args.limit.map(NonZeroUsize::get),
+            };
+            Some(Dataset::read(path, &input_specs(prepared.graph()), &options)?)
+        }
+        _ => None,
+    };
+    let activations = match (args.recipe, &data) {
+        (Recipe::Static, Some(data)) => {
+            Activations::Static { data, range: args.range, scheme: ActivationScheme::Unsigned }
+        }
+        (Recipe::Dynamic, _) => Activations::Dynamic,
+        _ => Activations::Float,
+    };
+    let run = RunOptions { threads, ..RunOptions::default() };
+    Ok(fewbits::recipe::plan(prepared, &weights, &activations, &run, bar)?)
 }
 
 fn print_plan(plan: &Plan) {

@@ -15,6 +15,17 @@ pub struct ActivationParams {
     pub zero_point: i16,
     /// The integers.
     pub storage: ActivationStorage,
+    /// Who reads the integers.
+    pub readers: IntegerReaders,
+}
+
+/// Who reads a quantized activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegerReaders {
+    /// Every node.
+    All,
+    /// Only products (`Conv`, `Gemm`, `MatMul`) as their first input; others read the float value.
+    Products,
 }
 
 /// The element types of quantized activations.
@@ -59,12 +70,28 @@ pub fn quantize_activations(graph: &mut GraphProto, params: &HashMap<String, Act
     let mut nodes = Vec::new();
     for value in values {
         let p = params[value];
-        let source = absorb(graph, value, p.bounds()).unwrap_or_else(|| value.clone());
+        let source = match p.readers {
+            IntegerReaders::All => {
+                absorb(graph, value, p.bounds()).unwrap_or_else(|| value.clone())
+            }
+            IntegerReaders::Products => value.clone(),
+        };
         let (scale, zero_point) = (names.fresh("s"), names.fresh("z"));
         graph.initializer.push(TensorProto::from_f32(&scale, &[], &[p.scale]));
         graph.initializer.push(p.zero_point_tensor(&zero_point));
         let (quantized, restored) = (names.fresh("q"), names.fresh("d"));
-        graph.replace_uses(value, &restored);
+        match p.readers {
+            IntegerReaders::All => graph.replace_uses(value, &restored),
+            IntegerReaders::Products => {
+                let products = graph
+                    .node
+                    .iter_mut()
+                    .filter(|n| matches!(n.op_type(), "Conv" | "Gemm" | "MatMul"));
+                for input in products.filter_map(|n| n.input.first_mut()).filter(|i| *i == value) {
+                    *input = restored.clone();
+                }
+            }
+        }
         nodes.push(NodeProto::new(
             "QuantizeLinear",
             &[&source, &scale, &zero_point],

@@ -46,6 +46,11 @@ impl<'a> QWeightWriter<'a> {
         })
     }
 
+    /// Whether the model has an initializer of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.model.graph().find_initializer(name).is_some()
+    }
+
     /// Replaces the initializer `name` by `weight`.
     pub fn replace(&mut self, name: &str, weight: QTensor) -> Result<()> {
         let data_type = match self.model.graph().find_initializer(name) {

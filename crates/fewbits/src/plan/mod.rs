@@ -1,5 +1,7 @@
 //! What every weight becomes, or why it stays float: plain data.
 
+mod activations;
+mod regions;
 mod weights;
 
 use std::path::Path;
@@ -7,6 +9,8 @@ use std::path::Path;
 use fewbits_quant::Scheme;
 use serde::{Deserialize, Serialize};
 
+pub use activations::ActivationScheme;
+pub use regions::{Readers, RegionValue, Regions, is_product, regions};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 
 use crate::{Error, Result};
@@ -15,13 +19,78 @@ use crate::{Error, Result};
 const FORMAT: u32 = 1;
 
 /// A decision for every weight of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The version of this format.
     fewbits_plan: u32,
+    /// Edits of constants that come before anything is quantized.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adjustments: Vec<Adjustment>,
     /// One entry a tensor, in the order in which the model reads them.
     pub tensors: Vec<PlannedTensor>,
+    /// One entry an activation that a recipe looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activations: Vec<PlannedActivation>,
+}
+
+/// An edit of a constant along one axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// The tensor's name in the prepared model.
+    pub tensor: String,
+    /// The method that asks for it.
+    pub method: String,
+    /// What is done.
+    pub edit: Edit,
+    /// The axis along which `values` lie.
+    pub axis: usize,
+    /// One value for each index on the axis.
+    pub values: Vec<f32>,
+}
+
+/// What an [`Adjustment`] does with its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edit {
+    /// Multiplies by them.
+    Multiply,
+    /// Adds them.
+    Add,
+}
+
+/// A decision for one activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedActivation {
+    /// The value's name in the prepared model.
+    pub value: String,
+    /// Who reads its integers.
+    pub readers: Readers,
+    /// What it becomes.
+    #[serde(flatten)]
+    pub becomes: ActivationBecomes,
+}
+
+/// What an activation becomes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationBecomes {
+    /// Integers with a scale that is fixed beforehand.
+    Static {
+        /// Affine for unsigned, symmetric for signed integers, of 8 bits.
+        scheme: Scheme,
+        /// The smallest value that is not cut off.
+        low: f32,
+        /// The largest value that is not cut off.
+        high: f32,
+        /// Signal to quantization noise on the calibration data, in decibels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sqnr_db: Option<f32>,
+    },
+    /// Integers with a scale measured at every call.
+    Dynamic,
+    /// It stays float, and why.
+    Float(String),
 }
 
 /// A decision for one tensor.
@@ -51,7 +120,7 @@ pub enum Becomes {
 impl Plan {
     /// A plan of these decisions.
     pub fn new(tensors: Vec<PlannedTensor>) -> Plan {
-        Plan { fewbits_plan: FORMAT, tensors }
+        Plan { fewbits_plan: FORMAT, adjustments: Vec::new(), tensors, activations: Vec::new() }
     }
 
     /// The tensors that become integers.

@@ -1,0 +1,120 @@
+//! The recipes `static` and `dynamic`: what activations become.
+
+use std::collections::{HashMap, HashSet};
+
+use fewbits_onnx::Model;
+use fewbits_quant::range::mse::sqnr_db;
+use fewbits_quant::{Bits, Granularity, Levels, RangeMethod, Scheme};
+
+use super::{ActivationBecomes, Plan, PlannedActivation, Regions, regions};
+use crate::calibrate::Calibration;
+
+/// How activations are to be represented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationScheme {
+    /// Unsigned with a zero point: what fits one-sided activations best.
+    Unsigned,
+    /// Signed and symmetric: what some targets ask for.
+    Signed,
+}
+
+impl ActivationScheme {
+    fn scheme(self) -> Scheme {
+        let (bits, granularity) = (Bits::EIGHT, Granularity::Tensor);
+        match self {
+            ActivationScheme::Unsigned => Scheme::Affine { bits, granularity },
+            ActivationScheme::Signed => Scheme::Symmetric { bits, granularity },
+        }
+    }
+
+    fn levels(self) -> Levels {
+        match self {
+            ActivationScheme::Unsigned => Levels::Affine(255),
+            ActivationScheme::Signed => Levels::Symmetric(127),
+        }
+    }
+}
+
+impl Plan {
+    /// The values that a static plan must know the range of.
+    pub fn regions(&self, model: &Model) -> Regions {
+        // Integer products take weights without zero points and with a scale an output.
+        let weights: HashSet<&str> = self
+            .quantized()
+            .filter(|(_, scheme)| {
+                matches!(scheme, Scheme::Symmetric { granularity, .. } if !matches!(granularity, Granularity::Group { .. }))
+            })
+            .map(|(t, _)| t.tensor.as_str())
+            .collect();
+        regions(model.graph(), &weights)
+    }
+
+    /// Gives every value of `regions` the range that `method` finds in the calibration.
+    pub fn with_static_activations(
+        mut self,
+        regions: &Regions,
+        calibration: &Calibration,
+        method: RangeMethod,
+        activations: ActivationScheme,
+    ) -> Plan {
+        let levels = activations.levels();
+        // Values of one group share the range that covers all of them.
+        let mut ranges: HashMap<usize, (f32, f32)> = HashMap::new();
+        for value in &regions.values {
+            let observer = &calibration.observers[&value.value];
+            if let Some((low, high)) = method.range(observer, levels) {
+                let range = ranges.entry(value.group).or_insert((low, high));
+                *range = (range.0.min(low), range.1.max(high));
+            }
+        }
+        self.activations = regions
+            .values
+            .iter()
+            .map(|value| PlannedActivation {
+                value: value.value.clone(),
+                readers: value.readers,
+                becomes: match ranges.get(&value.group) {
+                    Some(&(low, high)) => ActivationBecomes::Static {
+                        scheme: activations.scheme(),
+                        low,
+                        high,
+                        sqnr_db: sqnr_db(&calibration.observers[&value.value], levels, (low, high)),
+                    },
+                    None => {
+                        ActivationBecomes::Float("it had no values on the calibration data".into())
+                    }
+                },
+            })
+            .collect();
+        self
+    }
+
+    /// Lets every product of matrices quantize its activations as they come. Convolutions keep
+    /// float activations: runtimes compute their dynamic form slower than the float one.
+    pub fn with_dynamic_activations(mut self, model: &Model) -> Plan {
+        let regions = self.regions(model);
+        let graph = model.graph();
+        let read_by_product = |value: &str| {
+            graph.node.iter().any(|n| {
+                matches!(n.op_type(), "MatMul" | "Gemm")
+                    && n.is_onnx()
+                    && n.input.first().is_some_and(|i| i == value)
+            })
+        };
+        self.activations = regions
+            .values
+            .into_iter()
+            .map(|value| PlannedActivation {
+                becomes: match read_by_product(&value.value) {
+                    true => ActivationBecomes::Dynamic,
+                    false => ActivationBecomes::Float(
+                        "only convolutions read it, whose dynamic form is slower than float".into(),
+                    ),
+                },
+                readers: value.readers,
+                value: value.value,
+            })
+            .collect();
+        self
+    }
+}
