@@ -22,17 +22,18 @@ impl Extremes {
     /// Of `values`. Eight lanes, because a single running extreme is one long dependency.
     pub fn of(values: &[f32]) -> Extremes {
         let (mut low, mut high) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
-        let mut odd = [0u32; 8];
+        // Zero, unless there is something that times zero is not zero.
+        let mut odd = [0f32; 8];
         let (chunks, tail) = values.as_chunks::<8>();
         for chunk in chunks {
             for lane in 0..8 {
                 let x = chunk[lane];
-                low[lane] = if x < low[lane] { x } else { low[lane] };
-                high[lane] = if x > high[lane] { x } else { high[lane] };
-                odd[lane] |= u32::from(!x.is_finite());
+                low[lane] = low[lane].min(x);
+                high[lane] = high[lane].max(x);
+                odd[lane] += x * 0.0;
             }
         }
-        if odd.iter().any(|&o| o != 0) || tail.iter().any(|x| !x.is_finite()) {
+        if odd.iter().any(|o| o.is_nan()) || tail.iter().any(|x| !x.is_finite()) {
             return Extremes::one_by_one(values);
         }
         Extremes {
@@ -52,9 +53,10 @@ impl Extremes {
         self.infinities += other.infinities;
     }
 
-    /// The smallest and the largest finite value, if there is one.
+    /// The smallest and the largest finite value, if there is one. Which of the two zeros was met
+    /// depends on the order: adding 0 makes it the positive one.
     pub fn range(&self) -> Option<(f32, f32)> {
-        (self.finite > 0).then_some((self.min, self.max))
+        (self.finite > 0).then_some((self.min + 0.0, self.max + 0.0))
     }
 
     fn one_by_one(values: &[f32]) -> Extremes {
@@ -127,6 +129,16 @@ mod tests {
             prop_assert_eq!(Extremes::of(&values), Extremes::one_by_one(&values));
             let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
             prop_assert_eq!(Extremes::of(&finite), Extremes::one_by_one(&finite));
+        }
+
+        #[test]
+        fn the_sign_of_zero_does_not_depend_on_the_order(negative in prop::collection::vec(any::<bool>(), 1..30)) {
+            let mut o = RangeObserver::new();
+            for &n in &negative {
+                o.observe(&[if n { -0.0 } else { 0.0 }]);
+            }
+            let (low, high) = o.range().unwrap();
+            prop_assert!(low.is_sign_positive() && high.is_sign_positive());
         }
 
         #[test]

@@ -119,7 +119,7 @@ impl Levels {
 }
 
 impl RangeMethod {
-    /// The range for `levels`; `None` if nothing finite was seen.
+    /// The range for `levels`, inside what was seen; `None` if nothing finite was.
     pub fn range(self, observer: &Observer, levels: Levels) -> Option<(f32, f32)> {
         let whole = observer.range()?;
         let chosen = match self {
@@ -128,7 +128,8 @@ impl RangeMethod {
             RangeMethod::Mse => mse::range(observer, levels)?,
             RangeMethod::Entropy => entropy::range(observer, levels)?,
         };
-        Some((chosen.0.max(whole.0), chosen.1.min(whole.1)))
+        let low = chosen.0.clamp(whole.0, whole.1);
+        Some((low, chosen.1.clamp(low, whole.1)))
     }
 }
 
@@ -147,25 +148,66 @@ mod tests {
         }
     }
 
+    fn methods() -> [RangeMethod; 4] {
+        ["minmax", "percentile=99", "mse", "entropy"].map(|m| m.parse().unwrap())
+    }
+
+    fn observed(values: &[f32]) -> Observer {
+        let mut observer = Observer::new();
+        observer.observe(values);
+        observer
+    }
+
+    #[test]
+    fn extreme_tensors_have_a_finite_range() {
+        let tiny = f32::from_bits(1);
+        for values in [
+            vec![0.0],
+            vec![tiny, 0.0],
+            vec![-tiny, tiny],
+            vec![f32::MIN, 0.5, f32::MAX],
+            vec![f32::MAX; 3],
+            vec![-1e9, 0.1, 0.2, 0.3],
+            vec![f32::NAN, 1.0, f32::INFINITY],
+        ] {
+            for method in methods() {
+                for levels in [Levels::Affine(255), Levels::Affine(1), Levels::Symmetric(127)] {
+                    let (low, high) = method.range(&observed(&values), levels).unwrap();
+                    assert!(low.is_finite() && low <= high && high.is_finite(), "{values:?}");
+                }
+            }
+        }
+        for method in methods() {
+            assert_eq!(method.range(&observed(&[f32::NAN]), Levels::Affine(255)), None);
+        }
+    }
+
     proptest! {
         #[test]
         fn every_range_lies_inside_what_was_seen(
-            values in prop::collection::vec(-50f32..50.0, 1..300), signed in any::<bool>(),
+            values in prop::collection::vec((-4f32..4.0, 1i32..5), 1..300),
+            one_sided in any::<bool>(), signed in any::<bool>(), bits in 2u32..=8,
         ) {
-            let mut observer = Observer::new();
-            observer.observe(&values);
+            // Powers give long tails; a ReLU gives zeros.
+            let values: Vec<f32> = values.iter().map(|&(x, power)| {
+                let x = x.powi(power);
+                if one_sided { x.max(0.0) } else { x }
+            }).collect();
+            let observer = observed(&values);
             let (min, max) = observer.range().unwrap();
-            let levels = if signed { Levels::Symmetric(127) } else { Levels::Affine(255) };
-            let p = Percentile::new(99.0).unwrap();
-            for method in [RangeMethod::MinMax, RangeMethod::Percentile(p), RangeMethod::Mse, RangeMethod::Entropy] {
+            let levels = match signed {
+                true => Levels::Symmetric((1 << (bits - 1)) - 1),
+                false => Levels::Affine((1 << bits) - 1),
+            };
+            let error = |range| mse::expected_error(&observer, levels, range);
+            let whole = error((min, max));
+            for method in methods() {
                 let (low, high) = method.range(&observer, levels).unwrap();
                 prop_assert!(min <= low && low <= high && high <= max, "{method}: {low}..{high} of {min}..{max}");
+                if matches!(method, RangeMethod::Mse | RangeMethod::Entropy) {
+                    prop_assert!(error((low, high)) <= whole, "{method}: {low}..{high} of {min}..{max}");
+                }
             }
-            let error = |method: RangeMethod| {
-                let (low, high) = method.range(&observer, levels).unwrap();
-                mse::expected_error(&observer, levels, (low, high))
-            };
-            prop_assert!(error(RangeMethod::Mse) <= error(RangeMethod::MinMax) * 1.000_001 + 1e-12);
         }
     }
 }
