@@ -29,6 +29,14 @@ pub enum QuantError {
         /// The number of axes.
         rank: usize,
     },
+    /// A batch whose tensor has other channels than the batches before.
+    #[error("a tensor with {given} channels where {expected} were seen before")]
+    Channels {
+        /// The channels seen before.
+        expected: usize,
+        /// The channels of this batch.
+        given: usize,
+    },
     /// A fixed-point integer beyond 16 bits.
     #[error(
         "a weight of {value} needs more than 16 bits at {fraction_bits} fractional bits; \

@@ -2,6 +2,7 @@
 //!
 //! - [`Scheme`]: how a tensor is to be represented. An illegal one cannot be built.
 //! - [`Layout`]: which elements of a tensor share a scale.
+//! - [`Observer`]: what was seen of a tensor over many batches, in bounded memory.
 //! - [`range`]: from floats to the range that the integers shall cover, one method a file.
 //! - [`QuantParams`]: scales and zero points.
 //! - [`rounding`]: from floats and parameters to integers, one method a file.
@@ -11,6 +12,7 @@
 
 mod error;
 mod layout;
+mod observer;
 mod packing;
 mod params;
 mod qtensor;
@@ -21,8 +23,10 @@ mod scheme;
 
 pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
+pub use observer::{Bin, ChannelObserver, Observer, RangeObserver};
 pub use packing::{Encoding, PackedInts};
 pub use params::QuantParams;
 pub use qtensor::{QTensor, check, quantize};
+pub use range::{Levels, Percentile, RangeMethod};
 pub use round::round_half_even;
 pub use scheme::{Bits, Granularity, Scheme};

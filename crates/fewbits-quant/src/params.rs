@@ -31,12 +31,28 @@ fn scale_of(width: f32, steps: f32) -> f32 {
     if width == 0.0 { 1.0 } else { (width / steps).max(f32::MIN_POSITIVE) }
 }
 
+/// The scale of a range with so many steps on either side of zero.
+pub(crate) fn symmetric_scale((low, high): (f32, f32), steps: f32) -> f32 {
+    scale_of(low.abs().max(high.abs()), steps)
+}
+
+/// The scale and the zero point, an integer, of a range with so many steps from end to end.
+pub(crate) fn affine_param((low, high): (f32, f32), steps: f32) -> (f32, f32) {
+    let (low, high) = (low.min(0.0), high.max(0.0));
+    let width = high - low;
+    let scale = match width.is_finite() {
+        true => scale_of(width, steps),
+        // The width overflows where the ends do not.
+        false => high / steps - low / steps,
+    };
+    (scale, round_half_even((-low / scale).clamp(0.0, steps)))
+}
+
 impl QuantParams {
     /// Symmetric parameters: the larger magnitude of each range maps to the largest integer.
     pub fn symmetric(ranges: &[(f32, f32)], bits: Bits) -> QuantParams {
         let steps = f32::from(symmetric_max(bits));
-        let scale =
-            ranges.iter().map(|&(low, high)| scale_of(low.abs().max(high.abs()), steps)).collect();
+        let scale = ranges.iter().map(|&range| symmetric_scale(range, steps)).collect();
         QuantParams { scale, zero_point: Vec::new() }
     }
 
@@ -47,17 +63,8 @@ impl QuantParams {
         let steps = f32::from(affine_max(bits));
         let (scale, zero_point) = ranges
             .iter()
-            .map(|&(low, high)| {
-                let (low, high) = (low.min(0.0), high.max(0.0));
-                let width = high - low;
-                let scale = match width.is_finite() {
-                    true => scale_of(width, steps),
-                    // The width overflows where the ends do not.
-                    false => high / steps - low / steps,
-                };
-                let zero_point = round_half_even((-low / scale).clamp(0.0, steps));
-                (scale, zero_point as u8)
-            })
+            .map(|&range| affine_param(range, steps))
+            .map(|(s, z)| (s, z as u8))
             .unzip();
         QuantParams { scale, zero_point }
     }

@@ -32,8 +32,8 @@ fn min_max(values: &[f32]) -> (f32, f32) {
     let (chunks, tail) = values.as_chunks::<8>();
     for chunk in chunks {
         for lane in 0..8 {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+            low[lane] = low[lane].min(chunk[lane]);
+            high[lane] = high[lane].max(chunk[lane]);
         }
     }
     let low = low.iter().chain(tail).fold(f32::INFINITY, |a, &b| a.min(b));
