@@ -54,16 +54,9 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let source_bytes = source.file_bytes();
     let mut prepared = source.clone();
     let lowered = prepare(&mut prepared)?;
-    let plan = match (&args.plan, args.recipe) {
-        (Some(path), _) => Plan::read(path)?,
-        (None, Recipe::Weights) => {
-            let options = WeightOptions {
-                bits: args.bits,
-                scheme: args.scheme,
-                granularity: args.granularity,
-            };
-            plan_weights(&prepared, &options, &bar)?
-        }
+    let plan = match &args.plan {
+        Some(path) => Plan::read(path)?,
+        None => make_plan(args, &prepared, threads, &bar)?,
     };
     let nothing = plan.why_nothing();
     if plan.tensors.is_empty() {

@@ -108,13 +108,13 @@ pub enum DataError {
         /// The array.
         array: String,
         /// Its shape.
-        shape: Vec<usize>,
+        shape: Box<[usize]>,
         /// The model's input.
         input: String,
         /// The input's dimensions.
-        dims: Vec<Option<i64>>,
+        dims: Box<[Option<i64>]>,
         /// What to do.
-        way_out: String,
+        way_out: Box<str>,
     },
     /// A table whose number of columns is not what the model takes.
     #[error(
@@ -131,7 +131,7 @@ pub enum DataError {
         /// The model's input.
         input: String,
         /// The input's dimensions.
-        dims: Vec<Option<i64>>,
+        dims: Box<[Option<i64>]>,
         /// The columns that are there.
         available: Listed,
     },

@@ -6,6 +6,7 @@ use std::path::Path;
 use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Tensor, Values};
 
+use super::error::shortened;
 use super::{DataError, InputSpec, Normalize};
 
 /// One input's data, all rows.
@@ -39,13 +40,15 @@ impl Fitted {
         spec: &InputSpec,
         normalize: Option<&Normalize>,
     ) -> Result<Fitted, DataError> {
+        let shown = shortened(array_name);
+        let array_name = shown.as_str();
         let shape = fitting_shape(array.shape(), spec).map_err(|way_out| DataError::Shape {
             path: path.to_path_buf(),
             array: array_name.to_string(),
-            shape: array.shape().to_vec(),
+            shape: array.shape().into(),
             input: spec.name.clone(),
-            dims: spec.dims.clone().unwrap_or_default(),
-            way_out,
+            dims: spec.dims.clone().unwrap_or_default().into(),
+            way_out: way_out.into(),
         })?;
         let (_, values) = array.into_parts();
         let from = values.data_type();

@@ -4,6 +4,7 @@ use std::path::Path;
 use fewbits_runtime::{Tensor, Values};
 
 use super::DataError;
+use super::error::shortened;
 
 /// What the model should have answered, for every row.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,15 +71,17 @@ impl Labels {
             Values::F64(v) => LabelValues::Number(v),
             Values::Str(v) => LabelValues::Text(v),
         };
-        if let LabelValues::Number(numbers) = &values {
-            if let Some(at) = numbers.iter().position(|x| x.is_nan()) {
-                let row = at / (numbers.len() / rows.max(1)).max(1) + 1;
-                return Err(DataError::LabelMissing {
-                    path: path.to_path_buf(),
-                    label: name.to_string(),
-                    row,
-                });
-            }
+        let missing = match &values {
+            LabelValues::Number(numbers) => numbers.iter().position(|x| x.is_nan()),
+            _ => None,
+        };
+        if let Some(at) = missing {
+            let row = at / (values.len() / rows.max(1)).max(1) + 1;
+            return Err(DataError::LabelMissing {
+                path: path.to_path_buf(),
+                label: shortened(name),
+                row,
+            });
         }
         Ok(Labels { shape, values })
     }

@@ -83,7 +83,7 @@ impl<'a> Table<'a> {
                     path: path.to_path_buf(),
                     columns: columns.len(),
                     input: spec.name.clone(),
-                    dims: spec.dims.clone().unwrap_or_default(),
+                    dims: spec.dims.clone().unwrap_or_default().into(),
                     available: available(),
                 });
             }
