@@ -278,6 +278,7 @@ mod tests {
             scale: 0.1,
             zero_point,
             storage: ActivationStorage::Unsigned,
+            readers: IntegerReaders::All,
         };
         let mut graph = conv_relu_conv();
         quantize_activations(&mut graph, &HashMap::from([("b".to_string(), params(0))]));
