@@ -8,7 +8,7 @@ use crate::data::Labels;
 #[derive(Clone, Debug, Default)]
 pub(super) struct AucScores {
     /// One score a row for two classes, one for each class for more; row-major.
-    scores: Vec<f32>,
+    scores: Vec<f64>,
     /// The columns of the model's output.
     columns: usize,
     labels: Vec<Class>,
@@ -30,8 +30,8 @@ impl AucScores {
         let values = scores.to_f64().unwrap_or_default();
         match columns {
             // Of two classes, the second's score orders the rows.
-            2 => self.scores.extend(values.chunks_exact(2).map(|row| row[1] as f32)),
-            _ => self.scores.extend(values.iter().map(|&x| x as f32)),
+            2 => self.scores.extend(values.chunks_exact(2).map(|row| row[1])),
+            _ => self.scores.extend(values),
         }
         self.labels.extend(Class::of_labels(labels));
         Ok(())
@@ -77,7 +77,7 @@ impl AucScores {
                     self.columns
                 ));
             };
-            let scores: Vec<f32> =
+            let scores: Vec<f64> =
                 self.scores.iter().skip(column).step_by(self.columns).copied().collect();
             let positive: Vec<bool> = self.labels.iter().map(|l| l == class).collect();
             sum += area(&scores, &positive);
@@ -88,7 +88,7 @@ impl AucScores {
 
 /// The probability that a positive row scores above a negative one, ties counted half: the
 /// Mann–Whitney statistic over mean ranks. There must be rows of both kinds.
-fn area(scores: &[f32], positive: &[bool]) -> f64 {
+fn area(scores: &[f64], positive: &[bool]) -> f64 {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     let mut rank_sum = 0.0;
