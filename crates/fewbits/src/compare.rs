@@ -279,7 +279,7 @@ mod tests {
     fn equal_outputs_have_no_noise() {
         let t = Tensor::new(vec![2], vec![1.0f32, 2.0]).unwrap();
         let mut error = OutputError::default();
-        error.push(&[t.clone()], &[t.clone()]).unwrap();
+        error.push(std::slice::from_ref(&t), std::slice::from_ref(&t)).unwrap();
         assert_eq!((error.max_abs, error.sqnr_db()), (0.0, None));
         let noisy = Tensor::new(vec![2], vec![1.0f32, 2.5]).unwrap();
         error.push(&[t], &[noisy]).unwrap();

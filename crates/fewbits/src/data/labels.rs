@@ -70,15 +70,15 @@ impl Labels {
             Values::F64(v) => LabelValues::Number(v),
             Values::Str(v) => LabelValues::Text(v),
         };
-        if let LabelValues::Number(numbers) = &values {
-            if let Some(at) = numbers.iter().position(|x| x.is_nan()) {
-                let row = at / (numbers.len() / rows.max(1)).max(1) + 1;
-                return Err(DataError::LabelMissing {
-                    path: path.to_path_buf(),
-                    label: name.to_string(),
-                    row,
-                });
-            }
+        if let LabelValues::Number(numbers) = &values
+            && let Some(at) = numbers.iter().position(|x| x.is_nan())
+        {
+            let row = at / (numbers.len() / rows.max(1)).max(1) + 1;
+            return Err(DataError::LabelMissing {
+                path: path.to_path_buf(),
+                label: name.to_string(),
+                row,
+            });
         }
         Ok(Labels { shape, values })
     }

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use fewbits_runtime::{Tensor, Values};
 use half::f16;
 
+use super::error::shortened;
+
 /// NumPy writes headers of some hundred bytes, and itself refuses ones past 10,000.
 const LONGEST_HEADER_BYTES: usize = 1 << 16;
 /// The longest single string read.
@@ -119,8 +121,7 @@ fn parse_header(text: &str) -> Result<Header, NpyError> {
             "descr" => {
                 if !after.starts_with(['\'', '"']) {
                     let structured = after.split(", 'fortran_order'").next().unwrap_or(after);
-                    let structured: String = structured.chars().take(40).collect();
-                    return Err(NpyError::ElementType(structured));
+                    return Err(NpyError::ElementType(shortened(structured)));
                 }
                 let (value, after) = quoted(after)?;
                 descr = Some(value);
@@ -165,11 +166,13 @@ fn parse_shape(inside: &str) -> Result<Vec<usize>, NpyError> {
     let sizes = inside.split(',').map(str::trim).filter(|s| !s.is_empty());
     // Python 2 wrote long integers as 3L.
     let sizes = sizes.map(|s| s.strip_suffix('L').unwrap_or(s).parse::<usize>());
-    sizes.collect::<Result<_, _>>().or_else(|_| damaged(format!("its shape is ({inside})")))
+    sizes
+        .collect::<Result<_, _>>()
+        .or_else(|_| damaged(format!("its shape is ({})", shortened(inside))))
 }
 
 fn parse_descr(descr: &str) -> Result<(Element, usize, ByteOrder), NpyError> {
-    let refuse = || NpyError::ElementType(descr.chars().take(40).collect());
+    let refuse = || NpyError::ElementType(shortened(descr));
     let order = match descr.chars().next() {
         Some('<' | '|' | '=') => ByteOrder::Little,
         Some('>') => ByteOrder::Big,
