@@ -1,4 +1,4 @@
-//! The expected numbers are scikit-learn 1.x's for the same arrays, each by the function that its
+//! The expected numbers are scikit-learn 1.9.1's for the same arrays, each by the function that its
 //! test names.
 
 use std::mem::discriminant;
