@@ -8,12 +8,12 @@ use csv::{ErrorKind, ReaderBuilder, StringRecord};
 
 use super::error::shortened;
 use super::table::{Cell, Table};
-use super::{DataError, DataOptions, Fitted, InputSpec, Labels};
+use super::{DataError, DataOptions, Fitted, Labels, ValueSpec};
 
 /// The inputs and labels of a `.csv` file, read a row at a time.
 pub(super) fn read_csv(
     path: &Path,
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
     let file =
@@ -24,7 +24,7 @@ pub(super) fn read_csv(
 fn read_records(
     path: &Path,
     source: impl io::Read,
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
     let mut reader = ReaderBuilder::new().from_reader(source);

@@ -112,7 +112,7 @@ pub enum DataError {
         /// The model's input.
         input: String,
         /// The input's dimensions.
-        dims: Box<[Option<i64>]>,
+        dims: Box<[Option<usize>]>,
         /// What to do.
         way_out: Box<str>,
     },
@@ -131,7 +131,7 @@ pub enum DataError {
         /// The model's input.
         input: String,
         /// The input's dimensions.
-        dims: Box<[Option<i64>]>,
+        dims: Box<[Option<usize>]>,
         /// The columns that are there.
         available: Listed,
     },
@@ -265,7 +265,7 @@ impl fmt::Display for Shape<'_> {
 }
 
 /// Dimensions with `?` for the sizes that are not fixed.
-struct Dims<'a>(&'a [Option<i64>]);
+struct Dims<'a>(&'a [Option<usize>]);
 
 impl fmt::Display for Dims<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

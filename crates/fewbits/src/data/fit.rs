@@ -6,8 +6,7 @@ use std::path::Path;
 use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Tensor, Values};
 
-use super::error::shortened;
-use super::{DataError, InputSpec, Normalize};
+use super::{DataError, Normalize, ValueSpec};
 
 /// One input's data, all rows.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ impl Fitted {
         path: &Path,
         array_name: &str,
         array: Tensor,
-        spec: &InputSpec,
+        spec: &ValueSpec,
         normalize: Option<&Normalize>,
     ) -> Result<Fitted, DataError> {
         let shown = shortened(array_name);
@@ -51,12 +50,13 @@ impl Fitted {
             way_out: way_out.into(),
         })?;
         let (_, values) = array.into_parts();
+        let to = spec.data_type.unwrap_or(DataType::Undefined);
         let from = values.data_type();
         let integers = matches!(
             values,
             Values::U8(_) | Values::I8(_) | Values::I32(_) | Values::I64(_) | Values::Bool(_)
         );
-        let float_input = matches!(spec.data_type, DataType::Float | DataType::Double);
+        let float_input = matches!(to, DataType::Float | DataType::Double);
         let channels = match normalize {
             Some(_) if float_input && !integers => {
                 let reason = format!(
@@ -68,7 +68,7 @@ impl Fitted {
             _ => None,
         };
         let values = match (values, channels) {
-            (Values::U8(bytes), channels) if spec.data_type == DataType::Float => {
+            (Values::U8(bytes), channels) if to == DataType::Float => {
                 let (floats, run) = match channels {
                     Some(channels) => channels.of_bytes(),
                     None => (vec![std::array::from_fn(|x| x as f32)], bytes.len()),
@@ -86,13 +86,13 @@ impl Fitted {
             array: array_name.to_string(),
             from,
             input: spec.name.clone(),
-            to: spec.data_type,
+            to,
         };
         // A model's integers are ids and counts: a fraction or an id past the type would be
         // another id.
-        let lost = match spec.data_type {
+        let lost = match to {
             DataType::Int64 | DataType::Int32 | DataType::Int8 | DataType::Uint8 => {
-                lost_in_cast(&values, spec.data_type)
+                lost_in_cast(&values, to)
             }
             _ => None,
         };
@@ -101,13 +101,12 @@ impl Fitted {
                 path: path.to_path_buf(),
                 array: array_name.to_string(),
                 reason: format!(
-                    "holds {lost}, which input '{}' of type {:?} cannot take",
-                    spec.name, spec.data_type
+                    "holds {lost}, which input '{}' of type {to:?} cannot take",
+                    spec.name
                 ),
             });
         }
-        let tensor =
-            Tensor::new(shape, values).and_then(|t| t.cast(spec.data_type)).map_err(refuse)?;
+        let tensor = Tensor::new(shape, values).and_then(|t| t.cast(to)).map_err(refuse)?;
         Ok(Fitted { name: spec.name.clone(), kept: Kept::Ready(tensor) })
     }
 
@@ -153,15 +152,11 @@ impl Fitted {
 }
 
 /// The shape, rows first, in which an array of `shape` is what `spec` takes; the way out if none.
-fn fitting_shape(shape: &[usize], spec: &InputSpec) -> Result<Vec<usize>, String> {
+fn fitting_shape(shape: &[usize], spec: &ValueSpec) -> Result<Vec<usize>, String> {
     let Some(dims) = &spec.dims else { return Ok(shape.to_vec()) };
     let fits = |shape: &[usize]| {
         shape.len() == dims.len()
-            && shape
-                .iter()
-                .zip(dims)
-                .skip(1)
-                .all(|(&size, dim)| dim.is_none_or(|d| usize::try_from(d) == Ok(size)))
+            && shape.iter().zip(dims).skip(1).all(|(&size, dim)| dim.is_none_or(|d| d == size))
     };
     if fits(shape) {
         return Ok(shape.to_vec());
@@ -189,9 +184,9 @@ fn fitting_shape(shape: &[usize], spec: &InputSpec) -> Result<Vec<usize>, String
 }
 
 /// Whether an image array has its channels last where the model wants them first, or the reverse.
-fn transposes(shape: &[usize], dims: &[Option<i64>]) -> bool {
+fn transposes(shape: &[usize], dims: &[Option<usize>]) -> bool {
     let (&[_, a, b, c], &[_, x, y, z]) = (shape, dims) else { return false };
-    let fits = |size: usize, dim: Option<i64>| dim.is_none_or(|d| usize::try_from(d) == Ok(size));
+    let fits = |size: usize, dim: Option<usize>| dim.is_none_or(|d| d == size);
     (fits(c, x) && fits(a, y) && fits(b, z)) || (fits(b, x) && fits(c, y) && fits(a, z))
 }
 
@@ -201,7 +196,8 @@ fn lost_in_cast(values: &Values, to: DataType) -> Option<f64> {
         DataType::Int8 => (-128.0, 127.0),
         DataType::Uint8 => (0.0, 255.0),
         DataType::Int32 => (-2f64.powi(31), 2f64.powi(31) - 1.0),
-        _ => (-2f64.powi(63), 2f64.powi(63)),
+        // 2⁶³ itself is past int64; below it, floats lie 1,024 apart.
+        _ => (-2f64.powi(63), 2f64.powi(63).next_down()),
     };
     let lost = |x: f64| !(x >= low && x <= high && x.fract() == 0.0);
     match values {

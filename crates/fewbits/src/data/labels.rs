@@ -71,15 +71,13 @@ impl Labels {
             Values::F64(v) => LabelValues::Number(v),
             Values::Str(v) => LabelValues::Text(v),
         };
-        let missing = match &values {
-            LabelValues::Number(numbers) => numbers.iter().position(|x| x.is_nan()),
-            _ => None,
-        };
-        if let Some(at) = missing {
-            let row = at / (values.len() / rows.max(1)).max(1) + 1;
+        if let LabelValues::Number(numbers) = &values
+            && let Some(at) = numbers.iter().position(|x| x.is_nan())
+        {
+            let row = at / (numbers.len() / rows.max(1)).max(1) + 1;
             return Err(DataError::LabelMissing {
                 path: path.to_path_buf(),
-                label: shortened(name),
+                label: name.to_string(),
                 row,
             });
         }

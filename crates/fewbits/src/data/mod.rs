@@ -17,10 +17,10 @@ mod table;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use fewbits_onnx::proto::{DataType, GraphProto};
 use fewbits_runtime::Tensor;
 
 pub use error::{DataError, Listed};
+pub use fewbits_runtime::{ValueSpec, input_specs};
 use fit::Fitted;
 pub use labels::{LabelValues, Labels};
 pub use normalize::Normalize;
@@ -37,39 +37,6 @@ pub struct DataOptions {
     pub normalize: Option<Normalize>,
     /// Only this many rows, the first ones.
     pub limit: Option<usize>,
-}
-
-/// What a model takes as one input.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InputSpec {
-    /// The input's name.
-    pub name: String,
-    /// Its element type.
-    pub data_type: DataType,
-    /// Its dimensions, the rows first; `None` inside for a size that is not fixed, `None` for
-    /// an unknown shape.
-    pub dims: Option<Vec<Option<i64>>>,
-}
-
-impl InputSpec {
-    /// The number of rows that the model insists on, if its first dimension is fixed.
-    pub fn fixed_rows(&self) -> Option<usize> {
-        let rows = self.dims.as_ref()?.first().copied().flatten()?;
-        usize::try_from(rows).ok()
-    }
-}
-
-/// The inputs that a caller must feed, in the graph's order.
-pub fn input_specs(graph: &GraphProto) -> Vec<InputSpec> {
-    let specs = graph.required_inputs().map(|input| {
-        let data_type = input.tensor_type().and_then(|t| DataType::try_from(t.elem_type()).ok());
-        InputSpec {
-            name: input.name().to_string(),
-            data_type: data_type.unwrap_or(DataType::Undefined),
-            dims: input.dims(),
-        }
-    });
-    specs.collect()
 }
 
 /// The examples of a data file, checked against a model's inputs.
@@ -98,7 +65,7 @@ impl Dataset {
     /// [`DataError`], if the file cannot be read, is damaged, or does not fit the model.
     pub fn read(
         path: &Path,
-        inputs: &[InputSpec],
+        inputs: &[ValueSpec],
         options: &DataOptions,
     ) -> Result<Dataset, DataError> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());

@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use super::error::shortened;
 use super::npy::{self, NpyError};
-use super::{DataError, DataOptions, Fitted, InputSpec, LABEL_NAMES, Labels, Listed};
+use super::{DataError, DataOptions, Fitted, LABEL_NAMES, Labels, Listed, ValueSpec};
 
 /// Deflate makes at most 1,032 bytes of one; an entry that claims more is lying.
 const DEFLATE_LIMIT: u64 = 1032;
@@ -17,7 +17,7 @@ const DEFLATE_LIMIT: u64 = 1032;
 /// The arrays of a `.npz` file that one model needs.
 pub(super) fn read_npz(
     path: &Path,
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
     let mut archive = Archive::open(path)?;
@@ -28,12 +28,14 @@ pub(super) fn read_npz(
     for spec in inputs {
         let name = input_array(path, &names, spec, inputs, label.as_deref())?;
         let (array, array_rows) = archive.read(&name, options.limit)?;
+        let name = shortened(&name);
         rows.check(&name, array_rows)?;
         fitted.push(Fitted::new(path, &name, array, spec, options.normalize.as_ref())?);
     }
     let labels = match label {
         Some(name) => {
             let (array, array_rows) = archive.read(&name, options.limit)?;
+            let name = shortened(&name);
             rows.check(&name, array_rows)?;
             Some(Labels::from_tensor(path, &name, array)?)
         }
@@ -45,7 +47,7 @@ pub(super) fn read_npz(
 /// The one array of a `.npy` file, for a model of one input.
 pub(super) fn read_npy(
     path: &Path,
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
     let available =
@@ -86,7 +88,7 @@ pub(super) fn read_npy(
 fn label_name(
     path: &Path,
     names: &[String],
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<Option<String>, DataError> {
     if let Some(label) = &options.label {
@@ -109,8 +111,8 @@ fn label_name(
 fn input_array(
     path: &Path,
     names: &[String],
-    spec: &InputSpec,
-    inputs: &[InputSpec],
+    spec: &ValueSpec,
+    inputs: &[ValueSpec],
     label: Option<&str>,
 ) -> Result<String, DataError> {
     if names.contains(&spec.name) {

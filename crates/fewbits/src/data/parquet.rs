@@ -11,12 +11,12 @@ use parquet::record::{Field, Row};
 
 use super::error::shortened;
 use super::table::{Cell, Table};
-use super::{DataError, DataOptions, Fitted, InputSpec, Labels};
+use super::{DataError, DataOptions, Fitted, Labels, ValueSpec};
 
 /// The inputs and labels of a `.parquet` file, read a row at a time.
 pub(super) fn read_parquet(
     path: &Path,
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
     // The library panics on some damaged pages ("Decoder for dict should have been set"), found by

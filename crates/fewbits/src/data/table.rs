@@ -6,7 +6,7 @@ use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Tensor, Values};
 
 use super::error::shortened;
-use super::{DataError, DataOptions, Fitted, InputSpec, LABEL_NAMES, LabelValues, Labels, Listed};
+use super::{DataError, DataOptions, Fitted, LABEL_NAMES, LabelValues, Labels, Listed, ValueSpec};
 
 /// One cell as its file holds it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Table<'a> {
 }
 
 struct TableInput<'a> {
-    spec: &'a InputSpec,
+    spec: &'a ValueSpec,
     columns: Vec<usize>,
     cells: Cells,
 }
@@ -55,13 +55,13 @@ impl<'a> Table<'a> {
     pub fn new(
         path: &'a Path,
         columns: Vec<String>,
-        inputs: &'a [InputSpec],
+        inputs: &'a [ValueSpec],
         options: &'a DataOptions,
     ) -> Result<Table<'a>, DataError> {
         let label = label_column(path, &columns, inputs, options)?;
         let features = |c: &usize| Some(*c) != label;
         let all: Vec<usize> = (0..columns.len()).filter(features).collect();
-        let by_name = |spec: &InputSpec| columns.iter().position(|c| *c == spec.name);
+        let by_name = |spec: &ValueSpec| columns.iter().position(|c| *c == spec.name);
         let available = || Listed { kind: "column", names: columns.clone() };
         let mut table_inputs = Vec::with_capacity(inputs.len());
         for spec in inputs {
@@ -87,7 +87,7 @@ impl<'a> Table<'a> {
                     available: available(),
                 });
             }
-            let cells = match spec.data_type {
+            let cells = match spec.data_type.unwrap_or(DataType::Undefined) {
                 // Pixels stay integers until they are normalized.
                 DataType::Float | DataType::Double if options.normalize.is_some() => {
                     Cells::I64(Vec::new())
@@ -147,7 +147,7 @@ impl<'a> Table<'a> {
         let mut fitted = Vec::with_capacity(self.inputs.len());
         for input in self.inputs {
             let name = match input.columns.as_slice() {
-                [column] => self.columns[*column].clone(),
+                [column] => shortened(&self.columns[*column]),
                 _ => "the feature columns".to_string(),
             };
             let shape = row_shape(input.spec, self.rows, input.columns.len());
@@ -177,17 +177,16 @@ impl<'a> Table<'a> {
 }
 
 /// The numbers that a row of the input takes, if its dimensions are fixed.
-fn features_of(spec: &InputSpec) -> Option<usize> {
+fn features_of(spec: &ValueSpec) -> Option<usize> {
     let dims = spec.dims.as_ref()?.get(1..)?;
-    dims.iter().try_fold(1usize, |n, d| n.checked_mul(usize::try_from((*d)?).ok()?))
+    dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d)?))
 }
 
 /// A row of columns becomes an image where the model takes one.
-fn row_shape(spec: &InputSpec, rows: usize, columns: usize) -> Vec<usize> {
+fn row_shape(spec: &ValueSpec, rows: usize, columns: usize) -> Vec<usize> {
     match &spec.dims {
         Some(dims) if features_of(spec) == Some(columns) => {
-            let sizes =
-                dims.iter().skip(1).map(|d| d.and_then(|d| usize::try_from(d).ok()).unwrap_or(1));
+            let sizes = dims.iter().skip(1).map(|d| d.unwrap_or(1));
             [rows].into_iter().chain(sizes).collect()
         }
         _ => vec![rows, columns],
@@ -199,7 +198,7 @@ fn row_shape(spec: &InputSpec, rows: usize, columns: usize) -> Vec<usize> {
 fn label_column(
     path: &Path,
     columns: &[String],
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<Option<usize>, DataError> {
     if let Some(label) = &options.label {

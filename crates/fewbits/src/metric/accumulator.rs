@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fewbits_runtime::{Tensor, Values};
 
@@ -180,17 +180,18 @@ impl Accumulator {
     /// The metric over all rows taken.
     ///
     /// # Errors
-    /// If there were none, if AUC's labels are not of two or more classes, or the result is not
-    /// finite.
+    /// If there were none, if the labels are not of as many classes as the metric needs or not
+    /// called as the model calls them, or the result is not finite.
     pub fn finish(self) -> Result<f64, MetricError> {
         let metric = self.metric;
         let result = match self.state {
             State::Classes { mut counts, mut rows, scores } => {
                 rows += scores.len() as u64;
-                count_scores(&mut counts, scores);
+                count_scores(metric, &mut counts, scores)?;
                 if rows == 0 {
                     return Err(MetricError::NoRows { metric });
                 }
+                comparable(metric, &counts)?;
                 match metric {
                     Metric::F1 => f1(&counts),
                     _ => counts.values().map(|c| c.right).sum::<u64>() as f64 / rows as f64,
@@ -222,18 +223,25 @@ fn count(counts: &mut BTreeMap<Class, ClassCounts>, label: Class, predicted: Cla
 
 /// Counts the classes that single scores mean: the greater of two above 0.5 where all scores are
 /// probabilities, above 0 otherwise.
-fn count_scores(counts: &mut BTreeMap<Class, ClassCounts>, scores: Vec<(f64, Class)>) {
+fn count_scores(
+    metric: Metric,
+    counts: &mut BTreeMap<Class, ClassCounts>,
+    scores: Vec<(f64, Class)>,
+) -> Result<(), MetricError> {
     let threshold = if scores.iter().all(|(s, _)| (0.0..=1.0).contains(s)) { 0.5 } else { 0.0 };
-    let labels = || scores.iter().map(|(_, label)| label);
-    let (low, high) = match (labels().min().cloned(), labels().max().cloned()) {
-        (Some(low), Some(high)) if low != high => (low, high),
+    let labels: BTreeSet<&Class> = scores.iter().map(|(_, label)| label).collect();
+    let (low, high) = match Vec::from_iter(labels).as_slice() {
+        &[low, high] => (low.clone(), high.clone()),
         // One class alone does not show the other's name; 0 and 1 are the usual ones.
-        (Some(only), _) if only == Class::Number(-1) => (only, Class::Number(1)),
-        _ => (Class::Number(0), Class::Number(1)),
-    };
-    let (low, high) = match (&low, &high) {
-        (Class::Number(0 | 1), Class::Number(0 | 1)) => (Class::Number(0), Class::Number(1)),
-        _ => (low, high),
+        [Class::Number(-1)] => (Class::Number(-1), Class::Number(1)),
+        [] | [Class::Number(_)] => (Class::Number(0), Class::Number(1)),
+        other => {
+            let needed = format!(
+                "labels of two classes for a model of one score a row, not {}",
+                other.len()
+            );
+            return Err(MetricError::Labels { metric, needed });
+        }
     };
     for (score, label) in scores {
         let predicted = match score {
@@ -243,6 +251,25 @@ fn count_scores(counts: &mut BTreeMap<Class, ClassCounts>, scores: Vec<(f64, Cla
         };
         count(counts, label, predicted);
     }
+    Ok(())
+}
+
+/// Refuses labels that are names where the model predicts numbers, and the reverse: every row
+/// would count as wrong, whatever the model does.
+fn comparable(metric: Metric, counts: &BTreeMap<Class, ClassCounts>) -> Result<(), MetricError> {
+    let kinds = |rows: fn(&ClassCounts) -> u64| {
+        let of =
+            counts.iter().filter(|(class, c)| **class != Class::Number(NO_CLASS) && rows(c) > 0);
+        let (numbers, names): (Vec<_>, Vec<_>) =
+            of.partition(|(class, _)| matches!(class, Class::Number(_)));
+        (!numbers.is_empty(), !names.is_empty())
+    };
+    let needed = match (kinds(|c| c.labels), kinds(|c| c.predicted)) {
+        ((false, true), (true, false)) => "labels that are class numbers, as the model predicts",
+        ((true, false), (false, true)) => "labels that are class names, as the model predicts",
+        _ => return Ok(()),
+    };
+    Err(MetricError::Labels { metric, needed: needed.to_string() })
 }
 
 /// F1 of the greater of two classes, or the mean over any other number of classes.

@@ -65,7 +65,7 @@ impl Metric {
     ///
     /// - perplexity for integer labels of rank 2 and float outputs of rank 3;
     /// - accuracy for class names, for integers, and for whole floats where the model has a
-    ///   label output;
+    ///   label output, or scores of several classes for one label a row;
     /// - R² for other floats, and for more than two integers where the model gives one float.
     pub fn default_for(labels: &Labels, outputs: &[Tensor]) -> Metric {
         let gives_label = prediction::label_output(outputs).is_some();
@@ -85,7 +85,8 @@ impl Metric {
             }
             LabelValues::Number(v) => {
                 let whole = v.iter().all(|x| x.fract() == 0.0);
-                if gives_label && whole { Metric::Accuracy } else { Metric::R2 }
+                let one_of_classes = labels.shape().len() == 1 && gives_scores.is_some();
+                if whole && (gives_label || one_of_classes) { Metric::Accuracy } else { Metric::R2 }
             }
         }
     }
