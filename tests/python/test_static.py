@@ -37,9 +37,10 @@ def test_a_convolutional_net(fewbits: Fewbits, tmp_path: Path, method: str) -> N
     rows = np.load(CNN / "test.npz")
     x, y = rows["input"], rows["y"]
     assert accuracy(CNN / "model.onnx", "input", x, y) - accuracy(out, "input", x, y) <= 0.0045
-    # The whole net but its last pooling is computed on integers: no activation stays float.
+    # Saturation performs the activation functions between layers; the last one, before a mean in
+    # floats, stays.
     ops = [node.op_type for node in onnx.load(out).graph.node]
-    assert "Relu" not in ops and "Clip" not in ops
+    assert "Clip" not in ops and ops.count("Relu") <= 1
     # What we compute from the file is what ONNX Runtime computes.
     result = fewbits("compare", CNN / "model.onnx", out, "--data", CNN / "test.npz", "--json")
     assert result.assert_done().json()["b"]["metric"] == pytest.approx(

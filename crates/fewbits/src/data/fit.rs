@@ -39,8 +39,6 @@ impl Fitted {
         spec: &ValueSpec,
         normalize: Option<&Normalize>,
     ) -> Result<Fitted, DataError> {
-        let shown = shortened(array_name);
-        let array_name = shown.as_str();
         let shape = fitting_shape(array.shape(), spec).map_err(|way_out| DataError::Shape {
             path: path.to_path_buf(),
             array: array_name.to_string(),

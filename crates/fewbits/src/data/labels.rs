@@ -4,7 +4,6 @@ use std::path::Path;
 use fewbits_runtime::{Tensor, Values};
 
 use super::DataError;
-use super::error::shortened;
 
 /// What the model should have answered, for every row.
 #[derive(Clone, Debug, PartialEq)]

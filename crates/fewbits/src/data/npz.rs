@@ -50,8 +50,7 @@ pub(super) fn read_npy(
     inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
-    let available =
-        || Listed { kind: "array", names: vec!["(the only one of a .npy file)".into()] };
+    let available = || Listed { kind: "array", names: vec![String::new()] };
     if let Some(label) = &options.label {
         return Err(DataError::MissingLabel {
             path: path.to_path_buf(),
@@ -127,7 +126,7 @@ fn input_array(
         }
     }
     let available = Listed { kind: "array", names: names.to_vec() };
-    let way_out = if inputs.len() == 1 && spec.name != "X" { " or to 'X'" } else { "" };
+    let way_out = if inputs.len() == 1 { " or to 'X'" } else { "" };
     Err(DataError::MissingInput {
         path: path.to_path_buf(),
         input: spec.name.clone(),
@@ -153,12 +152,12 @@ impl<'a> Rows<'a> {
                 path: self.path.to_path_buf(),
                 first: first.clone(),
                 first_rows: *first_rows,
-                other: shortened(name),
+                other: name.to_string(),
                 other_rows: rows,
             }),
             Some(_) => Ok(()),
             None => {
-                self.first = Some((shortened(name), rows));
+                self.first = Some((name.to_string(), rows));
                 Ok(())
             }
         }

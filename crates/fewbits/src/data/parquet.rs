@@ -33,7 +33,7 @@ pub(super) fn read_parquet(
 
 fn read_rows(
     path: &Path,
-    inputs: &[InputSpec],
+    inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<(Vec<Fitted>, Option<Labels>), DataError> {
     let damaged = |error: ParquetError| {
