@@ -1,6 +1,7 @@
 //! Errors on their way out: one line, and the exit code that scripts rely on.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::error::ErrorKind;
 
@@ -58,6 +59,24 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     let message = paragraph.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     Failure::usage(format!("{message}; try --help")).report()
+}
+
+/// What the last panic said and where, for [`internal`].
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+
+/// Keeps panics from printing: a library may catch its own, and [`internal`] reports the rest.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if let Ok(mut last) = LAST_PANIC.lock() {
+            *last = panic.to_string();
+        }
+    }));
+}
+
+/// A fault of fewbits or of a library it uses.
+pub fn internal() -> Failure {
+    let said = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
+    Failure::failed(format!("internal error, please report it with the model: {said}"))
 }
 
 fn one_line(message: &str) -> String {

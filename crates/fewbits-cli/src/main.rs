@@ -18,9 +18,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),
     };
-    match run(cli) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
+    failure::quiet_panics();
+    match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => failure.report(),
+        Err(_) => failure::internal().report(),
     }
 }
 

@@ -1,0 +1,79 @@
+//! The float runner on real models.
+
+use std::path::Path;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use fewbits_runtime::{FloatRunner, RunOptions, Runner, RuntimeError, Tensor, Values};
+
+fn fixture(name: &str) -> Model {
+    Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name))
+        .unwrap()
+}
+
+fn input(rows: usize, columns: usize) -> Tensor {
+    let values: Vec<f32> = (0..rows * columns).map(|i| (i % 17) as f32).collect();
+    Tensor::new(vec![rows, columns], values).unwrap()
+}
+
+#[test]
+fn any_value_inside_can_be_fetched_batch_by_batch() {
+    let model = fixture("digits/mlp.onnx");
+    let options = RunOptions { intermediates: vec!["mul_result1".into()], ..RunOptions::default() };
+    let runner = FloatRunner::new(&model, &options).unwrap();
+    let names: Vec<&str> = runner.outputs().iter().map(|o| o.name.as_str()).collect();
+    assert_eq!(names, ["label", "probabilities", "mul_result1"]);
+    let whole = runner.run(&[("X".into(), input(3, 64))]).unwrap();
+    assert_eq!(whole[0].1.shape(), [3]);
+    assert_eq!(whole[2].1.shape(), [3, 64]);
+    let row = runner.run(&[("X".into(), input(3, 64).slice_rows(0..1))]).unwrap();
+    assert_eq!(row[2].1.shape(), [1, 64]);
+    let missing = RunOptions { intermediates: vec!["nothing".into()], ..RunOptions::default() };
+    assert!(matches!(FloatRunner::new(&model, &missing), Err(RuntimeError::Input { .. })));
+}
+
+#[test]
+fn inputs_are_checked_by_name_type_and_shape() {
+    let runner = FloatRunner::new(&fixture("notebook/model.onnx"), &RunOptions::default()).unwrap();
+    let refused = |inputs: &[(String, Tensor)]| runner.run(inputs).unwrap_err().to_string();
+    assert!(refused(&[]).contains("input 'X': no data given"));
+    assert!(refused(&[("Y".into(), input(1, 20))]).contains("no such input; it has X"));
+    assert!(refused(&[("X".into(), input(1, 19))]).contains("[?, 20] needed"));
+    let ints = Tensor::new(vec![1, 20], vec![0i64; 20]).unwrap();
+    assert!(refused(&[("X".into(), ints)]).contains("Float needed"));
+}
+
+#[test]
+fn trees_are_named_when_the_model_is_loaded() {
+    let mut node = NodeProto::new("TreeEnsembleRegressor", &["x"], &["y"]);
+    node.domain = Some("ai.onnx.ml".into());
+    let graph = GraphProto {
+        node: vec![node],
+        input: vec![ValueInfoProto::tensor("x", 1, &[None, Some(2)])],
+        output: vec![ValueInfoProto::tensor("y", 1, &[None, Some(1)])],
+        ..GraphProto::default()
+    };
+    let error =
+        FloatRunner::new(&Model::from_graph(graph, 17), &RunOptions::default()).err().unwrap();
+    assert!(error.to_string().contains("TreeEnsembleRegressor"), "{error}");
+}
+
+#[test]
+fn text_labels_are_looked_up() {
+    let graph = GraphProto {
+        node: vec![
+            NodeProto::new("ArgMax", &["x"], &["best"])
+                .with(AttributeProto::of_int("axis", 1))
+                .with(AttributeProto::of_int("keepdims", 0)),
+            NodeProto::new("Gather", &["names", "best"], &["label"]),
+        ],
+        input: vec![ValueInfoProto::tensor("x", 1, &[None, Some(3)])],
+        output: vec![ValueInfoProto::tensor("label", 8, &[None])],
+        initializer: vec![TensorProto::from_strings("names", &[3], &["ant", "bee", "cat"])],
+        ..GraphProto::default()
+    };
+    let runner = FloatRunner::new(&Model::from_graph(graph, 17), &RunOptions::default()).unwrap();
+    let x = Tensor::new(vec![2, 3], vec![0.0f32, 2.0, 1.0, 0.0, 0.0, 5.0]).unwrap();
+    let outputs = runner.run(&[("x".into(), x)]).unwrap();
+    assert_eq!(outputs[0].1.values(), &Values::Str(vec!["bee".into(), "cat".into()]));
+}
