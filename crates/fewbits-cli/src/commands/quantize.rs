@@ -101,7 +101,9 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
             integer_bits,
             kept_float: plan
                 .kept_float()
-                .map(|(t, why)| KeptFloat { tensor: &t.tensor, why })
+                .map(|(t, why)| (t.tensor.as_str(), why))
+                .chain(plan.float_activations())
+                .map(|(tensor, why)| KeptFloat { tensor, why })
                 .collect(),
             seconds: begun.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
@@ -175,4 +177,8 @@ fn print_plan(plan: &Plan) {
         plan.quantized().count(),
         plan.kept_float().count()
     );
+    if !plan.activations.is_empty() {
+        let float = plan.float_activations().count();
+        println!("{} activations quantized, {float} kept float", plan.activations.len() - float);
+    }
 }

@@ -6,7 +6,7 @@ use fewbits_onnx::Model;
 use fewbits_quant::range::mse::sqnr_db;
 use fewbits_quant::{Bits, Granularity, Levels, RangeMethod, Scheme};
 
-use super::{ActivationBecomes, Plan, PlannedActivation, Regions, regions};
+use super::{ActivationBecomes, Plan, PlannedActivation, Readers, Regions, regions};
 use crate::calibrate::Calibration;
 
 /// How activations are to be represented.
@@ -103,7 +103,8 @@ impl Plan {
         };
         self.activations = regions
             .values
-            .into_iter()
+            .iter()
+            .cloned()
             .map(|value| PlannedActivation {
                 becomes: match read_by_product(&value.value) {
                     true => ActivationBecomes::Dynamic,
@@ -114,7 +115,17 @@ impl Plan {
                 readers: value.readers,
                 value: value.value,
             })
+            .chain(computed_in_float(&regions.kept))
             .collect();
         self
     }
+}
+
+/// Entries for the results of products that no recipe quantizes.
+fn computed_in_float(kept: &[(String, String)]) -> impl Iterator<Item = PlannedActivation> {
+    kept.iter().map(|(value, why)| PlannedActivation {
+        value: value.clone(),
+        readers: Readers::Products,
+        becomes: ActivationBecomes::Float(why.clone()),
+    })
 }

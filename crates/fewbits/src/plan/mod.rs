@@ -139,6 +139,14 @@ impl Plan {
         })
     }
 
+    /// The activations that stay float although a recipe looked at them, and why.
+    pub fn float_activations(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.activations.iter().filter_map(|a| match &a.becomes {
+            ActivationBecomes::Float(why) => Some((a.value.as_str(), why.as_str())),
+            _ => None,
+        })
+    }
+
     /// Why nothing is quantized: the reason for the largest weight; none if something is.
     pub fn why_nothing(&self) -> Option<String> {
         if self.quantized().next().is_some() {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Regions {
     /// Values, in the order in which the graph makes them.
     pub values: Vec<RegionValue>,
-    /// Products whose activations stay float, and why.
+    /// Results of products that are computed in float, and why.
     pub kept: Vec<(String, String)>,
 }
 
@@ -128,7 +128,7 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>) -> Regions {
         .filter(|(node, core)| {
             !**core && matches!(node.op_type(), "MatMul" | "Gemm" | "ConvTranspose")
         })
-        .map(|(node, _)| (node.label().to_string(), why_float(node, weights).to_string()))
+        .map(|(node, _)| (node.output[0].clone(), why_float(node, weights).to_string()))
         .collect();
     Regions { values: found, kept }
 }
