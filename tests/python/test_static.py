@@ -48,6 +48,17 @@ def test_a_convolutional_net(fewbits: Fewbits, tmp_path: Path, method: str) -> N
     )
 
 
+def test_batch_norms_are_folded(fewbits: Fewbits, tmp_path: Path) -> None:
+    sizes = []
+    for name in ("model.onnx", "model_bn.onnx"):
+        out = tmp_path / name
+        command = ["quantize", CNN / name, "-o", out, "--recipe", "static"]
+        fewbits(*command, "--calibrate", CNN / "calib.npz").assert_done()
+        sizes.append(out.stat().st_size)
+        assert "BatchNormalization" not in [node.op_type for node in onnx.load(out).graph.node]
+    assert abs(sizes[0] - sizes[1]) < 2000
+
+
 @pytest.mark.parametrize(("recipe", "most"), [("static", 7.84), ("dynamic", 7.83)])
 def test_a_language_model(fewbits: Fewbits, tmp_path: Path, recipe: str, most: float) -> None:
     out = tmp_path / "q.onnx"

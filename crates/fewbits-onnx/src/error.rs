@@ -107,6 +107,16 @@ pub enum OnnxError {
         /// The file.
         path: PathBuf,
     },
+    /// An operator set that a model cannot be brought to.
+    #[error("the model of opset {from} cannot be upgraded to opset {to}: {reason}")]
+    Opset {
+        /// The version that the model imports, 0 if none.
+        from: i64,
+        /// The version asked for.
+        to: i64,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// A graph that cannot be handled.
     #[error("node '{node}' ({op}): {reason}")]
     Node {

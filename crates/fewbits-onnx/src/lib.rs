@@ -18,7 +18,7 @@ mod save;
 mod tensor;
 
 pub use error::{OnnxError, Result};
-pub use model::{MODEL_DOMAIN_ML, Model};
+pub use model::{MODEL_DOMAIN_ML, Model, ir_version_of_opset};
 pub use save::{
     EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved, write_whole,
 };

@@ -16,6 +16,24 @@ use crate::{OnnxError, Result};
 /// The domain of ONNX's operators for classical machine learning.
 pub const MODEL_DOMAIN_ML: &str = "ai.onnx.ml";
 
+/// The lowest IR version that carries `opset` of the default domain, after the specification's
+/// table.
+pub fn ir_version_of_opset(opset: i64) -> i64 {
+    match opset {
+        ..=8 => 3,
+        9 => 4,
+        10 => 5,
+        11 => 6,
+        12..=14 => 7,
+        15..=18 => 8,
+        19..=20 => 9,
+        21..=22 => 10,
+        23 => 11,
+        24 => 12,
+        _ => 13,
+    }
+}
+
 /// Floats read between two releases of mapped memory.
 const RELEASE_STEP_BYTES: usize = 4 << 20;
 
@@ -83,23 +101,9 @@ impl Model {
 
     /// A model of one graph, with one opset of the default domain.
     pub fn from_graph(graph: GraphProto, opset: i64) -> Model {
-        // The lowest IR version that carries the opset, after the specification's table.
-        let ir_version = match opset {
-            ..=8 => 3,
-            9 => 4,
-            10 => 5,
-            11 => 6,
-            12..=14 => 7,
-            15..=18 => 8,
-            19..=20 => 9,
-            21..=22 => 10,
-            23 => 11,
-            24 => 12,
-            _ => 13,
-        };
         Model {
             proto: ModelProto {
-                ir_version: Some(ir_version),
+                ir_version: Some(ir_version_of_opset(opset)),
                 opset_import: vec![OperatorSetIdProto {
                     domain: Some(String::new()),
                     version: Some(opset),

@@ -2,19 +2,28 @@
 
 use fewbits_onnx::Model;
 use fewbits_onnx::passes::lower_ml::Lowered;
-use fewbits_onnx::passes::{cleanup, constants, lower_ml};
+use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, lower_ml, upgrade_opset};
 
 use crate::Result;
 
 /// The lowest IR version whose initializers need not be inputs too.
 const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;
 
-/// Lowers classical operators to standard ones, gathers constants as initializers and drops what
-/// changes nothing. The outputs stay the same.
+/// The first opset whose `DequantizeLinear` takes a scale for each channel.
+const OPSET_OF_CHANNEL_SCALES: i64 = 13;
+
+/// Lowers classical operators to standard ones, gathers constants as initializers, folds batch
+/// norms, brings an old opset to the one that quantized weights need, and drops what changes
+/// nothing. The outputs stay the same.
 pub fn prepare(model: &mut Model) -> Result<Lowered> {
     let lowered = lower_ml::lower_ml(model)?;
     drop_initializer_inputs(model);
+    if (1..OPSET_OF_CHANNEL_SCALES).contains(&model.opset()) {
+        // A model that cannot be brought there keeps its opset: weights have a form for every one.
+        let _ = upgrade_opset::upgrade_opset(model, OPSET_OF_CHANNEL_SCALES);
+    }
     constants::constants_to_initializers(model.graph_mut());
+    fold_batch_norm::fold_batch_norm(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
     Ok(lowered)
 }

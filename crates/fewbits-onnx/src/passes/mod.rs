@@ -2,5 +2,7 @@
 
 pub mod cleanup;
 pub mod constants;
+pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod qdq;
+pub mod upgrade_opset;

@@ -17,7 +17,7 @@ mod normalizer;
 mod one_hot_encoder;
 mod scaler;
 mod tables;
-mod types;
+pub(super) mod types;
 mod zip_map;
 
 use self::emit::{Emit, Surroundings};

@@ -14,7 +14,7 @@ struct Value {
 }
 
 /// What is known of the values of a graph.
-pub(super) struct Types {
+pub(in crate::passes) struct Types {
     values: HashMap<String, Value>,
 }
 
@@ -77,9 +77,27 @@ impl Types {
             ("Cast", _) => value(i32::try_from(node.int("to", 0)).ok().and_then(known), dims),
             (
                 "Identity" | "Relu" | "Sigmoid" | "Tanh" | "Softmax" | "LogSoftmax" | "Neg" | "Abs"
-                | "Exp" | "Log" | "Sqrt" | "Clip" | "Imputer" | "Binarizer",
+                | "Exp" | "Log" | "Sqrt" | "Clip" | "LeakyRelu" | "PRelu" | "Elu" | "HardSigmoid"
+                | "HardSwish" | "Erf" | "Imputer" | "Binarizer",
                 _,
+            )
+            | (
+                "BatchNormalization"
+                | "InstanceNormalization"
+                | "LayerNormalization"
+                | "LRN"
+                | "Dropout",
+                0,
             ) => value(elem_type, dims),
+            ("Conv" | "ConvTranspose", _) => {
+                value(elem_type, resized(dims.or(input(1).dims), self.channels(node)))
+            }
+            ("MaxPool" | "AveragePool" | "LpPool" | "GlobalAveragePool" | "GlobalMaxPool", 0) => {
+                let channels = dims.as_ref().and_then(|d| d.get(1).copied().flatten());
+                value(elem_type, resized(dims, channels))
+            }
+            ("Resize" | "Upsample", _) => value(elem_type, resized(dims, None)),
+            ("Flatten", _) => value(elem_type, Some(vec![None, None])),
             ("IsNaN" | "Not", _) => value(Some(DataType::Bool), dims),
             ("Scaler" | "Normalizer", _) => value(float, dims),
             ("Add" | "Sub" | "Mul" | "Div" | "Pow", _) => {
@@ -123,12 +141,21 @@ impl Types {
             // Most other operators give what they take; those that do not, take and give numbers
             // that a cast makes right again.
             (
-                "Gather" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose" | "Slice" | "Sum"
-                | "Max" | "Min" | "Mean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceMean"
-                | "Expand" | "Tile" | "Pad",
+                "Gather" | "Squeeze" | "Unsqueeze" | "Transpose" | "Slice" | "Sum" | "Max" | "Min"
+                | "Mean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceMean" | "Expand"
+                | "Tile" | "Pad",
                 _,
             ) => value(elem_type, None),
             _ => Value::default(),
+        }
+    }
+
+    /// The channels that a convolution gives.
+    fn channels(&self, node: &NodeProto) -> Option<i64> {
+        let weight = self.dims(node.input.get(1)?)?;
+        match node.op_type() {
+            "Conv" => *weight.first()?,
+            _ => Some((*weight.get(1)?)? * node.int("group", 1)),
         }
     }
 
@@ -170,6 +197,13 @@ fn product(a: Option<Dims>, b: Option<Dims>) -> Option<Dims> {
     let [_, columns] = weight.as_slice() else { return None };
     *dims.last_mut()? = *columns;
     Some(dims)
+}
+
+/// The shape of an image of another size.
+fn resized(dims: Option<Dims>, channels: Option<i64>) -> Option<Dims> {
+    let mut resized = vec![None; dims?.len()];
+    *resized.get_mut(1)? = channels;
+    Some(resized)
 }
 
 fn reduced(mut dims: Dims, node: &NodeProto) -> Option<Dims> {
