@@ -29,7 +29,8 @@ struct Report<'a> {
     file_bytes: u64,
     source_bytes: u64,
     quantized: usize,
-    integer_bits: u8,
+    /// Of fixed-point integers, whose width follows from the values.
+    integer_bits: Option<u8>,
     kept_float: Vec<KeptFloat<'a>>,
     seconds: f64,
     peak_rss_bytes: Option<u64>,
@@ -91,7 +92,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         }
     };
     let saved = model.save(out, SaveOptions { replace, ..SaveOptions::default() })?;
-    let integer_bits = integer_bits(&model);
+    let fixed_point = plan.quantized().any(|(_, s)| matches!(s, Scheme::FixedPoint { .. }));
+    let integer_bits = fixed_point.then(|| integer_bits(&model));
     if args.json {
         show::json(&Report {
             out,
@@ -111,8 +113,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     print_plan(&plan);
-    if plan.quantized().any(|(_, scheme)| matches!(scheme, Scheme::FixedPoint { .. })) {
-        println!("the fixed-point integers need {integer_bits} bits each, the sign included");
+    if let Some(bits) = integer_bits {
+        println!("the fixed-point integers need {bits} bits each, the sign included");
     }
     let size = match saved.file_bytes as f64 / source_bytes as f64 {
         r if r < 1.0 => format!("{:.1} times smaller than", 1.0 / r),
