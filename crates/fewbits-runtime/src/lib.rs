@@ -6,6 +6,7 @@
 
 mod error;
 mod float;
+mod fold;
 mod prepare;
 mod runner;
 mod tensor;
@@ -13,5 +14,6 @@ mod text;
 
 pub use error::{Result, RuntimeError};
 pub use float::FloatRunner;
+pub use fold::fold_constants;
 pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -4,6 +4,8 @@ use fewbits_onnx::Model;
 use fewbits_onnx::passes::lower_ml::Lowered;
 use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, lower_ml, upgrade_opset};
 
+use fewbits_runtime::fold_constants;
+
 use crate::Result;
 
 /// The lowest IR version whose initializers need not be inputs too.
@@ -12,7 +14,7 @@ const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;
 /// The first opset whose `DequantizeLinear` takes a scale for each channel.
 const OPSET_OF_CHANNEL_SCALES: i64 = 13;
 
-/// Lowers classical operators to standard ones, gathers constants as initializers, folds batch
+/// Lowers classical operators to standard ones, gathers and folds constants, folds batch
 /// norms, brings an old opset to the one that quantized weights need, and drops what changes
 /// nothing. The outputs stay the same.
 pub fn prepare(model: &mut Model) -> Result<Lowered> {
@@ -23,6 +25,7 @@ pub fn prepare(model: &mut Model) -> Result<Lowered> {
         let _ = upgrade_opset::upgrade_opset(model, OPSET_OF_CHANNEL_SCALES);
     }
     constants::constants_to_initializers(model.graph_mut());
+    fold_constants(model)?;
     fold_batch_norm::fold_batch_norm(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
     Ok(lowered)
