@@ -14,8 +14,6 @@ use crate::{Error, Result};
 
 /// Rows at a time: every observed activation of a batch is in memory at once.
 const BATCH_ROWS: usize = 16;
-/// Rows whose outputs are kept, to measure candidates against.
-pub const REFERENCE_ROWS: usize = 64;
 
 /// What was observed.
 pub struct Calibration {
@@ -23,8 +21,6 @@ pub struct Calibration {
     pub observers: HashMap<String, Observer>,
     /// Rows observed.
     pub rows: usize,
-    /// The float model's outputs for the first rows.
-    pub reference: Vec<Tensor>,
 }
 
 /// Runs the data through the float model and observes `values`.
@@ -42,21 +38,14 @@ pub fn calibrate(
     let intermediates: Vec<String> = values.iter().filter(|v| !is_input(v)).cloned().collect();
     let options = RunOptions { intermediates, ..run.clone() };
     let runner = runner(model, &options)?;
-    let own_outputs = model.graph().output.len();
     let mut observers: HashMap<String, Observer> =
         values.iter().map(|v| (v.clone(), Observer::new())).collect();
-    let mut reference: Vec<Vec<Tensor>> = vec![Vec::new(); own_outputs];
     progress.start("calibrating", data.rows() as u64);
-    for rows in data.batches(
-        BATCH_ROWS.min(runner.inputs().iter().find_map(|i| i.fixed_rows()).unwrap_or(BATCH_ROWS)),
-    ) {
+    // One call at a time where the model fixes its rows: not every activation has them as an axis.
+    let fixed = runner.inputs().iter().find_map(|i| i.fixed_rows());
+    for rows in data.batches(BATCH_ROWS.min(fixed.unwrap_or(BATCH_ROWS))) {
         let inputs: HashMap<String, Tensor> = data.batch(rows.clone()).into_iter().collect();
         let outputs = run_rows(&runner, data, rows.clone())?;
-        if rows.start < REFERENCE_ROWS {
-            for (kept, (_, tensor)) in reference.iter_mut().zip(&outputs) {
-                kept.push(tensor.clone());
-            }
-        }
         let seen: HashMap<&str, &Tensor> = outputs
             .iter()
             .map(|(name, tensor)| (name.as_str(), tensor))
@@ -84,37 +73,5 @@ pub fn calibrate(
             });
         }
     }
-    let reference = reference
-        .into_iter()
-        .map(|parts| Ok(Tensor::concat_rows(parts)?))
-        .collect::<Result<_>>()?;
-    Ok(Calibration { observers, rows: data.rows(), reference })
-}
-
-/// The mean squared error of a candidate's float outputs on the reference rows, relative to the
-/// mean square of the float model's.
-pub fn output_error(
-    candidate: &Model,
-    data: &Dataset,
-    reference: &[Tensor],
-    run: &RunOptions,
-) -> Result<f64> {
-    let runner = runner(candidate, run)?;
-    let rows = reference.first().map_or(0, Tensor::rows).min(data.rows());
-    let (mut noise, mut signal) = (0.0, 0.0);
-    for start in (0..rows).step_by(BATCH_ROWS) {
-        let end = (start + BATCH_ROWS).min(rows);
-        let outputs = run_rows(&runner, data, start..end)?;
-        for ((_, output), expected) in outputs.iter().zip(reference) {
-            let expected = expected.slice_rows(start..end);
-            let (Values::F32(a), Values::F32(b)) = (output.values(), expected.values()) else {
-                continue;
-            };
-            for (&x, &y) in a.iter().zip(b) {
-                noise += f64::from(x - y) * f64::from(x - y);
-                signal += f64::from(y) * f64::from(y);
-            }
-        }
-    }
-    Ok(noise / signal.max(f64::MIN_POSITIVE))
+    Ok(Calibration { observers, rows: data.rows() })
 }

@@ -249,39 +249,11 @@ impl<'a> Channels<'a> {
     fn of_integers(&self, values: Values) -> Values {
         let normalized =
             |(i, x): (usize, f64)| Normalize::apply(self.pairs[i / self.run % self.pairs.len()], x);
-        match values {
-            Values::I64(v) => {
-                v.iter().map(|&x| x as f64).enumerate().map(normalized).collect::<Vec<_>>().into()
-            }
-            Values::I32(v) => v
-                .iter()
-                .map(|&x| f64::from(x))
-                .enumerate()
-                .map(normalized)
-                .collect::<Vec<_>>()
-                .into(),
-            Values::I8(v) => v
-                .iter()
-                .map(|&x| f64::from(x))
-                .enumerate()
-                .map(normalized)
-                .collect::<Vec<_>>()
-                .into(),
-            Values::U8(v) => v
-                .iter()
-                .map(|&x| f64::from(x))
-                .enumerate()
-                .map(normalized)
-                .collect::<Vec<_>>()
-                .into(),
-            Values::Bool(v) => v
-                .iter()
-                .map(|&x| f64::from(u8::from(x)))
-                .enumerate()
-                .map(normalized)
-                .collect::<Vec<_>>()
-                .into(),
-            floats => floats,
+        if matches!(values, Values::F32(_) | Values::F64(_) | Values::Str(_)) {
+            return values;
         }
+        let numbers = Tensor::new(vec![values.len()], values).ok().and_then(|t| t.to_f64());
+        let numbers = numbers.unwrap_or_default().into_iter().enumerate().map(normalized);
+        numbers.collect::<Vec<_>>().into()
     }
 }
