@@ -84,7 +84,11 @@ class Builder:
         words = self.node("Gather", self.weight("words", VOCABULARY, WIDTH), "input_ids")
         length = self.node("Shape", "input_ids", start=1, end=2)
         positions = self.node(
-            "Slice", self.weight("positions", POSITIONS, WIDTH), "slice_start", length
+            "Slice",
+            self.weight("positions", POSITIONS, WIDTH),
+            "slice_start",
+            length,
+            "slice_axis",
         )
         return self.layer_norm("embeddings.norm", self.node("Add", words, positions))
 
@@ -109,6 +113,7 @@ def make_model() -> onnx.ModelProto:
     build.constant("merge_heads", np.array([0, 0, WIDTH], np.int64))
     build.constant("mask_axes", np.array([1, 2], np.int64))
     build.constant("slice_start", np.array([0], np.int64))
+    build.constant("slice_axis", np.array([0], np.int64))
 
     mask = build.mask()
     x = build.embeddings()

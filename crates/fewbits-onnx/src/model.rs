@@ -34,7 +34,7 @@ pub fn ir_version_of_opset(opset: i64) -> i64 {
     }
 }
 
-/// Floats read between two releases of mapped memory.
+/// Bytes read between two releases of mapped memory.
 const RELEASE_STEP_BYTES: usize = 4 << 20;
 
 /// An ONNX model in memory. Weights of a model read from a file are borrowed from its map, so a
@@ -220,6 +220,18 @@ impl Model {
             }
         }
         Ok(values)
+    }
+
+    /// A copy of a payload, its mapped memory given back while it is read.
+    pub(crate) fn bytes_released(&self, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(payload.len());
+        for part in payload.chunks(RELEASE_STEP_BYTES) {
+            bytes.extend_from_slice(part);
+            for map in &self.maps {
+                map.release(part);
+            }
+        }
+        bytes
     }
 
     fn for_each_tensor(

@@ -120,6 +120,26 @@ impl Model {
         write_model(self.proto(), &mut bytes).expect("writing to memory does not fail");
         bytes
     }
+
+    /// The model as the bytes of a file without its large weights, and those as external data: each
+    /// payload under the location that the bytes name. Payloads that nobody else holds are moved,
+    /// not copied.
+    pub fn into_parts(mut self) -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
+        let mut payloads = Vec::new();
+        let mut initializers = std::mem::take(&mut self.graph_mut().initializer);
+        for tensor in &mut initializers {
+            let Some(raw) = tensor.raw_data.take_if(|raw| raw.len() >= EXTERNAL_TENSOR_MIN_BYTES)
+            else {
+                continue;
+            };
+            let location = format!("{}.data", payloads.len());
+            make_external(tensor, &location, 0, raw.len());
+            let payload = if raw.is_unique() { Vec::from(raw) } else { self.bytes_released(&raw) };
+            payloads.push((location, payload));
+        }
+        self.graph_mut().initializer = initializers;
+        (self.to_bytes(), payloads)
+    }
 }
 
 /// Writes a file through `write` to a temporary one in `folder`, and renames it to `path` when it
@@ -160,19 +180,24 @@ fn move_outside(proto: &mut ModelProto, location: &str, file: &std::fs::File) ->
         out.write_all(&raw)?;
         offset = start + raw.len() as u64;
         tensor.raw_data = None;
-        tensor.data_location = Some(DataLocation::External as i32);
-        let entry = |key: &str, value: String| StringStringEntryProto {
-            key: Some(key.to_string()),
-            value: Some(value),
-        };
-        tensor.external_data = vec![
-            entry("location", location.to_string()),
-            entry("offset", start.to_string()),
-            entry("length", raw.len().to_string()),
-        ];
+        make_external(tensor, location, start, raw.len());
     }
     out.flush()?;
     Ok(offset)
+}
+
+/// Says where the payload of `tensor` is.
+fn make_external(tensor: &mut TensorProto, location: &str, offset: u64, length: usize) {
+    let entry = |key: &str, value: String| StringStringEntryProto {
+        key: Some(key.to_string()),
+        value: Some(value),
+    };
+    tensor.data_location = Some(DataLocation::External as i32);
+    tensor.external_data = vec![
+        entry("location", location.to_string()),
+        entry("offset", offset.to_string()),
+        entry("length", length.to_string()),
+    ];
 }
 
 /// One initializer, split into its small head and its payload.
@@ -254,6 +279,17 @@ mod tests {
         let bytes = model.to_bytes();
         let read = Model::from_bytes(Bytes::from(bytes)).unwrap();
         assert_eq!(read.proto(), model.proto());
+    }
+
+    #[test]
+    fn parts_hold_large_payloads_apart() {
+        let (bytes, payloads) = model().into_parts();
+        let [(location, payload)] = payloads.as_slice() else { panic!("one tensor is large") };
+        assert_eq!(payload.len(), 4000);
+        let read = ModelProto::decode(bytes.as_slice()).unwrap();
+        let initializers = &read.graph.unwrap().initializer;
+        assert_eq!(initializers[0].external_data[0].value(), location);
+        assert!(initializers[1].external_data.is_empty());
     }
 
     #[test]

@@ -55,10 +55,15 @@ impl FloatRunner {
         let specs = input_specs(prepared.graph());
         let names: Vec<String> =
             prepared.graph().output.iter().map(|o| o.name().to_string()).collect();
-        let bytes = prepared.to_bytes();
-        drop(prepared);
+        // Handed over in parts, weights are held once.
+        let (bytes, payloads) = prepared.into_parts();
+        let mut load = rten::ModelOptions::with_all_ops();
+        for (location, payload) in payloads {
+            load.external_data(&location, payload);
+        }
         let model =
-            rten::Model::load(bytes).map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
+            load.load(bytes).map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
+        drop(load);
         let id = |name: &str| {
             model
                 .node_id(name)
@@ -164,8 +169,9 @@ impl Runner for FloatRunner {
         self.outputs
             .iter()
             .map(|spec| {
-                let tensor =
-                    values.get(&spec.name).cloned().expect("every output is fetched or computed");
+                let tensor = values.remove(&spec.name).ok_or_else(|| RuntimeError::Run {
+                    reason: format!("output '{}' is given twice", spec.name),
+                })?;
                 let tensor = match spec.data_type {
                     Some(DataType::Float16 | DataType::Bfloat16) | None => tensor,
                     Some(data_type) => tensor.cast(data_type)?,
