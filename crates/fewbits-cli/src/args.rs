@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::data::{DataOptions, Normalize};
+use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, SchemeKind};
-use fewbits::{Bits, RangeMethod};
+use fewbits::recipe::RangeChoice;
+use fewbits::Bits;
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -108,11 +110,18 @@ pub struct QuantizeArgs {
     /// What shares a scale: tensor, channel, or group=N
     #[arg(long, value_name = "GRANULARITY", default_value = "channel")]
     pub granularity: GranularityKind,
+    /// Bits of the integers that activations become in --recipe static, 2 to 8
+    #[arg(long, value_name = "N", default_value = "8", value_parser = activation_bits)]
+    pub act_bits: Bits,
     /// How the range of an activation follows from the calibration data: minmax, percentile=P, mse
-    /// or entropy
-    #[arg(long, value_name = "METHOD", default_value = "minmax")]
-    pub range: RangeMethod,
-    /// Data to calibrate on, as for compare: needed by --recipe static
+    /// or entropy; auto takes what measures best of minmax and mse
+    #[arg(long, value_name = "METHOD", default_value = "auto")]
+    pub range: RangeChoice,
+    /// What is done beforehand to lose less: equalization, smoothquant, bias-correction, or several
+    /// with commas; auto keeps those that lower the error of the outputs on the calibration data
+    #[arg(long, value_name = "METHODS", default_value = "auto")]
+    pub methods: Methods,
+    /// Data to calibrate on, as for compare: needed by --recipe static, of use to the others
     #[arg(long, value_name = "DATA", required_if_eq("recipe", "static"))]
     pub calibrate: Option<PathBuf>,
     /// Scale integer images: (x/255 - mean)/std, for example 0.286,0.353 or m1,m2,m3/s1,s2,s3
@@ -125,7 +134,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "bits", "scheme", "granularity", "range", "calibrate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "bits", "scheme", "granularity", "act_bits", "range", "methods", "calibrate"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
@@ -139,6 +148,13 @@ pub struct QuantizeArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+fn activation_bits(text: &str) -> Result<Bits, String> {
+    match text.parse::<Bits>()? {
+        bits if bits.get() >= 2 => Ok(bits),
+        _ => Err("activations have 2 to 8 bits".to_string()),
+    }
 }
 
 /// Where data comes from.

@@ -23,7 +23,7 @@ mod scheme;
 
 pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
-pub use observer::{Bin, ChannelObserver, Observer, RangeObserver};
+pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer, RangeObserver};
 pub use packing::{Encoding, PackedInts};
 pub use params::QuantParams;
 pub use qtensor::{QTensor, check, quantize};

@@ -207,14 +207,15 @@ fn tensors(outputs: Vec<(String, Tensor)>) -> Vec<Tensor> {
 
 /// The distance between the float outputs of two models.
 #[derive(Default)]
-struct OutputError {
+pub(crate) struct OutputError {
     max_abs: f64,
     signal: f64,
     noise: f64,
 }
 
 impl OutputError {
-    fn push(&mut self, a: &[Tensor], b: &[Tensor]) -> Result<()> {
+    /// Adds outputs of `b` beside those of `a`; only float ones count.
+    pub(crate) fn push(&mut self, a: &[Tensor], b: &[Tensor]) -> Result<()> {
         for (a, b) in a.iter().zip(b) {
             let is_float = |t: &Tensor| matches!(t.values(), Values::F32(_) | Values::F64(_));
             let (true, true, Some(a), Some(b)) = (is_float(a), is_float(b), a.to_f64(), b.to_f64())
@@ -231,6 +232,11 @@ impl OutputError {
             }
         }
         Ok(())
+    }
+
+    /// Noise over signal; `None` where there was no signal.
+    pub(crate) fn relative(&self) -> Option<f64> {
+        (self.signal > 0.0).then(|| self.noise / self.signal)
     }
 
     fn sqnr_db(&self) -> Option<f64> {

@@ -21,6 +21,7 @@ pub mod demo;
 mod error;
 pub mod inspect;
 pub mod measure;
+pub mod methods;
 pub mod metric;
 pub mod output;
 pub mod plan;

@@ -10,7 +10,7 @@ use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{ActivationScheme, Becomes, Plan, WeightOptions};
 use fewbits::prepare::prepare;
-use fewbits::recipe::Activations;
+use fewbits::recipe::{Activations, Request};
 use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme, source_digest};
 use serde::Serialize;
@@ -139,7 +139,7 @@ fn make_plan(
     let weights =
         WeightOptions { bits: args.bits, scheme: args.scheme, granularity: args.granularity };
     let data = match &args.calibrate {
-        Some(path) if args.recipe == Recipe::Static => {
+        Some(path) => {
             let options = DataOptions {
                 label: args.label.clone(),
                 normalize: args.normalize.clone(),
@@ -147,17 +147,20 @@ fn make_plan(
             };
             Some(Dataset::read(path, &input_specs(prepared.graph()), &options)?)
         }
-        _ => None,
+        None => None,
     };
-    let activations = match (args.recipe, &data) {
-        (Recipe::Static, Some(data)) => {
-            Activations::Static { data, range: args.range, scheme: ActivationScheme::Unsigned }
+    let activations = match args.recipe {
+        Recipe::Static => {
+            let scheme = ActivationScheme { bits: args.act_bits, ..ActivationScheme::UNSIGNED };
+            Activations::Static { range: args.range, scheme }
         }
-        (Recipe::Dynamic, _) => Activations::Dynamic,
-        _ => Activations::Float,
+        Recipe::Dynamic => Activations::Dynamic,
+        Recipe::Weights => Activations::Float,
     };
+    let methods = args.methods.clone();
+    let request = Request { weights, activations, methods, data: data.as_ref() };
     let run = RunOptions { threads, ..RunOptions::default() };
-    Ok(fewbits::recipe::plan(prepared, &weights, &activations, &run, bar)?)
+    Ok(fewbits::recipe::plan(prepared, &request, &run, bar)?)
 }
 
 fn print_plan(plan: &Plan) {
@@ -179,8 +182,27 @@ fn print_plan(plan: &Plan) {
         plan.quantized().count(),
         plan.kept_float().count()
     );
+    print_tried(plan);
     if !plan.activations.is_empty() {
         let float = plan.float_activations().count();
         println!("{} activations quantized, {float} kept float", plan.activations.len() - float);
     }
+}
+
+/// What was measured to choose the plan, and what it is.
+fn print_tried(plan: &Plan) {
+    if plan.tried.is_empty() {
+        return;
+    }
+    let mut table = show::table(&["tried on a sample", "ranges", "output SQNR", ""], usize::MAX);
+    for tried in &plan.tried {
+        let methods: Vec<String> = tried.methods.iter().map(|m| m.to_string()).collect();
+        table.add_row([
+            if methods.is_empty() { "plain".to_string() } else { methods.join(" + ") },
+            tried.range.map_or(String::new(), |r| r.to_string()),
+            tried.sqnr_db.map_or("no difference".to_string(), |db| format!("{db:.1} dB")),
+            if tried.kept { "kept" } else { "no better" }.to_string(),
+        ]);
+    }
+    println!("{table}");
 }

@@ -15,6 +15,8 @@ pub struct ActivationParams {
     pub zero_point: i16,
     /// The integers.
     pub storage: ActivationStorage,
+    /// How many of their bits are used, at most 8.
+    pub bits: u8,
     /// Who reads the integers.
     pub readers: IntegerReaders,
 }
@@ -40,9 +42,10 @@ pub enum ActivationStorage {
 impl ActivationParams {
     /// The smallest and the largest float that can be represented.
     pub fn bounds(&self) -> (f32, f32) {
-        let (low, high) = match self.storage {
-            ActivationStorage::Unsigned => (0, 255),
-            ActivationStorage::Signed => (-128, 127),
+        let (low, high) = match (self.storage, self.bits) {
+            (ActivationStorage::Unsigned, bits) => (0, (1i16 << bits) - 1),
+            (ActivationStorage::Signed, 8) => (-128, 127),
+            (ActivationStorage::Signed, bits) => (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1),
         };
         let value = |q: i16| f32::from(q - self.zero_point) * self.scale;
         (value(low), value(high))
@@ -76,6 +79,7 @@ pub fn quantize_activations(graph: &mut GraphProto, params: &HashMap<String, Act
             }
             IntegerReaders::Products => value.clone(),
         };
+        let source = if p.bits < 8 { clip(graph, &mut names, &mut nodes, &source, p) } else { source };
         let (scale, zero_point) = (names.fresh("s"), names.fresh("z"));
         graph.initializer.push(TensorProto::from_f32(&scale, &[], &[p.scale]));
         graph.initializer.push(p.zero_point_tensor(&zero_point));
@@ -105,6 +109,51 @@ pub fn quantize_activations(graph: &mut GraphProto, params: &HashMap<String, Act
     }
     graph.node.append(&mut nodes);
     graph.sort_topologically();
+}
+
+/// Keeps integers that do not use all of their bits inside their bounds: `QuantizeLinear` saturates
+/// to the whole type.
+fn clip(
+    graph: &mut GraphProto,
+    names: &mut Names,
+    nodes: &mut Vec<NodeProto>,
+    source: &str,
+    params: ActivationParams,
+) -> String {
+    let (low, high) = params.bounds();
+    let (least, most, clipped) = (names.fresh("l"), names.fresh("h"), names.fresh("c"));
+    graph.initializer.push(TensorProto::from_f32(&least, &[], &[low]));
+    graph.initializer.push(TensorProto::from_f32(&most, &[], &[high]));
+    nodes.push(NodeProto::new("Clip", &[source, &least, &most], &[&clipped]));
+    clipped
+}
+
+/// Lets every `MatMul` and `Gemm` that reads `value` first read `value * factors` instead, along the
+/// last axis, under the name `scaled`; answers whether there was any and the name was free.
+pub fn scale_for_products(
+    graph: &mut GraphProto,
+    value: &str,
+    scaled: &str,
+    factors: &[f32],
+) -> bool {
+    let mut names = Names::new(graph);
+    if names.fresh(scaled) != scaled {
+        return false;
+    }
+    let mut any = false;
+    for node in graph.node.iter_mut().filter(|n| n.is("MatMul") || n.is("Gemm")) {
+        if let Some(input) = node.input.first_mut().filter(|i| *i == value) {
+            *input = scaled.to_string();
+            any = true;
+        }
+    }
+    if any {
+        let constant = names.fresh("f");
+        graph.initializer.push(TensorProto::from_f32(&constant, &[factors.len()], factors));
+        graph.node.push(NodeProto::new("Mul", &[value, &constant], &[scaled]));
+        graph.sort_topologically();
+    }
+    any
 }
 
 /// Removes the activation function that produces `value` if clipping to `bounds` does the same,
@@ -278,6 +327,7 @@ mod tests {
             scale: 0.1,
             zero_point,
             storage: ActivationStorage::Unsigned,
+            bits: 8,
             readers: IntegerReaders::All,
         };
         let mut graph = conv_relu_conv();
@@ -286,6 +336,24 @@ mod tests {
         let mut graph = conv_relu_conv();
         quantize_activations(&mut graph, &HashMap::from([("b".to_string(), params(3))]));
         assert_eq!(ops(&graph), ["Conv", "Relu", "QuantizeLinear", "DequantizeLinear", "Conv"]);
+    }
+
+    #[test]
+    fn fewer_bits_are_clipped() {
+        let params = ActivationParams {
+            scale: 0.5,
+            zero_point: 3,
+            storage: ActivationStorage::Unsigned,
+            bits: 4,
+            readers: IntegerReaders::All,
+        };
+        assert_eq!(params.bounds(), (-1.5, 6.0));
+        let signed =
+            ActivationParams { zero_point: 0, storage: ActivationStorage::Signed, ..params };
+        assert_eq!(signed.bounds(), (-3.5, 3.5));
+        let mut graph = conv_relu_conv();
+        quantize_activations(&mut graph, &HashMap::from([("a".to_string(), params)]));
+        assert_eq!(ops(&graph)[1], "Clip");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! - [`Observer`]: the range and a histogram of one tensor, for every
 //!   [`RangeMethod`](crate::RangeMethod).
 //! - [`RangeObserver`]: the range only.
-//! - [`ChannelObserver`]: the largest magnitude and the mean of every channel.
+//! - [`ChannelObserver`]: the range, the mean and the power of every channel.
 //!
 //! All can be merged: `a.merge(&b)` leaves in `a` what observing the values of both would have.
 
@@ -11,7 +11,7 @@ mod channel;
 mod extremes;
 mod histogram;
 
-pub use channel::ChannelObserver;
+pub use channel::{ChannelObserver, ChannelSeen};
 pub use extremes::RangeObserver;
 
 use extremes::Extremes;

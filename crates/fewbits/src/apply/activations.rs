@@ -7,7 +7,7 @@ use fewbits_onnx::passes::qdq::{
     self, ActivationParams, ActivationStorage, DynamicWeight, IntegerReaders, integer_bias,
     write_integer_bias,
 };
-use fewbits_quant::{Bits, Encoding, Granularity, QTensor, QuantParams, Scheme};
+use fewbits_quant::{Encoding, Granularity, QTensor, QuantParams, Scheme};
 
 use crate::plan::{ActivationBecomes, Plan, Readers, is_product};
 use crate::{Error, Result};
@@ -24,7 +24,7 @@ pub(super) fn params(model: &Model, plan: &Plan) -> Result<HashMap<String, Activ
             let reason = format!("the model has no value '{}'", planned.value);
             return Err(Error::PlanMismatch { reason });
         }
-        let (range, bits) = ([(low, high)], Bits::EIGHT);
+        let (range, bits) = ([(low, high)], scheme.bits());
         let (quant, storage) = match scheme {
             Scheme::Affine { .. } => {
                 (QuantParams::affine(&range, bits), ActivationStorage::Unsigned)
@@ -37,6 +37,7 @@ pub(super) fn params(model: &Model, plan: &Plan) -> Result<HashMap<String, Activ
                 scale: quant.scale[0],
                 zero_point: quant.zero_point_of(0),
                 storage,
+                bits: bits.get(),
                 readers: match planned.readers {
                     Readers::All => IntegerReaders::All,
                     Readers::Products => IntegerReaders::Products,

@@ -1,18 +1,19 @@
 //! The one function that carries out a plan.
 
 mod activations;
+mod adjust;
 
 use std::collections::HashMap;
 use std::path::Path;
 
+pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
 use fewbits_onnx::passes::{cleanup, qdq};
-use fewbits_onnx::proto::TensorProto;
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{QTensor, Scheme, quantize};
 use rayon::prelude::*;
 
-use crate::plan::{Adjustment, Edit, Plan, PlannedTensor, short_digest};
+use crate::plan::{Plan, PlannedTensor, short_digest};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -23,9 +24,7 @@ use crate::{Error, Result};
 pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<Model> {
     let planned: Vec<(&PlannedTensor, Scheme)> = plan.quantized().collect();
     progress.start("quantizing", planned.len() as u64);
-    for adjustment in &plan.adjustments {
-        adjust(&mut model, adjustment)?;
-    }
+    adjust(&mut model, &plan.adjustments)?;
     let weights: HashMap<&str, QTensor> = planned
         .par_iter()
         .map(|&(planned, scheme)| {
@@ -58,37 +57,6 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
     model.set_metadata("fewbits.plan", &plan.digest());
     progress.finish();
     Ok(model)
-}
-
-/// Edits a constant before anything is quantized.
-fn adjust(model: &mut Model, adjustment: &Adjustment) -> Result<()> {
-    let mismatch = |reason: String| Error::PlanMismatch { reason };
-    let name = &adjustment.tensor;
-    let tensor = model
-        .graph()
-        .find_initializer(name)
-        .ok_or_else(|| mismatch(format!("the model has no constant tensor '{name}'")))?;
-    let shape = tensor.shape()?;
-    let mut values = tensor.floats()?;
-    let axis = adjustment.axis;
-    if shape.get(axis) != Some(&adjustment.values.len()) {
-        return Err(mismatch(format!(
-            "tensor '{name}' of shape {shape:?} is adjusted along axis {axis}"
-        )));
-    }
-    let inner: usize = shape[axis + 1..].iter().product();
-    for (i, value) in values.iter_mut().enumerate() {
-        let factor = adjustment.values[i / inner.max(1) % shape[axis]];
-        match adjustment.edit {
-            Edit::Multiply => *value *= factor,
-            Edit::Add => *value += factor,
-        }
-    }
-    let edited = TensorProto::from_f32(name, &shape, &values);
-    for tensor in model.graph_mut().initializer.iter_mut().filter(|t| t.name() == name) {
-        *tensor = edited.clone();
-    }
-    Ok(())
 }
 
 fn quantize_one(model: &Model, planned: &PlannedTensor, scheme: Scheme) -> Result<QTensor> {

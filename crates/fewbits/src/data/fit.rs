@@ -121,6 +121,13 @@ impl Fitted {
         }
     }
 
+    /// The rows `picks`.
+    pub fn pick(&self, picks: &[usize]) -> Fitted {
+        let rows = picks.iter().map(|&row| self.rows_as_tensor(row..row + 1)).collect();
+        let tensor = Tensor::concat_rows(rows).expect("rows of one tensor are alike");
+        Fitted { name: self.name.clone(), kept: Kept::Ready(tensor) }
+    }
+
     /// The rows `range`, in the input's type.
     pub fn rows_as_tensor(&self, range: Range<usize>) -> Tensor {
         let (shape, bytes, floats, run) = match &self.kept {

@@ -110,6 +110,14 @@ impl Dataset {
             .collect()
     }
 
+    /// So many rows, or all, evenly spread over the data; without labels.
+    pub fn sample(&self, rows: usize) -> Dataset {
+        let rows = rows.clamp(1, self.rows);
+        let picks: Vec<usize> = (0..rows).map(|i| i * self.rows / rows).collect();
+        let inputs = self.inputs.iter().map(|input| input.pick(&picks)).collect();
+        Dataset { path: self.path.clone(), inputs, labels: None, rows }
+    }
+
     /// Ranges that cover all rows, `size` rows each and the rest in the last.
     pub fn batches(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let (rows, size) = (self.rows, size.max(1));

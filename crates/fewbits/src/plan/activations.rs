@@ -9,9 +9,19 @@ use fewbits_quant::{Bits, Granularity, Levels, RangeMethod, Scheme};
 use super::{ActivationBecomes, Plan, PlannedActivation, Readers, Regions, regions};
 use crate::calibrate::Calibration;
 
-/// How activations are to be represented.
+/// How activations are to be represented: by 8 bits in the file, all of whose values are used or,
+/// with fewer bits, some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActivationScheme {
+pub struct ActivationScheme {
+    /// The kind of integers.
+    pub kind: ActivationKind,
+    /// How many of their bits are used.
+    pub bits: Bits,
+}
+
+/// The kind of integers that activations become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationKind {
     /// Unsigned with a zero point: what fits one-sided activations best.
     Unsigned,
     /// Signed and symmetric: what some targets ask for.
@@ -19,18 +29,22 @@ pub enum ActivationScheme {
 }
 
 impl ActivationScheme {
+    /// Unsigned integers of 8 bits, what `DynamicQuantizeLinear` gives.
+    pub const UNSIGNED: ActivationScheme =
+        ActivationScheme { kind: ActivationKind::Unsigned, bits: Bits::EIGHT };
+
     fn scheme(self) -> Scheme {
-        let (bits, granularity) = (Bits::EIGHT, Granularity::Tensor);
-        match self {
-            ActivationScheme::Unsigned => Scheme::Affine { bits, granularity },
-            ActivationScheme::Signed => Scheme::Symmetric { bits, granularity },
+        let (bits, granularity) = (self.bits, Granularity::Tensor);
+        match self.kind {
+            ActivationKind::Unsigned => Scheme::Affine { bits, granularity },
+            ActivationKind::Signed => Scheme::Symmetric { bits, granularity },
         }
     }
 
-    fn levels(self) -> Levels {
-        match self {
-            ActivationScheme::Unsigned => Levels::Affine(255),
-            ActivationScheme::Signed => Levels::Symmetric(127),
+    pub(crate) fn levels(self) -> Levels {
+        match self.kind {
+            ActivationKind::Unsigned => Levels::Affine((1 << self.bits.get()) - 1),
+            ActivationKind::Signed => Levels::Symmetric((1 << (self.bits.get() - 1)) - 1),
         }
     }
 }

@@ -1,18 +1,21 @@
 //! What every weight becomes, or why it stays float: plain data.
 
 mod activations;
+mod adjustment;
 mod regions;
 mod weights;
 
 use std::path::Path;
 
-use fewbits_quant::Scheme;
+use fewbits_quant::{RangeMethod, Scheme};
 use serde::{Deserialize, Serialize};
 
-pub use activations::ActivationScheme;
+pub use activations::{ActivationKind, ActivationScheme};
+pub use adjustment::{Adjustment, Edit, scaled_name};
 pub use regions::{Readers, RegionValue, Regions, is_product, regions};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 
+use crate::methods::Method;
 use crate::{Error, Result};
 
 /// The format of plan files.
@@ -24,9 +27,13 @@ const FORMAT: u32 = 1;
 pub struct Plan {
     /// The version of this format.
     fewbits_plan: u32,
-    /// Edits of constants that come before anything is quantized.
+    /// Edits that leave the float model's outputs as they are, or correct them, before anything is
+    /// quantized.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adjustments: Vec<Adjustment>,
+    /// What was measured to choose this plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
     /// One entry a tensor, in the order in which the model reads them.
     pub tensors: Vec<PlannedTensor>,
     /// One entry an activation that a recipe looked at.
@@ -34,29 +41,19 @@ pub struct Plan {
     pub activations: Vec<PlannedActivation>,
 }
 
-/// An edit of a constant along one axis.
+/// Something that was measured on a sample of the calibration data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Adjustment {
-    /// The tensor's name in the prepared model.
-    pub tensor: String,
-    /// The method that asks for it.
-    pub method: String,
-    /// What is done.
-    pub edit: Edit,
-    /// The axis along which `values` lie.
-    pub axis: usize,
-    /// One value for each index on the axis.
-    pub values: Vec<f32>,
-}
-
-/// What an [`Adjustment`] does with its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Edit {
-    /// Multiplies by them.
-    Multiply,
-    /// Adds them.
-    Add,
+pub struct Tried {
+    /// The methods in use.
+    pub methods: Vec<Method>,
+    /// How ranges were found, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<RangeMethod>,
+    /// The power of the float model's outputs over that of the difference to them, in decibels;
+    /// none where nothing differs.
+    pub sqnr_db: Option<f64>,
+    /// Whether the plan, or what was tried after it, goes on from it.
+    pub kept: bool,
 }
 
 /// A decision for one activation.
@@ -120,7 +117,13 @@ pub enum Becomes {
 impl Plan {
     /// A plan of these decisions.
     pub fn new(tensors: Vec<PlannedTensor>) -> Plan {
-        Plan { fewbits_plan: FORMAT, adjustments: Vec::new(), tensors, activations: Vec::new() }
+        Plan {
+            fewbits_plan: FORMAT,
+            adjustments: Vec::new(),
+            tried: Vec::new(),
+            tensors,
+            activations: Vec::new(),
+        }
     }
 
     /// The tensors that become integers.

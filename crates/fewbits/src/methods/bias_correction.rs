@@ -1,0 +1,137 @@
+//! Bias correction.
+//!
+//! Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+//! section 4.2: rounding a weight shifts the mean of the output, `E[y~] = E[y] + (W~ - W) E[x]`
+//! (eq. 14 and 15), since what a layer reads has a mean, above all behind a ReLU. The shift is known
+//! beforehand, so the bias takes it back. Here `E[x]` comes from calibration data. A padded border
+//! is taken to hold the mean too.
+
+use std::collections::HashMap;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
+use fewbits_onnx::proto::GraphProto;
+use fewbits_quant::{ChannelSeen, Scheme, quantize};
+use rayon::prelude::*;
+
+use super::product::{Product, own_vector};
+use super::{Channels, Method};
+use crate::plan::{Adjustment, Edit};
+use crate::{Error, Result};
+
+/// The edits of biases for weights that `schemes` quantizes.
+///
+/// # Errors
+/// If a weight cannot be read or quantized.
+pub fn correct(
+    model: &Model,
+    products: &[Product],
+    channels: &Channels,
+    schemes: &HashMap<&str, Scheme>,
+) -> Result<Vec<Adjustment>> {
+    let graph = model.graph();
+    let index = Index::new(graph);
+    let corrected = products
+        .par_iter()
+        .map(|product| {
+            let seen = channels.get(&product.value).filter(|s| s.len() == product.inputs());
+            let (Some(seen), Some(&scheme), Some(bias)) =
+                (seen, schemes.get(product.weight.as_str()), bias(graph, &index, product))
+            else {
+                return Ok(None);
+            };
+            let tensor = index.initializer(&product.weight);
+            let tensor = tensor.expect("the weight of a product is a constant");
+            let weight = model.floats_released(tensor)?;
+            let rounded = quantize(&weight, &product.shape, scheme)
+                .map_err(|source| Error::Quant { tensor: product.weight.clone(), source })?
+                .dequantize();
+            Ok(Some(Adjustment {
+                method: Method::BiasCorrection,
+                edit: Edit::Add { tensor: bias, axis: 0 },
+                values: shift(product, &weight, &rounded, seen),
+            }))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(corrected.into_iter().flatten().collect())
+}
+
+/// `(W - W~) E[x]` for each output channel.
+fn shift(product: &Product, weight: &[f32], rounded: &[f32], seen: &[ChannelSeen]) -> Vec<f32> {
+    let lost = |range: std::ops::Range<usize>| -> f64 {
+        weight[range.clone()]
+            .iter()
+            .zip(&rounded[range])
+            .map(|(&w, &r)| f64::from(w) - f64::from(r))
+            .sum()
+    };
+    (0..product.outputs())
+        .map(|output| {
+            (0..product.inputs_per_output())
+                .map(|i| {
+                    lost(product.elements(output, i)) * seen[product.input_of(output, i)].mean
+                })
+                .sum::<f64>() as f32
+        })
+        .collect()
+}
+
+/// The vector constant that is added to the outputs of a product, and to nothing else.
+fn bias(graph: &GraphProto, index: &Index, product: &Product) -> Option<String> {
+    let node = &graph.node[product.node];
+    let name = match node.input.get(2).filter(|b| !b.is_empty()) {
+        Some(bias) => bias,
+        None if node.is("MatMul") => {
+            let output = &node.output[0];
+            let [add] = index.consumers(output) else { return None };
+            let add = graph.node[*add].is("Add").then_some(&graph.node[*add])?;
+            (!index.is_output(output)).then(|| add.input.iter().find(|i| *i != output))??
+        }
+        None => return None,
+    };
+    own_vector(graph, index, name, product.outputs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::products;
+    use fewbits_onnx::proto::{NodeProto, TensorProto};
+    use fewbits_quant::{Bits, Granularity};
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_mean_of_an_output_comes_back() {
+        let weight = [0.3f32, -1.0, 0.72, 0.9, 0.111, 0.5];
+        let graph = GraphProto {
+            node: vec![
+                NodeProto::new("MatMul", &["x", "w"], &["p"]),
+                NodeProto::new("Add", &["p", "b"], &["y"]),
+            ],
+            initializer: vec![
+                TensorProto::from_f32("w", &[3, 2], &weight),
+                TensorProto::from_f32("b", &[2], &[0.0, 0.0]),
+            ],
+            ..GraphProto::default()
+        };
+        let model = Model::from_graph(graph, 17);
+        let bits = Bits::new(3).unwrap();
+        let scheme = Scheme::Symmetric { bits, granularity: Granularity::Channel { axis: 1 } };
+        let means = [2.0, 1.0, 4.0];
+        let seen = means.map(|mean| ChannelSeen { mean, ..ChannelSeen::default() }).to_vec();
+        let graph = model.graph();
+        let found = products(graph, &Index::new(graph), &HashSet::from(["w"]));
+        let channels = Channels::from([("x".to_string(), seen)]);
+        let schemes = HashMap::from([("w", scheme)]);
+        let edits = correct(&model, &found, &channels, &schemes).unwrap();
+        assert_eq!(edits[0].edit, Edit::Add { tensor: "b".into(), axis: 0 });
+        let rounded = quantize(&weight, &[3, 2], scheme).unwrap().dequantize();
+        for (n, added) in edits[0].values.iter().enumerate() {
+            let mean = |w: &[f32]| -> f64 {
+                (0..3).map(|i| f64::from(w[2 * i + n]) * means[i]).sum()
+            };
+            let expected = mean(&weight) - mean(&rounded);
+            assert!(expected.abs() > 0.01 && (f64::from(*added) - expected).abs() < 1e-6);
+        }
+    }
+}

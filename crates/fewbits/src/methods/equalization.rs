@@ -1,0 +1,228 @@
+//! Cross-layer equalization.
+//!
+//! Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+//! section 4.1: a function `f` with `f(s x) = s f(x)` for positive `s` (eq. 4) lies between many
+//! layers, so that the output channels of the first may be divided by `s` and the input channels
+//! of the next multiplied by it (eq. 5 to 7) without a change of the network. There `s` evens out
+//! the ranges of the two weights, each of which has one scale. With a scale for every output
+//! channel the first weight does not mind `s`; what minds it is the activation between them, whose
+//! range takes the first weight's place here ([`super::noise`]).
+//!
+//! A `Clip` from 0 to a bound is not such a function. It is left in place, and no channel is
+//! raised past the bound: values that were never seen are then cut off earlier, as the ranges of
+//! quantized activations cut them off anyway.
+
+use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
+use fewbits_onnx::proto::{GraphProto, NodeProto};
+use fewbits_quant::Levels;
+
+use super::noise::{Outputs, Reader, WeightSteps, rescale};
+use super::product::{ChannelAxis, Product, own_vector};
+use super::{Channels, Method, Proposal, Rescaled};
+use crate::Result;
+use crate::plan::{Adjustment, Edit};
+
+/// An expected gain below this is not worth an edit.
+const LEAST_GAIN: f64 = 1.1;
+
+/// A layer, what follows it, and the layers after that.
+pub struct Pair {
+    /// Constants of the first layer with the axis of its output channels.
+    first: Vec<(String, usize)>,
+    /// The activation between.
+    pub value: String,
+    /// Those from the first layer's output to it.
+    between: Vec<String>,
+    /// The products that read it, and nothing else does; positions among the products searched.
+    readers: Vec<usize>,
+    /// The bound of a `Clip` before it.
+    ceiling: Option<f32>,
+}
+
+/// Finds the pairs of a graph.
+pub fn pairs(graph: &GraphProto, index: &Index, products: &[Product]) -> Vec<Pair> {
+    (0..graph.node.len())
+        .filter_map(|node| Product::of(graph, index, node))
+        .filter_map(|first| pair(graph, index, products, &first))
+        .collect()
+}
+
+fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product) -> Option<Pair> {
+    let mut constants = vec![(first.weight.clone(), first.output_axis())];
+    let node = &graph.node[first.node];
+    if let Some(bias) = node.input.get(2).filter(|b| !b.is_empty()) {
+        constants.push((own_vector(graph, index, bias, first.outputs())?, 0));
+    }
+    let mut value = &node.output[0];
+    let (mut ceiling, mut pooled, mut between) = (None, false, Vec::new());
+    loop {
+        if index.is_output(value) {
+            return None;
+        }
+        let consumers = index.consumers(value);
+        let readers: Vec<usize> = (0..products.len())
+            .filter(|&p| products[p].value == *value && consumers.contains(&products[p].node))
+            .collect();
+        if !readers.is_empty() {
+            let fits = readers.len() == consumers.len()
+                && readers.iter().all(|&p| {
+                    let product = &products[p];
+                    // What was pooled to one element a channel may have lost its other axes.
+                    product.inputs() == first.outputs()
+                        && (pooled || product.channel_axis() == first.channel_axis())
+                });
+            let value = value.clone();
+            return fits.then_some(Pair { first: constants, value, between, readers, ceiling });
+        }
+        let [next] = consumers else { return None };
+        let node = &graph.node[*next];
+        let image = first.channel_axis() == ChannelAxis::Second;
+        match node.op_type() {
+            _ if !node.is_onnx() || node.output.len() != 1 => return None,
+            "Relu" | "LeakyRelu" => {}
+            "MaxPool" | "AveragePool" if image => {}
+            "GlobalAveragePool" | "GlobalMaxPool" if image => pooled = true,
+            "Flatten" | "Squeeze" if pooled => {}
+            "Clip" if ceiling.is_none() => ceiling = Some(bound(node, index)?),
+            "Add" if !image && !pooled => {
+                let other = node.input.iter().find(|i| *i != value)?;
+                constants.push((own_vector(graph, index, other, first.outputs())?, 0));
+            }
+            _ => return None,
+        }
+        between.push(std::mem::replace(&mut value, &node.output[0]).clone());
+    }
+}
+
+/// The upper bound of a `Clip` whose lower bound is 0.
+fn bound(clip: &NodeProto, index: &Index) -> Option<f32> {
+    let input = |i: usize| -> Option<f32> {
+        index.initializer(clip.input.get(i)?)?.floats().ok()?.first().copied()
+    };
+    (input(1)? == 0.0).then_some(input(2)?).filter(|&high| high > 0.0 && high.is_finite())
+}
+
+/// The edits for those pairs that gain by it.
+///
+/// `channels` holds what was seen of the pairs' values.
+///
+/// # Errors
+/// If a weight cannot be read.
+pub fn equalize(
+    model: &Model,
+    products: &[Product],
+    channels: &Channels,
+    levels: Levels,
+    steps: WeightSteps,
+) -> Result<Proposal> {
+    let graph = model.graph();
+    let index = Index::new(graph);
+    let mut proposal = Proposal::default();
+    for pair in pairs(graph, &index, products) {
+        let seen = channels.get(&pair.value);
+        let inputs = products[pair.readers[0]].inputs();
+        let Some(seen) = seen.filter(|s| s.len() == inputs) else { continue };
+        let readers: Vec<&Product> = pair.readers.iter().map(|&p| &products[p]).collect();
+        let weights = Reader::all(model, &index, &readers)?;
+        let found = rescale(seen, &weights, levels, steps, Outputs::Apart, pair.ceiling);
+        let Some(found) = found else { continue };
+        let next: Option<Vec<_>> = readers.iter().map(|p| p.along_inputs(&found.factors)).collect();
+        let (Some(next), true) = (next, found.gain >= LEAST_GAIN) else { continue };
+        let multiply = |tensor: &str, axis: usize, values: Vec<f32>| Adjustment {
+            method: Method::Equalization,
+            edit: Edit::Multiply { tensor: tensor.to_string(), axis },
+            values,
+        };
+        let inverse: Vec<f32> = found.factors.iter().map(|s| 1.0 / s).collect();
+        let first = pair.first.iter().map(|(name, axis)| multiply(name, *axis, inverse.clone()));
+        proposal.edits.extend(first);
+        for (product, (axis, values)) in readers.iter().zip(next) {
+            proposal.edits.push(multiply(&product.weight, axis, values));
+        }
+        let (now, between) = (pair.value.clone(), pair.between);
+        proposal.rescaled.push(Rescaled { value: pair.value, now, by: inverse, between });
+    }
+    Ok(proposal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fewbits_onnx::proto::{AttributeProto, TensorProto, ValueInfoProto};
+    use std::collections::HashSet;
+
+    fn graph(nodes: Vec<NodeProto>) -> GraphProto {
+        let tensor = |name: &str, shape: &[usize]| {
+            TensorProto::from_f32(name, shape, &vec![1.0; shape.iter().product()])
+        };
+        GraphProto {
+            node: nodes,
+            input: vec![ValueInfoProto::tensor("x", 1, &[None])],
+            output: vec![ValueInfoProto::tensor("y", 1, &[None])],
+            initializer: vec![
+                tensor("w1", &[4, 2, 3, 3]),
+                tensor("b1", &[4]),
+                tensor("w2", &[4, 1, 3, 3]),
+                tensor("w3", &[5, 4]),
+                TensorProto::from_f32("zero", &[], &[0.0]),
+                TensorProto::from_f32("six", &[], &[6.0]),
+            ],
+            ..GraphProto::default()
+        }
+    }
+
+    fn found(graph: &GraphProto) -> Vec<(String, usize, Option<f32>)> {
+        let index = Index::new(graph);
+        let quantized = HashSet::from(["w1", "w2", "w3"]);
+        let products = super::super::products(graph, &index, &quantized);
+        pairs(graph, &index, &products)
+            .into_iter()
+            .map(|p| (p.value, p.first.len(), p.ceiling))
+            .collect()
+    }
+
+    fn depthwise(input: &str, output: &str) -> NodeProto {
+        NodeProto::new("Conv", &[input, "w2"], &[output]).with(AttributeProto::of_int("group", 4))
+    }
+
+    fn last(input: &str) -> NodeProto {
+        NodeProto::new("Gemm", &[input, "w3"], &["y"]).with(AttributeProto::of_int("transB", 1))
+    }
+
+    #[test]
+    fn pairs_reach_through_what_keeps_channels_apart() {
+        let net = graph(vec![
+            NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+            NodeProto::new("Clip", &["a", "zero", "six"], &["b"]),
+            depthwise("b", "c"),
+            NodeProto::new("Relu", &["c"], &["d"]),
+            NodeProto::new("GlobalAveragePool", &["d"], &["e"]),
+            NodeProto::new("Flatten", &["e"], &["f"]),
+            last("f"),
+        ]);
+        assert_eq!(found(&net), [("b".to_string(), 2, Some(6.0)), ("f".to_string(), 1, None)]);
+    }
+
+    #[test]
+    fn a_value_that_others_read_stays() {
+        let residual = graph(vec![
+            NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+            depthwise("a", "b"),
+            NodeProto::new("Add", &["a", "b"], &["y"]),
+        ]);
+        assert_eq!(found(&residual), []);
+        let flattened = graph(vec![
+            NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+            NodeProto::new("Flatten", &["a"], &["b"]),
+            last("b"),
+        ]);
+        assert_eq!(found(&flattened), []);
+        let curved = graph(vec![
+            NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+            NodeProto::new("Sigmoid", &["a"], &["b"]),
+            depthwise("b", "y"),
+        ]);
+        assert_eq!(found(&curved), []);
+    }
+}

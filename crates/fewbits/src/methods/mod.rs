@@ -1,0 +1,133 @@
+//! Methods that make a model lose less when it is quantized, one a file.
+//!
+//! Each looks at the float model and at what its products read, and gives [`Adjustment`]s: edits
+//! that leave the float model as it is, or that correct it. [`crate::recipe`] keeps those that
+//! lower the error of the outputs on calibration data.
+
+pub mod bias_correction;
+pub mod equalization;
+mod noise;
+mod product;
+pub mod smoothquant;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use fewbits_quant::ChannelSeen;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Adjustment;
+
+pub use noise::{PerOutput, WeightSteps};
+pub use product::{ChannelAxis, Product, ProductKind, products};
+
+/// What was seen of the channels of activations, by their names.
+pub type Channels = HashMap<String, Vec<ChannelSeen>>;
+
+/// What a method would have done that leaves the float model's outputs as they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proposal {
+    /// The edits.
+    pub edits: Vec<Adjustment>,
+    /// The activations that change by them.
+    pub rescaled: Vec<Rescaled>,
+}
+
+/// An activation that is another one after the edits of a [`Proposal`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rescaled {
+    /// Its name before.
+    pub value: String,
+    /// Its name afterwards.
+    pub now: String,
+    /// What its channels are multiplied by.
+    pub by: Vec<f32>,
+    /// Activations before it that change too.
+    pub between: Vec<String>,
+}
+
+/// A method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The channels between two layers get ranges alike.
+    Equalization,
+    /// The channels that products read get ranges alike, at the cost of their weights.
+    #[serde(rename = "smoothquant")]
+    SmoothQuant,
+    /// What the weights' rounding adds to the mean of an output is taken off its bias.
+    BiasCorrection,
+}
+
+impl Method {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [Method; 3] =
+        [Method::Equalization, Method::SmoothQuant, Method::BiasCorrection];
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Equalization => "equalization",
+            Method::SmoothQuant => "smoothquant",
+            Method::BiasCorrection => "bias-correction",
+        })
+    }
+}
+
+/// Which methods to apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Methods {
+    /// Those that lower the measured error of the outputs.
+    #[default]
+    Measured,
+    /// These, whatever they do.
+    Only(Vec<Method>),
+}
+
+impl Methods {
+    /// Whether `method` is not ruled out.
+    pub fn allow(&self, method: Method) -> bool {
+        match self {
+            Methods::Measured => true,
+            Methods::Only(methods) => methods.contains(&method),
+        }
+    }
+}
+
+impl FromStr for Methods {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Methods, String> {
+        let known = |name: &str| {
+            Method::ALL.into_iter().find(|m| m.to_string() == name).ok_or_else(|| {
+                let names = Method::ALL.map(|m| m.to_string()).join(", ");
+                format!("'{name}' is not a method; they are {names}, or auto, or none")
+            })
+        };
+        match text {
+            "auto" => Ok(Methods::Measured),
+            "none" => Ok(Methods::Only(Vec::new())),
+            names => names.split(',').map(known).collect::<Result<_, _>>().map(Methods::Only),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_have_names() {
+        for method in Method::ALL {
+            let methods: Methods = method.to_string().parse().unwrap();
+            assert_eq!(methods, Methods::Only(vec![method]));
+            assert_eq!(serde_json::to_value(method).unwrap(), method.to_string());
+        }
+        assert_eq!("none".parse(), Ok(Methods::Only(Vec::new())));
+        let two: Methods = "equalization,bias-correction".parse().unwrap();
+        assert!(two.allow(Method::BiasCorrection) && !two.allow(Method::SmoothQuant));
+        assert!("awq".parse::<Methods>().unwrap_err().contains("smoothquant"));
+    }
+}

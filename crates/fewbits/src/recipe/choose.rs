@@ -1,0 +1,159 @@
+//! Choosing methods by what they do to the outputs on a few rows of the calibration data.
+
+use super::trial::Trial;
+use super::{Activations, Bias, Choice, Chosen, RangeChoice, Recipe};
+use crate::Result;
+use crate::apply::apply;
+use crate::calibrate::{Calibration, calibrate};
+use crate::data::Dataset;
+use crate::methods::{Method, Methods};
+use crate::plan::Tried;
+use crate::progress::{Progress, Silent};
+
+/// What is added must lower the error to this part of it: less is chance.
+const WORTHWHILE: f64 = 0.98;
+/// The sample is this part of the rows, or as many as hold [`SAMPLE_BYTES`] of observed activations
+/// if that is more.
+const SAMPLE_SHARE: usize = 32;
+/// Many rows of a small model cost little and tell more.
+const SAMPLE_BYTES: usize = 4 << 20;
+/// The least and the most rows of a sample.
+const SAMPLE_ROWS: std::ops::RangeInclusive<usize> = 8..=1024;
+
+/// A choice on trial.
+struct Contest<'a> {
+    trial: Trial<'a>,
+    best: Chosen,
+    /// That of the best.
+    error: Option<f64>,
+}
+
+impl Recipe<'_> {
+    /// Starts from the plainest choice and keeps each method in turn if it lowers the error.
+    ///
+    /// `seen` is what was observed of the model on all of `data`. Where the model cannot be run as
+    /// a whole, or has no float outputs, nothing can be measured and nothing is added.
+    pub(super) fn choose(
+        &self,
+        data: &Dataset,
+        seen: Calibration,
+        progress: &dyn Progress,
+    ) -> Result<Chosen> {
+        let methods = &self.request.methods;
+        let mut chosen = Chosen { choice: self.plainest(), seen, tried: Vec::new() };
+        let open_range = matches!(
+            self.request.activations,
+            Activations::Static { range: RangeChoice::Measured, .. }
+        );
+        if let (Methods::Only(listed), false) = (methods, open_range) {
+            // No question is open.
+            let sample = self.sample(data, &chosen.seen);
+            for &method in listed {
+                self.edit(&mut chosen, method, &sample)?;
+            }
+            return Ok(chosen);
+        }
+        let sample = self.sample(data, &chosen.seen);
+        let Ok(trial) = Trial::new(self.model, &sample, self.run) else { return Ok(chosen) };
+        progress.start("choosing", 5);
+        let error = self.error(&trial, &chosen)?;
+        chosen.tried.push(self.tried(&chosen.choice, error));
+        let mut contest = Contest { trial, best: chosen, error };
+        progress.advance(1);
+        for method in Method::ALL.into_iter().filter(|&m| m != Method::BiasCorrection) {
+            if methods.allow(method) {
+                self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
+            }
+            progress.advance(1);
+        }
+        for range in RangeChoice::TRIED.into_iter().skip(1).filter(|_| open_range) {
+            self.compete(&mut contest, |chosen| {
+                chosen.choice.range = range;
+                Ok(())
+            })?;
+        }
+        progress.advance(1);
+        if methods.allow(Method::BiasCorrection) {
+            let method = Method::BiasCorrection;
+            self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
+        }
+        progress.finish();
+        Ok(contest.best)
+    }
+
+    /// Adds a method to a choice.
+    fn edit(&self, chosen: &mut Chosen, method: Method, sample: &Dataset) -> Result<()> {
+        if method == Method::BiasCorrection {
+            chosen.choice.bias = Bias::Corrected;
+            return Ok(());
+        }
+        let proposal = self.propose(method, &chosen.seen.channels)?;
+        if proposal.edits.is_empty() {
+            return Ok(());
+        }
+        chosen.choice.edits.extend(proposal.edits);
+        let adjusted = self.adjusted(&chosen.choice.edits)?;
+        let on_sample = calibrate(&adjusted, sample, &self.wanted(&adjusted), self.run, &Silent)?;
+        chosen.seen = chosen.seen.rescaled(&proposal.rescaled, &on_sample);
+        Ok(())
+    }
+
+    /// Changes the best choice, and keeps the change if it is better, or a method that was asked for.
+    fn compete(
+        &self,
+        contest: &mut Contest,
+        change: impl FnOnce(&mut Chosen) -> Result<()>,
+    ) -> Result<()> {
+        let best = &contest.best;
+        let mut chosen = Chosen {
+            choice: best.choice.clone(),
+            seen: best.seen.clone(),
+            tried: Vec::new(),
+        };
+        change(&mut chosen)?;
+        if chosen.choice == best.choice {
+            return Ok(());
+        }
+        let error = self.error(&contest.trial, &chosen)?;
+        let asked = matches!(self.request.methods, Methods::Only(_))
+            && chosen.choice.range == best.choice.range;
+        let better = error.zip(contest.error).is_some_and(|(new, old)| new < WORTHWHILE * old);
+        let kept = better || asked;
+        let tried = Tried { kept, ..self.tried(&chosen.choice, error) };
+        contest.best.tried.push(tried);
+        if kept {
+            let tried = std::mem::take(&mut contest.best.tried);
+            contest.best = Chosen { tried, ..chosen };
+            contest.error = error;
+        }
+        Ok(())
+    }
+
+    fn error(&self, trial: &Trial, chosen: &Chosen) -> Result<Option<f64>> {
+        let adjusted = self.adjusted(&chosen.choice.edits)?;
+        let plan = self.plan(&adjusted, &chosen.choice, &chosen.seen)?;
+        trial.error(&apply(self.model.clone(), &plan, &Silent)?)
+    }
+
+    fn tried(&self, choice: &Choice, error: Option<f64>) -> Tried {
+        let mut methods: Vec<Method> = choice.edits.iter().map(|e| e.method).collect();
+        methods.dedup();
+        if choice.bias == Bias::Corrected {
+            methods.push(Method::BiasCorrection);
+        }
+        let is_static = matches!(self.request.activations, Activations::Static { .. });
+        Tried {
+            methods,
+            range: is_static.then_some(choice.range),
+            sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
+            kept: true,
+        }
+    }
+
+    /// Rows from all over the data.
+    fn sample(&self, data: &Dataset, seen: &Calibration) -> Dataset {
+        let bytes_per_row = (seen.bytes / data.rows()).max(1);
+        let rows = (SAMPLE_BYTES / bytes_per_row).max(data.rows() / SAMPLE_SHARE);
+        data.sample(rows.clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end()))
+    }
+}

@@ -1,0 +1,263 @@
+//! Recipes: from a prepared model, and data where they need it, to a plan.
+
+mod choose;
+mod trial;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
+use fewbits_quant::{RangeMethod, Scheme};
+use fewbits_runtime::RunOptions;
+
+use crate::Result;
+use crate::apply::adjust;
+use crate::calibrate::{Calibration, Wanted, calibrate};
+use crate::data::Dataset;
+use crate::methods::{
+    Channels, Method, Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction, equalization,
+    products, smoothquant,
+};
+use crate::plan::{ActivationScheme, Adjustment, GranularityKind, Plan, Tried, WeightOptions, plan_weights};
+use crate::progress::Progress;
+
+/// What activations are to become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activations {
+    /// They stay float.
+    Float,
+    /// Integers with a scale measured at every call.
+    Dynamic,
+    /// Integers with a scale from calibration data.
+    Static {
+        /// How a range follows from it.
+        range: RangeChoice,
+        /// The kind of integers.
+        scheme: ActivationScheme,
+    },
+}
+
+/// How the ranges of activations are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum RangeChoice {
+    /// By the method of [`RangeChoice::TRIED`] that gives the smallest error of the outputs.
+    #[default]
+    Measured,
+    /// By this method.
+    Only(RangeMethod),
+}
+
+impl RangeChoice {
+    /// The methods that are measured; the first one where nothing can be.
+    pub const TRIED: [RangeMethod; 2] = [RangeMethod::MinMax, RangeMethod::Mse];
+
+    fn first(self) -> RangeMethod {
+        match self {
+            RangeChoice::Measured => RangeChoice::TRIED[0],
+            RangeChoice::Only(method) => method,
+        }
+    }
+}
+
+impl FromStr for RangeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<RangeChoice, String> {
+        match text {
+            "auto" => Ok(RangeChoice::Measured),
+            method => method.parse().map(RangeChoice::Only),
+        }
+    }
+}
+
+impl fmt::Display for RangeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RangeChoice::Measured => f.write_str("auto"),
+            RangeChoice::Only(method) => method.fmt(f),
+        }
+    }
+}
+
+/// What the user asks for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Of weights.
+    pub weights: WeightOptions,
+    /// Of activations.
+    pub activations: Activations,
+    /// Of the methods that make both lose less.
+    pub methods: Methods,
+    /// Data to calibrate on; a static recipe needs it.
+    pub data: Option<&'a Dataset>,
+}
+
+/// Plans a prepared model.
+///
+/// # Errors
+/// If a weight cannot be read, or the model cannot be run on the data.
+pub fn plan(
+    model: &Model,
+    request: &Request,
+    run: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Plan> {
+    let weights = plan_weights(model, &request.weights, progress)?;
+    if weights.quantized().next().is_none() {
+        return Ok(weights);
+    }
+    let recipe = Recipe { model, request, weights, run };
+    let Some(data) = request.data else {
+        return recipe.without_data();
+    };
+    let seen = calibrate(model, data, &recipe.wanted(model), run, progress)?;
+    let Chosen { choice, seen, tried } = recipe.choose(data, seen, progress)?;
+    let adjusted = recipe.adjusted(&choice.edits)?;
+    // What lies between two equalized layers was seen on a sample only.
+    let seen = match choice.edits.iter().any(|e| e.method == Method::Equalization) {
+        true => calibrate(&adjusted, data, &recipe.wanted(&adjusted), run, progress)?,
+        false => seen,
+    };
+    let mut plan = recipe.plan(&adjusted, &choice, &seen)?;
+    plan.tried = tried;
+    Ok(plan)
+}
+
+/// What was chosen and why.
+struct Chosen {
+    choice: Choice,
+    /// What is known of the model after the choice's edits.
+    seen: Calibration,
+    tried: Vec<Tried>,
+}
+
+/// Makes plans for one model and request.
+struct Recipe<'a> {
+    model: &'a Model,
+    request: &'a Request<'a>,
+    /// The plan of the weights alone.
+    weights: Plan,
+    run: &'a RunOptions,
+}
+
+/// What there is to choose.
+#[derive(Clone, Debug, PartialEq)]
+struct Choice {
+    /// Edits that leave the float model's outputs as they are.
+    edits: Vec<Adjustment>,
+    range: RangeMethod,
+    bias: Bias,
+}
+
+/// Whether biases are corrected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bias {
+    Corrected,
+    AsItIs,
+}
+
+impl Recipe<'_> {
+    /// The model with some edits carried out.
+    fn adjusted(&self, edits: &[Adjustment]) -> Result<Model> {
+        let mut model = self.model.clone();
+        adjust(&mut model, edits)?;
+        Ok(model)
+    }
+
+    /// What must be seen of a model to plan it.
+    fn wanted(&self, model: &Model) -> Wanted {
+        let values = match self.request.activations {
+            Activations::Static { .. } => {
+                self.weights.regions(model).values.into_iter().map(|v| v.value).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut channels = Vec::new();
+        for product in self.products(model) {
+            let channel = (product.value.clone(), product.channel_axis());
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
+        Wanted { values, channels }
+    }
+
+    fn products(&self, model: &Model) -> Vec<Product> {
+        let graph = model.graph();
+        let quantized: HashSet<&str> =
+            self.weights.quantized().map(|(t, _)| t.tensor.as_str()).collect();
+        products(graph, &Index::new(graph), &quantized)
+    }
+
+    /// The plan of a choice for the model with its edits.
+    fn plan(&self, adjusted: &Model, choice: &Choice, seen: &Calibration) -> Result<Plan> {
+        let mut plan = self.weights.clone();
+        plan.adjustments = choice.edits.clone();
+        if choice.bias == Bias::Corrected {
+            let schemes: HashMap<&str, Scheme> =
+                self.weights.quantized().map(|(t, scheme)| (t.tensor.as_str(), scheme)).collect();
+            let products = self.products(adjusted);
+            let edits = bias_correction::correct(adjusted, &products, &seen.channels, &schemes)?;
+            plan.adjustments.extend(edits);
+        }
+        Ok(match self.request.activations {
+            Activations::Float => plan,
+            Activations::Dynamic => plan.with_dynamic_activations(adjusted),
+            Activations::Static { scheme, .. } => {
+                let regions = plan.regions(adjusted);
+                plan.with_static_activations(&regions, seen, choice.range, scheme)
+            }
+        })
+    }
+
+    /// A plan for which nothing is known but the model.
+    fn without_data(&self) -> Result<Plan> {
+        let mut choice = self.plainest();
+        if self.request.methods.allow(Method::SmoothQuant) {
+            choice.edits = self.propose(Method::SmoothQuant, &Channels::new())?.edits;
+        }
+        let adjusted = self.adjusted(&choice.edits)?;
+        self.plan(&adjusted, &choice, &Calibration::default())
+    }
+
+    fn plainest(&self) -> Choice {
+        let range = match self.request.activations {
+            Activations::Static { range, .. } => range.first(),
+            _ => RangeMethod::MinMax,
+        };
+        Choice { edits: Vec::new(), range, bias: Bias::AsItIs }
+    }
+
+    /// What a method would do that leaves the outputs as they are; nothing where activations
+    /// stay float.
+    fn propose(&self, method: Method, channels: &Channels) -> Result<Proposal> {
+        let levels = match self.request.activations {
+            Activations::Float => return Ok(Proposal::default()),
+            Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
+            Activations::Static { scheme, .. } => scheme.levels(),
+        };
+        let steps = WeightSteps {
+            steps: f32::from(1i16 << (self.request.weights.bits.get() - 1)) - 1.0,
+            per_output: match self.request.weights.granularity {
+                GranularityKind::Tensor => PerOutput::Shared,
+                _ => PerOutput::Own,
+            },
+        };
+        let products = self.products(self.model);
+        match method {
+            Method::Equalization => {
+                equalization::equalize(self.model, &products, channels, levels, steps)
+            }
+            Method::SmoothQuant => {
+                let graph = self.model.graph();
+                let index = Index::new(graph);
+                let pairs = equalization::pairs(graph, &index, &products);
+                let equalized = pairs.iter().map(|p| p.value.as_str()).collect();
+                smoothquant::smooth(self.model, &products, channels, &equalized, levels, steps)
+            }
+            Method::BiasCorrection => Ok(Proposal::default()),
+        }
+    }
+}

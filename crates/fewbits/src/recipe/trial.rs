@@ -1,0 +1,60 @@
+//! How far the outputs of a quantized model are from those of the float model.
+
+use fewbits_onnx::Model;
+use fewbits_runtime::{RunOptions, Tensor};
+
+use crate::Result;
+use crate::compare::OutputError;
+use crate::data::Dataset;
+use crate::run::{run_rows, runner};
+
+/// Rows at a time.
+const BATCH_ROWS: usize = 8;
+
+/// The float model's outputs on some rows.
+pub struct Trial<'a> {
+    sample: &'a Dataset,
+    run: RunOptions,
+    expected: Vec<Vec<Tensor>>,
+}
+
+impl<'a> Trial<'a> {
+    /// Runs the float model.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn new(model: &Model, sample: &'a Dataset, run: &RunOptions) -> Result<Trial<'a>> {
+        let run = run.clone();
+        let expected = outputs(model, sample, &run)?;
+        Ok(Trial { sample, run, expected })
+    }
+
+    /// The error of the outputs of `model` relative to their power, the mean of all float outputs;
+    /// `None` if there are none.
+    ///
+    /// # Errors
+    /// If the model cannot be run.
+    pub fn error(&self, model: &Model) -> Result<Option<f64>> {
+        let mut errors: Vec<OutputError> = Vec::new();
+        for (expected, given) in self.expected.iter().zip(outputs(model, self.sample, &self.run)?) {
+            errors.resize_with(expected.len(), OutputError::default);
+            for (error, (expected, given)) in errors.iter_mut().zip(expected.iter().zip(&given)) {
+                error.push(std::slice::from_ref(expected), std::slice::from_ref(given))?;
+            }
+        }
+        let relative: Vec<f64> = errors.iter().filter_map(OutputError::relative).collect();
+        let mean = relative.iter().sum::<f64>() / relative.len() as f64;
+        Ok((!relative.is_empty()).then_some(mean))
+    }
+}
+
+fn outputs(model: &Model, sample: &Dataset, run: &RunOptions) -> Result<Vec<Vec<Tensor>>> {
+    let runner = runner(model, run)?;
+    sample
+        .batches(BATCH_ROWS)
+        .map(|rows| {
+            let outputs = run_rows(&runner, sample, rows)?;
+            Ok(outputs.into_iter().map(|(_, tensor)| tensor).collect())
+        })
+        .collect()
+}
