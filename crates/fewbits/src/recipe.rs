@@ -27,6 +27,24 @@ pub enum Activations<'a> {
     },
 }
 
+impl Activations<'_> {
+    /// Why a model of this opset cannot have such activations.
+    ///
+    /// Preparation brings every model to an opset that can, but for some with operators of old.
+    fn obstacle(&self, opset: i64) -> Option<String> {
+        let needed = match self {
+            Activations::Float => return None,
+            // DynamicQuantizeLinear.
+            Activations::Dynamic => 11,
+            // DequantizeLinear with a scale a channel, for the weights and biases beside them.
+            Activations::Static { .. } => 13,
+        };
+        (opset < needed).then(|| {
+            format!("they need opset {needed}, the model has {opset}; export it with a newer opset")
+        })
+    }
+}
+
 /// Plans a prepared model.
 pub fn plan(
     model: &Model,
@@ -36,6 +54,13 @@ pub fn plan(
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let plan = plan_weights(model, weights, progress)?;
+    if let Some(why) = activations.obstacle(model.opset()) {
+        let regions = plan.regions(model);
+        if !regions.values.is_empty() {
+            progress.warn(&format!("activations stay float: {why}"));
+        }
+        return Ok(plan.with_float_activations(&regions, &why));
+    }
     match activations {
         Activations::Float => Ok(plan),
         Activations::Dynamic => Ok(plan.with_dynamic_activations(model)),
