@@ -48,4 +48,8 @@ impl Progress for Bar {
             state.bar.finish_and_clear();
         }
     }
+
+    fn warn(&self, message: &str) {
+        eprintln!("warning: {message}");
+    }
 }

@@ -30,6 +30,13 @@ pub fn json(value: &impl Serialize) {
     println!("{}", serde_json::to_string(value).expect("reports hold nothing that JSON lacks"));
 }
 
+/// Prints what is worth knowing beside the result on standard error, a line each.
+pub fn notes(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+}
+
 /// Bytes in groups of three digits: `1,005,086`.
 pub fn bytes(n: u64) -> String {
     let digits = n.to_string();

@@ -31,6 +31,13 @@ fn scale_of(width: f32, steps: f32) -> f32 {
     if width == 0.0 { 1.0 } else { (width / steps).max(f32::MIN_POSITIVE) }
 }
 
+/// Whether the values of a range are so small that the step of 8-bit integers would have to be a
+/// subnormal number: with the smallest scale there is, most of them would become zero.
+pub fn is_below_scales((low, high): (f32, f32)) -> bool {
+    let width = high.max(0.0) - low.min(0.0);
+    width > 0.0 && width / 255.0 < f32::MIN_POSITIVE
+}
+
 /// The scale of a range with so many steps on either side of zero.
 pub(crate) fn symmetric_scale((low, high): (f32, f32), steps: f32) -> f32 {
     scale_of(low.abs().max(high.abs()), steps)
@@ -86,6 +93,20 @@ mod tests {
             QuantParams::affine(&[(0.0, 0.0), (-1e-45, 1e-45)], Bits::EIGHT),
         ] {
             assert_eq!(params.scale, [1.0, f32::MIN_POSITIVE]);
+        }
+    }
+
+    #[test]
+    fn ranges_below_the_smallest_scale_are_known() {
+        let tiny = f32::MIN_POSITIVE;
+        for (range, below) in [
+            ((0.0, 0.0), false),
+            ((0.0, 1.4e-45), true),
+            ((-100.0 * tiny, 100.0 * tiny), true),
+            ((-200.0 * tiny, 200.0 * tiny), false),
+            ((f32::MIN, f32::MAX), false),
+        ] {
+            assert_eq!(is_below_scales(range), below, "{range:?}");
         }
     }
 

@@ -9,7 +9,8 @@ use rten::{NodeId, ThreadPool, Value, ValueOrView};
 use rten_tensor::TensorView;
 use rten_tensor::prelude::*;
 
-use crate::prepare::prepare;
+use crate::prepare::{prepare, prepare_leniently};
+use crate::reach::{self, Lacking, OutOfReach};
 use crate::text::TextTail;
 use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values, input_specs};
 
@@ -25,20 +26,48 @@ pub struct FloatRunner {
     outputs: Vec<ValueSpec>,
 }
 
+/// What of a model can be computed.
+pub struct Reach {
+    /// Computes the values that can be, and nothing else.
+    pub runner: FloatRunner,
+    /// The nodes that the executor cannot run.
+    pub lacking: Vec<Lacking>,
+    /// The values asked for that depend on one of those nodes.
+    pub out_of_reach: Vec<OutOfReach>,
+}
+
 impl FloatRunner {
     /// Loads `model`.
     ///
     /// # Errors
     /// If an operator is not supported, by name, or an intermediate does not exist.
     pub fn new(model: &Model, options: &RunOptions) -> Result<FloatRunner> {
-        let declared: HashMap<String, ValueSpec> = model
+        let prepared = prepare(&expose(model, &options.intermediates)?)?;
+        FloatRunner::load(prepared, model, options)
+    }
+
+    /// Loads the part of `model` that computes `values`: they are the runner's only outputs, and
+    /// nothing else is computed. Those behind a node that the executor cannot run are left out.
+    ///
+    /// # Errors
+    /// If a value does not exist.
+    pub fn for_values(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
+        let (mut part, _) = prepare_leniently(&expose(model, values)?)?;
+        let lacking = reach::lacking(&part);
+        let out_of_reach = reach::cut(&mut part, &lacking, values);
+        let runner = FloatRunner::load(part, model, options)?;
+        Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })
+    }
+
+    /// Loads what was prepared from `source`.
+    fn load(mut prepared: Model, source: &Model, options: &RunOptions) -> Result<FloatRunner> {
+        let declared: HashMap<String, ValueSpec> = source
             .graph()
             .value_info
             .iter()
-            .chain(&model.graph().output)
+            .chain(&source.graph().output)
             .map(|v| (v.name().to_string(), ValueSpec::new(v)))
             .collect();
-        let mut prepared = prepare(&expose(model, &options.intermediates)?)?;
         let outputs: Vec<ValueSpec> = prepared
             .graph()
             .output
@@ -61,8 +90,7 @@ impl FloatRunner {
         for (location, payload) in payloads {
             load.external_data(&location, payload);
         }
-        let model =
-            load.load(bytes).map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
+        let model = load.load(bytes).map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         drop(load);
         let id = |name: &str| {
             model

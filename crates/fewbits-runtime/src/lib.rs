@@ -8,12 +8,14 @@ mod error;
 mod float;
 mod fold;
 mod prepare;
+mod reach;
 mod runner;
 mod tensor;
 mod text;
 
 pub use error::{Result, RuntimeError};
-pub use float::FloatRunner;
+pub use float::{FloatRunner, Reach};
 pub use fold::fold_constants;
+pub use reach::{Lacking, OutOfReach};
 pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -2,7 +2,8 @@
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
-use fewbits_onnx::passes::{cleanup, constants, lower_ml};
+use fewbits_onnx::passes::lower_ml::{self, Kept};
+use fewbits_onnx::passes::{cleanup, constants};
 use fewbits_onnx::proto::{NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
@@ -12,10 +13,12 @@ use crate::{Result, RuntimeError};
 const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 
 /// Lowers, folds constants into initializers and unpacks quantized weights.
+///
+/// # Errors
+/// If the model holds classical or custom operators that stay, by name.
 pub(crate) fn prepare(model: &Model) -> Result<Model> {
-    let mut model = model.clone();
-    let lowered = lower_ml::lower_ml(&mut model)?;
-    if let Some(kept) = lowered.kept.first() {
+    let (model, kept) = prepare_leniently(model)?;
+    if let Some(kept) = kept.first() {
         let reason = format!(
             "node '{}' is a {} ({}), which the executor does not have",
             kept.node, kept.op, kept.why
@@ -34,10 +37,18 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
         );
         return Err(RuntimeError::Load { reason });
     }
+    Ok(model)
+}
+
+/// As [`prepare`], but operators that the executor does not have stay; the classical ones are
+/// returned.
+pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
+    let mut model = model.clone();
+    let lowered = lower_ml::lower_ml(&mut model)?;
     constants::constants_to_initializers(model.graph_mut());
     unpack_weights(&mut model);
     cleanup::cleanup(model.graph_mut());
-    Ok(model)
+    Ok((model, lowered.kept))
 }
 
 /// Replaces the operators that unpack and dequantize weights by float initializers.

@@ -33,6 +33,34 @@ fn any_value_inside_can_be_fetched_batch_by_batch() {
 }
 
 #[test]
+fn only_what_is_asked_for_is_computed() {
+    let values = ["mul_result1".to_string()];
+    let reach =
+        FloatRunner::for_values(&fixture("digits/mlp.onnx"), &values, &RunOptions::default());
+    let reach = reach.unwrap();
+    assert_eq!((reach.lacking, reach.out_of_reach), (vec![], vec![]));
+    let outputs = reach.runner.run(&[("X".into(), input(3, 64))]).unwrap();
+    let [(name, tensor)] = outputs.as_slice() else { panic!("one value was asked for") };
+    assert_eq!((name.as_str(), tensor.shape()), ("mul_result1", &[3, 64][..]));
+}
+
+#[test]
+fn models_that_run_lack_nothing() {
+    for name in [
+        "notebook/model.onnx",
+        "digits/logreg.onnx",
+        "digits_cnn/model_bn.onnx",
+        "tiny_lm/model.onnx",
+        "wine/linearsvc.onnx",
+    ] {
+        let model = fixture(name);
+        FloatRunner::new(&model, &RunOptions::default()).unwrap();
+        let reach = FloatRunner::for_values(&model, &[], &RunOptions::default()).unwrap();
+        assert_eq!(reach.lacking, [], "{name}");
+    }
+}
+
+#[test]
 fn inputs_are_checked_by_name_type_and_shape() {
     let runner = FloatRunner::new(&fixture("notebook/model.onnx"), &RunOptions::default()).unwrap();
     let refused = |inputs: &[(String, Tensor)]| runner.run(inputs).unwrap_err().to_string();

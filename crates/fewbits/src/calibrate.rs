@@ -1,20 +1,20 @@
 //! Observing activations: one batch at a time, in bounded memory.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use fewbits_onnx::Model;
 use fewbits_quant::{ChannelObserver, ChannelSeen, Granularity, Layout, Observer};
-use fewbits_runtime::{RunOptions, Runner, Tensor, Values};
+use fewbits_runtime::{
+    FloatRunner, Lacking, OutOfReach, Reach, RunOptions, Runner, Tensor, Values,
+};
 use rayon::prelude::*;
 
 use crate::data::Dataset;
 use crate::methods::{ChannelAxis, Channels, Rescaled};
 use crate::progress::Progress;
-use crate::run::{run_rows, runner};
+use crate::run::{part_for, run_rows};
 use crate::{Error, Result};
-
-/// Rows at a time: every observed activation of a batch is in memory at once.
-const BATCH_ROWS: usize = 16;
 
 /// What is to be observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,10 +28,12 @@ pub struct Wanted {
 /// What was observed.
 #[derive(Clone, Default)]
 pub struct Calibration {
-    /// One observer for each value asked for.
+    /// One observer for each value asked for that could be computed.
     pub observers: HashMap<String, Observer>,
     /// What was seen of the channels of each value asked for that has floats.
     pub channels: Channels,
+    /// The values asked for that could not be computed.
+    pub out_of_reach: Vec<OutOfReach>,
     /// Rows observed.
     pub rows: usize,
     /// What the observed values took, in bytes.
@@ -39,6 +41,17 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// Why `value` has no range.
+    pub fn why_float(&self, value: &str) -> String {
+        match self.out_of_reach.iter().find(|o| o.value == value) {
+            Some(lost) => format!(
+                "it lies behind {}, which the executor lacks: no calibration data reaches it",
+                lost.behind
+            ),
+            None => "it had no values on the calibration data".into(),
+        }
+    }
+
     /// What would have been observed of the model after edits that rescale some activations, as
     /// far as that follows: the histograms of those are taken from `sample`, what was observed of
     /// the edited model on some of the rows, their extremes and channels from all rows.
@@ -67,10 +80,29 @@ impl Calibration {
     }
 }
 
+/// Rows at a time: every observed activation of a batch is in memory at once.
+#[derive(Clone, Copy)]
+enum Batch {
+    /// As many as have so many bytes of observed activations, after the first row, which is run
+    /// alone.
+    OfBytes(usize),
+    /// So many.
+    #[cfg(test)]
+    OfRows(usize),
+}
+
+/// Ten rows of a small image model, one of a transformer. More took more memory and no less time.
+const BATCH: Batch = Batch::OfBytes(4 << 20);
+/// More rows at a time gain nothing however small they are.
+const MOST_ROWS: usize = 64;
+
 /// Runs the data through the float model and observes what is wanted.
 ///
+/// Values behind a node that the executor lacks are not observed; a warning names it.
+///
 /// # Errors
-/// If the model cannot be run, or an input or activation holds NaN or infinities, by name.
+/// If no value can be computed, the model cannot be run, or an input or activation holds NaN or
+/// infinities, by name.
 pub fn calibrate(
     model: &Model,
     data: &Dataset,
@@ -78,50 +110,83 @@ pub fn calibrate(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Calibration> {
-    let is_input = |v: &String| model.graph().input.iter().any(|i| i.name() == v);
-    let mut intermediates: Vec<String> = Vec::new();
-    for value in wanted.values.iter().chain(wanted.channels.iter().map(|(value, _)| value)) {
-        if !is_input(value) && !intermediates.contains(value) {
-            intermediates.push(value.clone());
+    in_batches(BATCH, model, data, wanted, run, progress)
+}
+
+fn in_batches(
+    batch: Batch,
+    model: &Model,
+    data: &Dataset,
+    wanted: &Wanted,
+    run: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Calibration> {
+    let mut values: Vec<&String> = wanted.values.iter().collect();
+    for (value, _) in &wanted.channels {
+        if !values.contains(&value) {
+            values.push(value);
         }
     }
-    let options = RunOptions { intermediates, ..run.clone() };
-    let runner = runner(model, &options)?;
-    let mut watchers = Watchers::new(wanted);
+    if values.is_empty() {
+        return Ok(Calibration::default());
+    }
+    let is_input = |v: &str| model.graph().input.iter().any(|i| i.name() == v);
+    let inside: Vec<String> =
+        values.iter().filter(|v| !is_input(v)).map(|v| v.to_string()).collect();
+    let Reach { runner, lacking, out_of_reach } = part_for(model, &inside, run)?;
+    let lost = |value: &String| out_of_reach.iter().any(|o| o.value == *value);
+    if !wanted.values.is_empty() && wanted.values.iter().all(lost) {
+        let file = model.path().map_or("the model".to_string(), |p| p.display().to_string());
+        return Err(Error::OutOfReach { file, lacking: listed(&lacking) });
+    }
+    let mut watchers = Watchers::new(wanted, lost);
     let mut bytes = 0;
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
     let fixed = runner.inputs().iter().find_map(|i| i.fixed_rows());
-    for rows in data.batches(BATCH_ROWS.min(fixed.unwrap_or(BATCH_ROWS))) {
-        let inputs: HashMap<String, Tensor> = data.batch(rows.clone()).into_iter().collect();
-        let outputs = run_rows(&runner, data, rows.clone())?;
-        let seen: HashMap<&str, &Tensor> = outputs
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .chain(inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)))
-            .collect();
-        bytes += watchers.observe(&seen)?;
+    let mut size = fixed.unwrap_or(match batch {
+        Batch::OfBytes(_) => 1,
+        #[cfg(test)]
+        Batch::OfRows(rows) => rows,
+    });
+    let mut start = 0;
+    while start < data.rows() {
+        let rows = start..(start + size).min(data.rows());
+        bytes += observe(&runner, data, rows.clone(), &mut watchers)?;
+        if let (0, None, Batch::OfBytes(budget)) = (start, fixed, batch) {
+            size = (budget / bytes.max(1)).clamp(1, MOST_ROWS);
+        }
+        start = rows.end;
         progress.advance(rows.len() as u64);
     }
     progress.finish();
     let Watchers { observers, channel_observers } = watchers;
-    for value in &wanted.values {
-        if observers[value].count_not_finite() > 0 {
-            return Err(Error::Calibration {
-                path: data.path().to_path_buf(),
-                reason: match is_input(value) {
-                    true => format!("input '{value}' holds NaN or infinities; clean the data"),
-                    false => format!(
-                        "value '{value}' becomes NaN or infinite on this data; check that it is what the model \
-                         was trained on, for example with --normalize"
-                    ),
-                },
-            });
-        }
+    refuse_not_finite(data, &wanted.values, &observers, &is_input)?;
+    if !lacking.is_empty() {
+        let float = wanted.values.iter().filter(|v| lost(v)).count();
+        progress.warn(&warning(&lacking, float));
     }
     let channels =
         channel_observers.into_iter().filter_map(|(v, (_, o))| Some((v, o?.seen()))).collect();
-    Ok(Calibration { observers, channels, rows: data.rows(), bytes })
+    Ok(Calibration { observers, channels, out_of_reach, rows: data.rows(), bytes })
+}
+
+/// Observes the rows `rows`; returns the bytes that the observed values took.
+fn observe(
+    runner: &FloatRunner,
+    data: &Dataset,
+    rows: Range<usize>,
+    watchers: &mut Watchers,
+) -> Result<usize> {
+    let inputs = data.batch(rows.clone());
+    // Where all that is observed is an input, there is nothing to compute.
+    let outputs = match runner.outputs() {
+        [] => Vec::new(),
+        _ => run_rows(runner, data, rows)?,
+    };
+    let seen: HashMap<&str, &Tensor> =
+        inputs.iter().chain(&outputs).map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    watchers.observe(&seen)
 }
 
 /// Everything that looks at values.
@@ -138,10 +203,12 @@ enum Watcher<'a> {
 }
 
 impl Watchers {
-    fn new(wanted: &Wanted) -> Watchers {
-        let channels = wanted.channels.iter();
+    /// All that is wanted, but what is `lost`.
+    fn new(wanted: &Wanted, lost: impl Fn(&String) -> bool) -> Watchers {
+        let values = wanted.values.iter().filter(|v| !lost(v));
+        let channels = wanted.channels.iter().filter(|(v, _)| !lost(v));
         Watchers {
-            observers: wanted.values.iter().map(|v| (v.clone(), Observer::new())).collect(),
+            observers: values.map(|v| (v.clone(), Observer::new())).collect(),
             channel_observers: channels.map(|(v, axis)| (v.clone(), (*axis, None))).collect(),
         }
     }
@@ -179,4 +246,90 @@ fn observe_channels(
     let Some(axis) = axis.of(shape.len()) else { return Ok(()) };
     let layout = Layout::new(shape, Granularity::Channel { axis })?;
     observer.get_or_insert_with(|| ChannelObserver::new(layout.params())).observe(values, &layout)
+}
+
+fn refuse_not_finite(
+    data: &Dataset,
+    values: &[String],
+    observers: &HashMap<String, Observer>,
+    is_input: &dyn Fn(&str) -> bool,
+) -> Result<()> {
+    let bad = values.iter().find(|v| observers.get(*v).is_some_and(|o| o.count_not_finite() > 0));
+    let Some(value) = bad else { return Ok(()) };
+    let reason = match is_input(value) {
+        true => format!("input '{value}' holds NaN or infinities; clean the data"),
+        false => format!(
+            "value '{value}' becomes NaN or infinite on this data; check that it is what the model \
+             was trained on, for example with --normalize"
+        ),
+    };
+    Err(Error::Calibration { path: data.path().to_path_buf(), reason })
+}
+
+/// What the executor lacks, each thing once with the first node that asks for it.
+fn listed(lacking: &[Lacking]) -> String {
+    let mut first: Vec<&Lacking> = Vec::new();
+    for node in lacking {
+        if !first.iter().any(|f| f.what == node.what) {
+            first.push(node);
+        }
+    }
+    let named: Vec<String> =
+        first.iter().map(|l| format!("{} (node '{}')", l.what, l.node)).collect();
+    named.join(", ")
+}
+
+fn warning(lacking: &[Lacking], out_of_reach: usize) -> String {
+    let cost = match out_of_reach {
+        0 => "no activation that would be quantized depends on it".to_string(),
+        1 => "1 activation behind it stays float".to_string(),
+        n => format!("{n} activations behind it stay float"),
+    };
+    format!("the executor lacks {}: {cost}; compare and run will refuse the model", listed(lacking))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::{Path, PathBuf};
+
+    use fewbits_quant::RangeMethod;
+
+    use super::*;
+    use crate::data::{DataOptions, input_specs};
+    use crate::plan::{ActivationScheme, Plan, WeightOptions, plan_weights};
+    use crate::prepare::prepare;
+    use crate::progress::Silent;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+    }
+
+    fn planned(batch: Batch, threads: usize) -> Plan {
+        let mut model = Model::open(&fixture("digits_cnn/model.onnx")).unwrap();
+        prepare(&mut model).unwrap();
+        let options = DataOptions { limit: Some(50), ..DataOptions::default() };
+        let specs = input_specs(model.graph());
+        let data = Dataset::read(&fixture("digits_cnn/calib.npz"), &specs, &options).unwrap();
+        let plan = plan_weights(&model, &WeightOptions::default(), &Silent).unwrap();
+        let regions = plan.regions(&model);
+        let values = regions.values.iter().map(|v| v.value.clone()).collect();
+        let wanted = Wanted { values, channels: Vec::new() };
+        let run = RunOptions { threads: NonZeroUsize::new(threads), ..RunOptions::default() };
+        let calibration = in_batches(batch, &model, &data, &wanted, &run, &Silent).unwrap();
+        assert_eq!(calibration.rows, 50);
+        let range = RangeMethod::Entropy;
+        plan.with_static_activations(&regions, &calibration, range, ActivationScheme::UNSIGNED)
+    }
+
+    #[test]
+    fn batches_and_threads_do_not_change_the_plan() {
+        let whole = planned(Batch::OfRows(50), 1);
+        assert!(whole.activations.len() > 3);
+        for batch in [1, 7, 16, 49].map(Batch::OfRows).into_iter().chain([BATCH]) {
+            for threads in [1, 2, 3] {
+                assert_eq!(planned(batch, threads), whole);
+            }
+        }
+    }
 }

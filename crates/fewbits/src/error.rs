@@ -52,6 +52,28 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A model that fails on the calibration data.
+    #[error(
+        "{}: cannot calibrate: {source}; check that the model takes this data, or use --recipe \
+         weights or --recipe dynamic", path.display()
+    )]
+    CalibrationRun {
+        /// The data file.
+        path: PathBuf,
+        /// What the executor said.
+        source: RuntimeError,
+    },
+    /// A model whose activations all lie behind an operator that cannot be computed.
+    #[error(
+        "{file}: cannot calibrate: the executor lacks {lacking}, and all that --recipe static would \
+         quantize lies behind it; use --recipe weights or --recipe dynamic"
+    )]
+    OutOfReach {
+        /// The model's file.
+        file: String,
+        /// The operators and their nodes.
+        lacking: String,
+    },
     /// A tensor that cannot be quantized as its plan says.
     #[error("tensor '{tensor}' cannot be quantized as planned: {source}; plan it as float")]
     Quant {

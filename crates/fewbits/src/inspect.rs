@@ -10,7 +10,7 @@ use fewbits_runtime::{ValueSpec, input_specs};
 use serde::Serialize;
 
 use crate::Result;
-use crate::prepare::prepare;
+use crate::prepare::{Prepared, prepare};
 use crate::weights::{Role, constants};
 
 /// A description of a model, its weights as the quantizer sees them.
@@ -36,6 +36,8 @@ pub struct Inspection {
     pub lowered: Vec<String>,
     /// Operators that standard ones cannot express, and why.
     pub not_lowered: Vec<String>,
+    /// What else preparation could not do, and why.
+    pub notes: Vec<String>,
     /// The weights.
     pub tensors: Vec<TensorInfo>,
     /// The entries of the file's metadata.
@@ -77,7 +79,7 @@ pub struct TensorInfo {
 /// Describes `model`.
 pub fn inspect(model: &Model) -> Result<Inspection> {
     let mut prepared = model.clone();
-    let lowered = prepare(&mut prepared)?;
+    let Prepared { lowered, notes } = prepare(&mut prepared)?;
     let mut tensors = quantized(&prepared);
     tensors.extend(floats(&prepared, &tensors)?);
     let mut operators = BTreeMap::new();
@@ -106,6 +108,7 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
             .iter()
             .map(|k| format!("{} ({}): {}", k.node, k.op, k.why))
             .collect(),
+        notes,
         tensors,
         metadata: metadata.iter().map(|p| (p.key().to_string(), p.value().to_string())).collect(),
     })

@@ -1,9 +1,8 @@
 //! A model as the quantizer wants it.
 
-use fewbits_onnx::Model;
 use fewbits_onnx::passes::lower_ml::Lowered;
 use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, lower_ml, upgrade_opset};
-
+use fewbits_onnx::{Model, OnnxError};
 use fewbits_runtime::fold_constants;
 
 use crate::Result;
@@ -14,21 +13,44 @@ const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;
 /// The first opset whose `DequantizeLinear` takes a scale for each channel.
 const OPSET_OF_CHANNEL_SCALES: i64 = 13;
 
+/// What preparation did, and what it could not do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Classical operators: those that standard ones replace now, and those left.
+    pub lowered: Lowered,
+    /// What a person should know of the rest, a line each.
+    pub notes: Vec<String>,
+}
+
 /// Lowers classical operators to standard ones, gathers and folds constants, folds batch
 /// norms, brings an old opset to the one that quantized weights need, and drops what changes
 /// nothing. The outputs stay the same.
-pub fn prepare(model: &mut Model) -> Result<Lowered> {
+///
+/// # Errors
+/// If a tensor is damaged, or an operator's attributes contradict each other.
+pub fn prepare(model: &mut Model) -> Result<Prepared> {
+    let mut notes = Vec::new();
     let lowered = lower_ml::lower_ml(model)?;
     drop_initializer_inputs(model);
     if (1..OPSET_OF_CHANNEL_SCALES).contains(&model.opset()) {
         // A model that cannot be brought there keeps its opset: weights have a form for every one.
-        let _ = upgrade_opset::upgrade_opset(model, OPSET_OF_CHANNEL_SCALES);
+        if let Err(error) = upgrade_opset::upgrade_opset(model, OPSET_OF_CHANNEL_SCALES) {
+            notes.push(note_of(model.opset(), &error));
+        }
     }
     constants::constants_to_initializers(model.graph_mut());
     fold_constants(model)?;
     fold_batch_norm::fold_batch_norm(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
-    Ok(lowered)
+    Ok(Prepared { lowered, notes })
+}
+
+fn note_of(opset: i64, error: &OnnxError) -> String {
+    let why = match error {
+        OnnxError::Opset { reason, .. } => reason.clone(),
+        error => error.to_string(),
+    };
+    format!("the model stays at opset {opset}, which has fewer quantized forms: {why}")
 }
 
 /// Old models list every initializer as an input too. Newer ones do so only for defaults that a

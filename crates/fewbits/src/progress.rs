@@ -8,6 +8,8 @@ pub trait Progress: Sync {
     fn advance(&self, steps: u64);
     /// The work is done.
     fn finish(&self);
+    /// The work goes on, but without something; `message` is one line.
+    fn warn(&self, message: &str);
 }
 
 /// Tells nobody.
@@ -17,4 +19,5 @@ impl Progress for Silent {
     fn start(&self, _what: &str, _total: u64) {}
     fn advance(&self, _steps: u64) {}
     fn finish(&self) {}
+    fn warn(&self, _message: &str) {}
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 pub use fewbits_runtime::RunOptions;
-use fewbits_runtime::{FloatRunner, Runner, Tensor};
+use fewbits_runtime::{FloatRunner, Reach, Runner, RuntimeError, Tensor};
 
 use crate::data::Dataset;
 use crate::{Error, Result};
@@ -15,10 +15,19 @@ pub const BATCH_ROWS: usize = 64;
 
 /// Loads a model for running; errors name its file.
 pub fn runner(model: &Model, options: &RunOptions) -> Result<FloatRunner> {
-    FloatRunner::new(model, options).map_err(|source| match model.path() {
+    FloatRunner::new(model, options).map_err(|source| named(model, source))
+}
+
+/// Loads what computes `values` of a model, as far as the executor can; errors name its file.
+pub fn part_for(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
+    FloatRunner::for_values(model, values, options).map_err(|source| named(model, source))
+}
+
+fn named(model: &Model, source: RuntimeError) -> Error {
+    match model.path() {
         Some(path) => Error::Model { path: path.to_path_buf(), source },
         None => Error::Runtime(source),
-    })
+    }
 }
 
 /// The outputs of `runner` for the rows `range` of `data`.

@@ -9,6 +9,7 @@ use crate::show;
 
 pub fn inspect(args: &InspectArgs) -> Result<ExitCode, Failure> {
     let inspection = fewbits::inspect::inspect(&Model::open(&args.model)?)?;
+    show::notes(&inspection.notes);
     if args.json {
         show::json(&inspection);
     } else {

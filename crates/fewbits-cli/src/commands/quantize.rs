@@ -9,7 +9,7 @@ use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{ActivationScheme, Becomes, Plan, WeightOptions};
-use fewbits::prepare::prepare;
+use fewbits::prepare::{Prepared, prepare};
 use fewbits::recipe::{Activations, Request};
 use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme, source_digest};
@@ -32,6 +32,8 @@ struct Report<'a> {
     /// Of fixed-point integers, whose width follows from the values.
     integer_bits: Option<u8>,
     kept_float: Vec<KeptFloat<'a>>,
+    /// What preparation could not do.
+    notes: &'a [String],
     seconds: f64,
     peak_rss_bytes: Option<u64>,
 }
@@ -54,7 +56,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
     let mut prepared = source.clone();
-    let lowered = prepare(&mut prepared)?;
+    let Prepared { lowered, notes } = prepare(&mut prepared)?;
     let plan = match &args.plan {
         Some(path) => Plan::read(path)?,
         None => make_plan(args, &prepared, threads, &bar)?,
@@ -67,6 +69,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         let file = args.model.display().to_string();
         return Err(fewbits::Error::NothingToQuantize { file, reason }.into());
     }
+    show::notes(&notes);
     if let Some(why) = &nothing {
         eprintln!("warning: nothing is quantized, the model stays as it is: {why}");
     }
@@ -107,6 +110,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
                 .chain(plan.float_activations())
                 .map(|(tensor, why)| KeptFloat { tensor, why })
                 .collect(),
+            notes: &notes,
             seconds: begun.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
         });

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
 use fewbits_quant::range::mse::sqnr_db;
-use fewbits_quant::{Bits, Granularity, Levels, RangeMethod, Scheme};
+use fewbits_quant::{Bits, Granularity, Levels, RangeMethod, Scheme, is_below_scales};
 
-use super::{ActivationBecomes, Plan, PlannedActivation, Readers, Regions, regions};
+use super::{ActivationBecomes, Plan, PlannedActivation, Readers, RegionValue, Regions, regions};
 use crate::calibrate::Calibration;
 
 /// How activations are to be represented: by 8 bits in the file, all of whose values are used or,
@@ -75,8 +75,9 @@ impl Plan {
         // Values of one group share the range that covers all of them.
         let mut ranges: HashMap<usize, (f32, f32)> = HashMap::new();
         for value in &regions.values {
-            let observer = &calibration.observers[&value.value];
-            if let Some((low, high)) = method.range(observer, levels) {
+            // What was not observed stays float, whatever it would share its range with.
+            let observer = calibration.observers.get(&value.value);
+            if let Some((low, high)) = observer.and_then(|o| method.range(o, levels)) {
                 let range = ranges.entry(value.group).or_insert((low, high));
                 *range = (range.0.min(low), range.1.max(high));
             }
@@ -87,19 +88,31 @@ impl Plan {
             .map(|value| PlannedActivation {
                 value: value.value.clone(),
                 readers: value.readers,
-                becomes: match ranges.get(&value.group) {
-                    Some(&(low, high)) => ActivationBecomes::Static {
+                becomes: match (ranges.get(&value.group), calibration.observers.get(&value.value)) {
+                    (Some(&range), Some(_)) if is_below_scales(range) => ActivationBecomes::Float(
+                        "its values are so small that a scale of them would be subnormal".into(),
+                    ),
+                    (Some(&(low, high)), Some(observer)) => ActivationBecomes::Static {
                         scheme: activations.scheme(),
                         low,
                         high,
-                        sqnr_db: sqnr_db(&calibration.observers[&value.value], levels, (low, high)),
+                        sqnr_db: sqnr_db(observer, levels, (low, high)),
                     },
-                    None => {
-                        ActivationBecomes::Float("it had no values on the calibration data".into())
-                    }
+                    _ => ActivationBecomes::Float(calibration.why_float(&value.value)),
                 },
             })
             .collect();
+        self
+    }
+
+    /// Keeps every value of `regions` float, for one reason.
+    pub fn with_float_activations(mut self, regions: &Regions, why: &str) -> Plan {
+        let float = |value: &RegionValue| PlannedActivation {
+            value: value.value.clone(),
+            readers: value.readers,
+            becomes: ActivationBecomes::Float(why.to_string()),
+        };
+        self.activations = regions.values.iter().map(float).collect();
         self
     }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::{Bits, Granularity, Layout, PackedInts, Scheme, check};
+use fewbits_quant::{Bits, Granularity, Layout, PackedInts, Scheme, check, is_below_scales};
 use rayon::prelude::*;
 
 use super::{Becomes, Plan, PlannedTensor};
@@ -166,6 +166,10 @@ fn decide(model: &Model, options: &WeightOptions, constant: &Constant) -> Result
     }
     if let Err(why) = check(&values, &constant.shape, scheme) {
         return Ok(Becomes::Float(why.to_string()));
+    }
+    let largest = values.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    if is_below_scales((0.0, largest)) {
+        return float("its values are so small that a scale of them would be subnormal");
     }
     if let Some(why) = QWeightWriter::obstacle(model.opset(), widest(scheme)) {
         return Ok(Becomes::Float(why));

@@ -39,6 +39,24 @@ pub enum Activations {
     },
 }
 
+impl Activations {
+    /// Why a model of this opset cannot have such activations.
+    ///
+    /// Preparation brings every model to an opset that can, but for some with operators of old.
+    fn obstacle(&self, opset: i64) -> Option<String> {
+        let needed = match self {
+            Activations::Float => return None,
+            // DynamicQuantizeLinear.
+            Activations::Dynamic => 11,
+            // DequantizeLinear with a scale a channel, for the weights and biases beside them.
+            Activations::Static { .. } => 13,
+        };
+        (opset < needed).then(|| {
+            format!("they need opset {needed}, the model has {opset}; export it with a newer opset")
+        })
+    }
+}
+
 /// How the ranges of activations are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum RangeChoice {
@@ -107,6 +125,13 @@ pub fn plan(
     let weights = plan_weights(model, &request.weights, progress)?;
     if weights.quantized().next().is_none() {
         return Ok(weights);
+    }
+    if let Some(why) = request.activations.obstacle(model.opset()) {
+        let regions = weights.regions(model);
+        if !regions.values.is_empty() {
+            progress.warn(&format!("activations stay float: {why}"));
+        }
+        return Ok(weights.with_float_activations(&regions, &why));
     }
     let recipe = Recipe { model, request, weights, run };
     let Some(data) = request.data else {
