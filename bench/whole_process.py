@@ -32,6 +32,12 @@ class Samples:
     seconds: list[float] = field(default_factory=list)
     peak_bytes: list[int] = field(default_factory=list)
 
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    def peak_mb(self) -> float:
+        return max(self.peak_bytes) / 1e6
+
 
 def run_once(command: list[str], samples: Samples) -> None:
     """Run a command to its end and add its wall time and peak resident memory."""
@@ -52,13 +58,23 @@ def run_once(command: list[str], samples: Samples) -> None:
     samples.peak_bytes.append(usage.ru_maxrss * unit)
 
 
-def measure(commands: dict[str, list[str]], out: Path, repeat: int) -> dict[str, Samples]:
-    """Run the commands in turn; the first round only warms the caches."""
+def measure(
+    commands: dict[str, list[str]],
+    out: Path,
+    repeat: int,
+    files: dict[str, bytes] | None = None,
+) -> dict[str, Samples]:
+    """Run the commands in turn; the first round only warms the caches.
+
+    What each one wrote is put into files.
+    """
     samples = {name: Samples() for name in commands}
     for round_number in range(repeat + 1):
         for name, command in commands.items():
             out.unlink(missing_ok=True)
             run_once(command, samples[name] if round_number > 0 else Samples())
+            if files is not None:
+                files[name] = out.read_bytes()
     return samples
 
 
@@ -91,10 +107,11 @@ def main() -> None:
             out = Path(folder) / "out.onnx"
             commands = commands_for(model, out, arguments)
             for name, samples in measure(commands, out, arguments.repeat).items():
-                seconds = statistics.median(samples.seconds)
-                peak = max(samples.peak_bytes)
-                ratio = peak / model.stat().st_size
-                print(f"{model.name:24} {name:8} {seconds:9.3f} {peak / 1e6:8.1f} {ratio:9.2f}")
+                peak_mb = samples.peak_mb()
+                ratio = peak_mb * 1e6 / model.stat().st_size
+                print(
+                    f"{model.name:24} {name:8} {samples.median():9.3f} {peak_mb:8.1f} {ratio:9.2f}"
+                )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error),
     };
     failure::quiet_panics();
+    fewbits::keep_freed_blocks();
     match std::panic::catch_unwind(|| run(cli)) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => failure.report(),

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::data::Dataset;
 use crate::methods::{ChannelAxis, Channels, Rescaled};
+use crate::padding::{Tokens, for_each_part};
 use crate::progress::Progress;
 use crate::run::{part_for, run_rows};
 use crate::{Error, Result};
@@ -23,6 +24,18 @@ pub struct Wanted {
     pub values: Vec<String>,
     /// Values whose channels are watched, and where these lie.
     pub channels: Vec<(String, ChannelAxis)>,
+    /// What is done with positions that only fill up a batch.
+    pub padding: Padding,
+}
+
+/// What is done with the activations of padding, which attention leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// They are not observed.
+    #[default]
+    LeftOut,
+    /// They are observed like others.
+    Observed,
 }
 
 /// What was observed.
@@ -36,8 +49,8 @@ pub struct Calibration {
     pub out_of_reach: Vec<OutOfReach>,
     /// Rows observed.
     pub rows: usize,
-    /// What the observed values took, in bytes.
-    pub bytes: usize,
+    /// What the values of one row took, in bytes.
+    pub bytes_per_row: usize,
 }
 
 impl Calibration {
@@ -140,7 +153,6 @@ fn in_batches(
         return Err(Error::OutOfReach { file, lacking: listed(&lacking) });
     }
     let mut watchers = Watchers::new(wanted, lost);
-    let mut bytes = 0;
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
     let fixed = runner.inputs().iter().find_map(|i| i.fixed_rows());
@@ -149,15 +161,27 @@ fn in_batches(
         #[cfg(test)]
         Batch::OfRows(rows) => rows,
     });
-    let mut start = 0;
-    while start < data.rows() {
+    let compute = |rows: Range<usize>| Computed::new(&runner, data, rows, wanted.padding);
+    let first = compute(0..size.min(data.rows()))?;
+    let mut start = first.rows;
+    let bytes_per_row = first.bytes() / first.rows;
+    watchers.observe(&first)?;
+    progress.advance(first.rows as u64);
+    drop(first);
+    if let (None, Batch::OfBytes(budget)) = (fixed, batch) {
+        size = (budget / bytes_per_row.max(1)).clamp(1, MOST_ROWS);
+    }
+    // One batch is observed while the next is computed.
+    let mut waiting: Option<Computed> = None;
+    while start < data.rows() || waiting.is_some() {
         let rows = start..(start + size).min(data.rows());
-        bytes += observe(&runner, data, rows.clone(), &mut watchers)?;
-        if let (0, None, Batch::OfBytes(budget)) = (start, fixed, batch) {
-            size = (budget / bytes.max(1)).clamp(1, MOST_ROWS);
-        }
-        start = rows.end;
-        progress.advance(rows.len() as u64);
+        let (next, observed) = rayon::join(
+            || (!rows.is_empty()).then(|| compute(rows.clone())).transpose(),
+            || waiting.as_ref().map_or(Ok(()), |batch| watchers.observe(batch)),
+        );
+        observed?;
+        progress.advance(waiting.map_or(0, |batch| batch.rows as u64));
+        (waiting, start) = (next?, rows.end);
     }
     progress.finish();
     let Watchers { observers, channel_observers } = watchers;
@@ -168,25 +192,43 @@ fn in_batches(
     }
     let channels =
         channel_observers.into_iter().filter_map(|(v, (_, o))| Some((v, o?.seen()))).collect();
-    Ok(Calibration { observers, channels, out_of_reach, rows: data.rows(), bytes })
+    Ok(Calibration { observers, channels, out_of_reach, rows: data.rows(), bytes_per_row })
 }
 
-/// Observes the rows `rows`; returns the bytes that the observed values took.
-fn observe(
-    runner: &FloatRunner,
-    data: &Dataset,
-    rows: Range<usize>,
-    watchers: &mut Watchers,
-) -> Result<usize> {
-    let inputs = data.batch(rows.clone());
-    // Where all that is observed is an input, there is nothing to compute.
-    let outputs = match runner.outputs() {
-        [] => Vec::new(),
-        _ => run_rows(runner, data, rows)?,
-    };
-    let seen: HashMap<&str, &Tensor> =
-        inputs.iter().chain(&outputs).map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    watchers.observe(&seen)
+/// The values of one batch.
+struct Computed {
+    rows: usize,
+    values: HashMap<String, Tensor>,
+    /// The positions that are looked at, where others are only padding.
+    tokens: Option<Tokens>,
+}
+
+impl Computed {
+    fn new(
+        runner: &FloatRunner,
+        data: &Dataset,
+        rows: Range<usize>,
+        padding: Padding,
+    ) -> Result<Computed> {
+        let inputs = data.batch(rows.clone());
+        let tokens = match padding {
+            Padding::LeftOut => Tokens::of(&inputs),
+            Padding::Observed => None,
+        };
+        let count = rows.len();
+        // Where all that is observed is an input, there is nothing to compute.
+        let outputs = match runner.outputs() {
+            [] => Vec::new(),
+            _ => run_rows(runner, data, rows)?,
+        };
+        Ok(Computed { rows: count, values: inputs.into_iter().chain(outputs).collect(), tokens })
+    }
+
+    /// What the values take.
+    fn bytes(&self) -> usize {
+        let elements: usize = self.values.values().map(Tensor::len).sum();
+        elements * size_of::<f32>()
+    }
 }
 
 /// Everything that looks at values.
@@ -213,8 +255,9 @@ impl Watchers {
         }
     }
 
-    /// Looks at the values of one batch; returns the bytes that the watched ones take.
-    fn observe(&mut self, seen: &HashMap<&str, &Tensor>) -> Result<usize> {
+    /// Looks at the values of one batch, padding left out.
+    fn observe(&mut self, batch: &Computed) -> Result<()> {
+        let tokens = batch.tokens.as_ref();
         let values = self.observers.iter_mut().map(|(name, o)| (name, Watcher::Values(o)));
         let channels =
             self.channel_observers.iter_mut().map(|(name, o)| (name, Watcher::Channels(o)));
@@ -222,18 +265,24 @@ impl Watchers {
         watchers
             .into_par_iter()
             .map(|(name, watcher)| {
-                let Some(tensor) = seen.get(name.as_str()) else { return Ok(0) };
-                let Values::F32(values) = tensor.values() else { return Ok(0) };
-                match watcher {
-                    Watcher::Values(observer) => observer.observe(values),
-                    Watcher::Channels((axis, observer)) => {
-                        observe_channels(*axis, observer, tensor.shape(), values)
-                            .map_err(|source| Error::Quant { tensor: name.clone(), source })?;
+                let Some(tensor) = batch.values.get(name) else { return Ok(()) };
+                let Values::F32(values) = tensor.values() else { return Ok(()) };
+                let observed = match watcher {
+                    Watcher::Values(observer) => {
+                        for_each_part(tokens, tensor.shape(), values, |_, part| {
+                            observer.observe(part);
+                            Ok(())
+                        })
                     }
-                }
-                Ok(size_of_val(values.as_slice()))
+                    Watcher::Channels((axis, observer)) => {
+                        for_each_part(tokens, tensor.shape(), values, |shape, part| {
+                            observe_channels(*axis, observer, shape, part)
+                        })
+                    }
+                };
+                observed.map_err(|source| Error::Quant { tensor: name.clone(), source })
             })
-            .sum()
+            .collect()
     }
 }
 
@@ -314,7 +363,7 @@ mod tests {
         let plan = plan_weights(&model, &WeightOptions::default(), &Silent).unwrap();
         let regions = plan.regions(&model);
         let values = regions.values.iter().map(|v| v.value.clone()).collect();
-        let wanted = Wanted { values, channels: Vec::new() };
+        let wanted = Wanted { values, ..Wanted::default() };
         let run = RunOptions { threads: NonZeroUsize::new(threads), ..RunOptions::default() };
         let calibration = in_batches(batch, &model, &data, &wanted, &run, &Silent).unwrap();
         assert_eq!(calibration.rows, 50);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::data::Dataset;
 use crate::measure::{Latency, latencies};
 use crate::metric::{Accumulator, Agreement, Metric, MetricError};
+use crate::padding::Tokens;
 use crate::progress::Progress;
 use crate::run::{BATCH_ROWS, one_call, run_rows, runner};
 use crate::{Error, Result};
@@ -102,7 +103,10 @@ pub fn compare(
             tensors(run_rows(&runners[1], data, rows.clone())?),
         ];
         agreement.push(&a, &b)?;
-        error.push(&a, &b)?;
+        match Tokens::of(&data.batch(rows.clone())) {
+            None => error.push(&a, &b)?,
+            Some(tokens) => error.push(&tokens.only(&a), &tokens.only(&b))?,
+        }
         let task = match &mut task {
             Some(task) => task,
             None => task.insert(TaskMetric::new(options.metric, data, &a)?),

@@ -24,6 +24,7 @@ pub mod measure;
 pub mod methods;
 pub mod metric;
 pub mod output;
+mod padding;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
@@ -34,5 +35,6 @@ pub mod weights;
 
 pub use apply::source_digest;
 pub use error::{Error, Result};
+pub use fewbits_kernels::keep_freed_blocks;
 pub use fewbits_onnx::{Model, Replace, SaveOptions, Saved};
 pub use fewbits_quant::{Bits, Granularity, RangeMethod, Scheme};

@@ -10,8 +10,10 @@ use crate::methods::{Method, Methods};
 use crate::plan::Tried;
 use crate::progress::{Progress, Silent};
 
-/// What is added must lower the error to this part of it: less is chance.
+/// What costs nothing when the model runs must lower the error to this part of it: less is chance.
 const WORTHWHILE: f64 = 0.98;
+/// What rescales activations, and may add an operator for it, must lower it to this part.
+const WORTH_AN_EDIT: f64 = 0.9;
 /// The sample is this part of the rows, or as many as hold [`SAMPLE_BYTES`] of observed activations
 /// if that is more.
 const SAMPLE_SHARE: usize = 32;
@@ -117,7 +119,11 @@ impl Recipe<'_> {
         let error = self.error(&contest.trial, &chosen)?;
         let asked = matches!(self.request.methods, Methods::Only(_))
             && chosen.choice.range == best.choice.range;
-        let better = error.zip(contest.error).is_some_and(|(new, old)| new < WORTHWHILE * old);
+        let part = match chosen.choice.edits == best.choice.edits {
+            true => WORTHWHILE,
+            false => WORTH_AN_EDIT,
+        };
+        let better = error.zip(contest.error).is_some_and(|(new, old)| new < part * old);
         let kept = better || asked;
         let tried = Tried { kept, ..self.tried(&chosen.choice, error) };
         contest.best.tried.push(tried);
@@ -152,8 +158,7 @@ impl Recipe<'_> {
 
     /// Rows from all over the data.
     fn sample(&self, data: &Dataset, seen: &Calibration) -> Dataset {
-        let bytes_per_row = (seen.bytes / data.rows()).max(1);
-        let rows = (SAMPLE_BYTES / bytes_per_row).max(data.rows() / SAMPLE_SHARE);
+        let rows = (SAMPLE_BYTES / seen.bytes_per_row.max(1)).max(data.rows() / SAMPLE_SHARE);
         data.sample(rows.clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end()))
     }
 }

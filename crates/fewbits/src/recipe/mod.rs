@@ -14,7 +14,7 @@ use fewbits_runtime::RunOptions;
 
 use crate::Result;
 use crate::apply::adjust;
-use crate::calibrate::{Calibration, Wanted, calibrate};
+use crate::calibrate::{Calibration, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
     Channels, Method, Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction, equalization,
@@ -206,7 +206,12 @@ impl Recipe<'_> {
                 channels.push(channel);
             }
         }
-        Wanted { values, channels }
+        // A scale that is measured at every call covers padding, too.
+        let padding = match self.request.activations {
+            Activations::Dynamic => Padding::Observed,
+            _ => Padding::LeftOut,
+        };
+        Wanted { values, channels, padding }
     }
 
     fn products(&self, model: &Model) -> Vec<Product> {

@@ -6,6 +6,7 @@ use fewbits_runtime::{RunOptions, Tensor};
 use crate::Result;
 use crate::compare::OutputError;
 use crate::data::Dataset;
+use crate::padding::Tokens;
 use crate::run::{run_rows, runner};
 
 /// Rows at a time.
@@ -53,8 +54,13 @@ fn outputs(model: &Model, sample: &Dataset, run: &RunOptions) -> Result<Vec<Vec<
     sample
         .batches(BATCH_ROWS)
         .map(|rows| {
+            let tokens = Tokens::of(&sample.batch(rows.clone()));
             let outputs = run_rows(&runner, sample, rows)?;
-            Ok(outputs.into_iter().map(|(_, tensor)| tensor).collect())
+            let outputs: Vec<Tensor> = outputs.into_iter().map(|(_, tensor)| tensor).collect();
+            Ok(match tokens {
+                Some(tokens) => tokens.only(&outputs),
+                None => outputs,
+            })
         })
         .collect()
 }
