@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fewbits::Bits;
 use fewbits::data::{DataOptions, Normalize};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, SchemeKind};
 use fewbits::recipe::RangeChoice;
-use fewbits::Bits;
+use fewbits::target::Target;
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -101,6 +102,9 @@ pub struct QuantizeArgs {
     /// What becomes integers
     #[arg(long, value_enum, default_value = "weights")]
     pub recipe: Recipe,
+    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
+    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    pub target: Target,
     /// Width of the integers, 1 to 8; for fixed-point, digits after the binary point
     #[arg(long, value_name = "N", default_value = "8")]
     pub bits: Bits,
@@ -134,7 +138,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "bits", "scheme", "granularity", "act_bits", "range", "methods", "calibrate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "act_bits", "range", "methods", "calibrate"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]

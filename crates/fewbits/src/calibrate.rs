@@ -349,6 +349,7 @@ mod tests {
     use crate::plan::{ActivationScheme, Plan, WeightOptions, plan_weights};
     use crate::prepare::prepare;
     use crate::progress::Silent;
+    use crate::target::Target;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
@@ -360,7 +361,8 @@ mod tests {
         let options = DataOptions { limit: Some(50), ..DataOptions::default() };
         let specs = input_specs(model.graph());
         let data = Dataset::read(&fixture("digits_cnn/calib.npz"), &specs, &options).unwrap();
-        let plan = plan_weights(&model, &WeightOptions::default(), &Silent).unwrap();
+        let plan =
+            plan_weights(&model, &WeightOptions::default(), Target::default(), &Silent).unwrap();
         let regions = plan.regions(&model);
         let values = regions.values.iter().map(|v| v.value.clone()).collect();
         let wanted = Wanted { values, ..Wanted::default() };

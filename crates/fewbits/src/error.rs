@@ -29,6 +29,12 @@ pub enum Error {
         /// What went wrong with it.
         source: RuntimeError,
     },
+    /// A file that makes no sense for its target.
+    #[error("{reason}")]
+    Target {
+        /// Why, and what does.
+        reason: String,
+    },
     /// The data file.
     #[error(transparent)]
     Data(Box<DataError>),

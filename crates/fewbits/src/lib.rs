@@ -31,6 +31,7 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod target;
 pub mod weights;
 
 pub use apply::source_digest;

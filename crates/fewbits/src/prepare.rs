@@ -29,12 +29,21 @@ pub struct Prepared {
 /// # Errors
 /// If a tensor is damaged, or an operator's attributes contradict each other.
 pub fn prepare(model: &mut Model) -> Result<Prepared> {
+    prepare_for(model, OPSET_OF_CHANNEL_SCALES)
+}
+
+/// As [`prepare`], and brings an opset below `least_opset` to that one.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn prepare_for(model: &mut Model, least_opset: i64) -> Result<Prepared> {
+    let least_opset = least_opset.max(OPSET_OF_CHANNEL_SCALES);
     let mut notes = Vec::new();
     let lowered = lower_ml::lower_ml(model)?;
     drop_initializer_inputs(model);
-    if (1..OPSET_OF_CHANNEL_SCALES).contains(&model.opset()) {
+    if (1..least_opset).contains(&model.opset()) {
         // A model that cannot be brought there keeps its opset: weights have a form for every one.
-        if let Err(error) = upgrade_opset::upgrade_opset(model, OPSET_OF_CHANNEL_SCALES) {
+        if let Err(error) = upgrade_opset::upgrade_opset(model, least_opset) {
             notes.push(note_of(model.opset(), &error));
         }
     }

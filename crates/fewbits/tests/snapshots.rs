@@ -7,6 +7,7 @@ use fewbits::apply::apply;
 use fewbits::plan::{GranularityKind, Plan, SchemeKind, WeightOptions, plan_weights};
 use fewbits::prepare::prepare;
 use fewbits::progress::Silent;
+use fewbits::target::Target;
 use fewbits::{Bits, Model};
 
 fn fixture(name: &str) -> PathBuf {
@@ -16,7 +17,7 @@ fn fixture(name: &str) -> PathBuf {
 fn planned(name: &str, options: WeightOptions) -> (Model, Plan) {
     let mut model = Model::open(&fixture(name)).unwrap();
     prepare(&mut model).unwrap();
-    let plan = plan_weights(&model, &options, &Silent).unwrap();
+    let plan = plan_weights(&model, &options, Target::default(), &Silent).unwrap();
     (model, plan)
 }
 

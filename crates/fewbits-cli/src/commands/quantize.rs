@@ -8,8 +8,8 @@ use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
-use fewbits::plan::{ActivationScheme, Becomes, Plan, WeightOptions};
-use fewbits::prepare::{Prepared, prepare};
+use fewbits::plan::{Becomes, Plan, WeightOptions};
+use fewbits::prepare::{Prepared, prepare_for};
 use fewbits::recipe::{Activations, Request};
 use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme, source_digest};
@@ -56,7 +56,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
     let mut prepared = source.clone();
-    let Prepared { lowered, notes } = prepare(&mut prepared)?;
+    let Prepared { lowered, notes } = prepare_for(&mut prepared, args.target.opset_for(args.bits))?;
     let plan = match &args.plan {
         Some(path) => Plan::read(path)?,
         None => make_plan(args, &prepared, threads, &bar)?,
@@ -154,15 +154,13 @@ fn make_plan(
         None => None,
     };
     let activations = match args.recipe {
-        Recipe::Static => {
-            let scheme = ActivationScheme { bits: args.act_bits, ..ActivationScheme::UNSIGNED };
-            Activations::Static { range: args.range, scheme }
-        }
+        Recipe::Static => Activations::Static { range: args.range, bits: args.act_bits },
         Recipe::Dynamic => Activations::Dynamic,
         Recipe::Weights => Activations::Float,
     };
     let methods = args.methods.clone();
-    let request = Request { weights, activations, methods, data: data.as_ref() };
+    let request =
+        Request { target: args.target, weights, activations, methods, data: data.as_ref() };
     let run = RunOptions { threads, ..RunOptions::default() };
     Ok(fewbits::recipe::plan(prepared, &request, &run, bar)?)
 }

@@ -79,7 +79,8 @@ pub fn quantize_activations(graph: &mut GraphProto, params: &HashMap<String, Act
             }
             IntegerReaders::Products => value.clone(),
         };
-        let source = if p.bits < 8 { clip(graph, &mut names, &mut nodes, &source, p) } else { source };
+        let source =
+            if p.bits < 8 { clip(graph, &mut names, &mut nodes, &source, p) } else { source };
         let (scale, zero_point) = (names.fresh("s"), names.fresh("z"));
         graph.initializer.push(TensorProto::from_f32(&scale, &[], &[p.scale]));
         graph.initializer.push(p.zero_point_tensor(&zero_point));

@@ -21,7 +21,7 @@ mod tests;
 mod write;
 
 pub use read::{ReadWeight, WeightReader};
-pub use write::QWeightWriter;
+pub use write::{QWeightWriter, WeightForm};
 
 use fewbits_quant::{Encoding, PackedInts};
 

@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 
 use fewbits_quant::{Bits, Granularity, QTensor, Scheme, quantize};
 
-use super::{QWeightWriter, WeightReader};
+use super::{QWeightWriter, WeightForm, WeightReader};
 use crate::Model;
 use crate::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -48,7 +48,7 @@ fn schemes() -> Vec<Scheme> {
 }
 
 fn round_trip(mut model: Model, weight: &QTensor) -> (Model, QTensor, DataType) {
-    let mut writer = QWeightWriter::new(&mut model);
+    let mut writer = QWeightWriter::new(&mut model, WeightForm::Newest);
     writer.replace("w", weight.clone()).unwrap();
     writer.finish();
     let bytes = model.to_bytes();
@@ -108,7 +108,7 @@ fn an_opset_without_the_operators_is_told() {
         bits: Bits::new(bits).unwrap(),
         granularity: Granularity::Tensor,
     };
-    let mut writer = QWeightWriter::new(&mut model);
+    let mut writer = QWeightWriter::new(&mut model, WeightForm::Newest);
     let narrow = quantize(&values, &[64, 40], scheme(3)).unwrap();
     assert!(writer.replace("w", narrow).unwrap_err().to_string().contains("opset 11"));
     writer.replace("w", quantize(&values, &[64, 40], scheme(8)).unwrap()).unwrap();
@@ -135,7 +135,7 @@ fn tables_are_looked_up_before_they_are_dequantized() {
             matches!(scheme.granularity(), Granularity::Tensor | Granularity::Channel { axis: 0 });
         let mut model = Model::from_graph(graph.clone(), 21);
         let weight = quantize(&values, &[100, 16], scheme).unwrap();
-        let mut writer = QWeightWriter::new(&mut model);
+        let mut writer = QWeightWriter::new(&mut model, WeightForm::Newest);
         writer.replace("table", weight.clone()).unwrap();
         writer.finish();
         let found: Vec<_> = WeightReader::new(model.graph()).weights().collect();

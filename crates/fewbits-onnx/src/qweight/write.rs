@@ -7,15 +7,31 @@ use crate::passes::cleanup::share_equal_initializers;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 use crate::{Model, OnnxError, Result};
 
+/// The newest opset whose forms of weights are plain.
+const PLAIN_OPSET: i64 = 13;
 /// About what the operators that unpack a tensor, and their constants, take in a file.
 const UNPACKING_BYTES: usize = 256;
+
+/// What of ONNX the integers of weights may be written with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightForm {
+    /// The packed types and the blocks of the model's opset, and bit slices.
+    #[default]
+    Newest,
+    /// The packed types and the blocks of the model's opset; whole bytes for what has no type.
+    NewestUnsliced,
+    /// What opset 13 has, whatever the model's: no packed types and no blocks, but bit slices.
+    Plain,
+}
 
 /// Replaces float initializers by quantized ones, then edits the graph once in [`finish`].
 ///
 /// [`finish`]: QWeightWriter::finish
 pub struct QWeightWriter<'a> {
     model: &'a mut Model,
+    /// The opset whose forms may be used.
     opset: i64,
+    form: WeightForm,
     names: Names,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
@@ -25,12 +41,16 @@ pub struct QWeightWriter<'a> {
 
 impl<'a> QWeightWriter<'a> {
     /// Starts editing `model`.
-    pub fn new(model: &'a mut Model) -> QWeightWriter<'a> {
+    pub fn new(model: &'a mut Model, form: WeightForm) -> QWeightWriter<'a> {
         let names = Names::new(model.graph());
-        let opset = model.opset();
+        let opset = match form {
+            WeightForm::Plain => model.opset().min(PLAIN_OPSET),
+            _ => model.opset(),
+        };
         QWeightWriter {
             model,
             opset,
+            form,
             names,
             nodes: Vec::new(),
             initializers: Vec::new(),
@@ -135,7 +155,7 @@ impl<'a> QWeightWriter<'a> {
             _ => DataType::Int8,
         };
         // Sub-byte types cannot be looked up everywhere.
-        let wide = worth_packing(weight.codes()) && weight.codes().width() != 8;
+        let wide = self.slices(weight.codes()) && weight.codes().width() != 8;
         let shape = weight.layout().shape().to_vec();
         let (width, codes) = (weight.codes().width(), weight.into_codes());
         let table = if wide || width > 8 {
@@ -246,7 +266,7 @@ impl<'a> QWeightWriter<'a> {
             Granularity::Tensor | Granularity::Group { .. } => scale_shape,
         };
         let shape = layout.shape().to_vec();
-        let mut q = if width <= 8 || !worth_packing(weight.codes()) {
+        let mut q = if width <= 8 || !self.slices(weight.codes()) {
             let integer_type = self.integer_type(weight.codes());
             let codes = self.codes(weight, integer_type);
             let floats = self.names.fresh("q");
@@ -306,11 +326,19 @@ impl<'a> QWeightWriter<'a> {
             (DataType::Int4 | DataType::Uint4, _) => fields(&codes, 4),
             (DataType::Int2 | DataType::Uint2, _) => fields(&codes, 2),
             (_, 8) => codes.into_bytes(),
-            _ if worth_packing(&codes) => return self.unpacked(codes, integer_type, &shape),
+            _ if self.slices(&codes) => return self.unpacked(codes, integer_type, &shape),
             (DataType::Int16, _) => codes.unpack().into_iter().flat_map(i16::to_le_bytes).collect(),
             _ => codes.unpack().into_iter().map(|code| code as u8).collect(),
         };
         self.constant("q", |n| TensorProto::from_raw(n, &shape, integer_type, bytes))
+    }
+
+    /// Whether integers without a type of their own are bit-sliced: where it is allowed and packing
+    /// saves more than the operators that unpack take.
+    fn slices(&self, codes: &PackedInts) -> bool {
+        let whole = codes.len() * if codes.width() > 8 { 2 } else { 1 };
+        let saved = whole.saturating_sub(codes.bytes().len());
+        self.form != WeightForm::NewestUnsliced && saved > UNPACKING_BYTES
     }
 
     /// The chain that unpacks bit-sliced integers to `data_type`, in `shape`.
@@ -392,12 +420,6 @@ impl<'a> QWeightWriter<'a> {
         self.initializers.push(make(&name));
         name
     }
-}
-
-/// Whether packing saves more than the operators that unpack take.
-fn worth_packing(codes: &PackedInts) -> bool {
-    let whole = codes.len() * if codes.width() > 8 { 2 } else { 1 };
-    whole.saturating_sub(codes.bytes().len()) > UNPACKING_BYTES
 }
 
 fn zero_point_bytes(zero_points: &[u8], integer_type: DataType) -> Vec<u8> {

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::plan::{Plan, PlannedTensor, short_digest};
 use crate::progress::Progress;
+use crate::target::BiasForm;
 use crate::{Error, Result};
 
 /// Quantizes a prepared model as the plan says.
@@ -34,10 +35,12 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
         })
         .collect::<Result<_>>()?;
     let params = activations::params(&model, plan)?;
-    activations::integer_biases(&mut model, &weights, &params)?;
+    if plan.target.bias() == BiasForm::Integer {
+        activations::integer_biases(&mut model, &weights, &params)?;
+    }
     activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
-    let mut writer = QWeightWriter::new(&mut model);
+    let mut writer = QWeightWriter::new(&mut model, plan.target.weights());
     let mut weights = weights;
     for (planned, _) in planned {
         // A weight that only dynamic products read is written with them.

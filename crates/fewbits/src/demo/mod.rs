@@ -21,6 +21,7 @@ use crate::output::{scratch_folder, write_file};
 use crate::plan::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 use crate::prepare::prepare;
 use crate::progress::{Progress, Silent};
+use crate::target::Target;
 use crate::{Error, Replace, Result};
 
 /// scikit-learn's `make_classification(n_samples=1000, n_features=20, random_state=42)`, split
@@ -144,6 +145,6 @@ fn quantized(float: &Model, scheme: SchemeKind, bits: Bits) -> Result<Model> {
     let mut prepared = float.clone();
     prepare(&mut prepared)?;
     let options = WeightOptions { bits, scheme, granularity: GranularityKind::Channel };
-    let plan = plan_weights(&prepared, &options, &Silent)?;
+    let plan = plan_weights(&prepared, &options, Target::default(), &Silent)?;
     apply(prepared, &plan, &Silent)
 }

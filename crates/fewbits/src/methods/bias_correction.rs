@@ -68,9 +68,7 @@ fn shift(product: &Product, weight: &[f32], rounded: &[f32], seen: &[ChannelSeen
     (0..product.outputs())
         .map(|output| {
             (0..product.inputs_per_output())
-                .map(|i| {
-                    lost(product.elements(output, i)) * seen[product.input_of(output, i)].mean
-                })
+                .map(|i| lost(product.elements(output, i)) * seen[product.input_of(output, i)].mean)
                 .sum::<f64>() as f32
         })
         .collect()
@@ -127,9 +125,8 @@ mod tests {
         assert_eq!(edits[0].edit, Edit::Add { tensor: "b".into(), axis: 0 });
         let rounded = quantize(&weight, &[3, 2], scheme).unwrap().dequantize();
         for (n, added) in edits[0].values.iter().enumerate() {
-            let mean = |w: &[f32]| -> f64 {
-                (0..3).map(|i| f64::from(w[2 * i + n]) * means[i]).sum()
-            };
+            let mean =
+                |w: &[f32]| -> f64 { (0..3).map(|i| f64::from(w[2 * i + n]) * means[i]).sum() };
             let expected = mean(&weight) - mean(&rounded);
             assert!(expected.abs() > 0.01 && (f64::from(*added) - expected).abs() < 1e-6);
         }

@@ -191,9 +191,10 @@ impl<'a> Loss<'a> {
     }
 
     fn activation_step(&self, factors: &[f32]) -> f64 {
-        let ends = self.channels.iter().zip(factors).fold((0f32, 0f32), |(low, high), (c, s)| {
-            (low.min(c.low / s), high.max(c.high / s))
-        });
+        let ends =
+            self.channels.iter().zip(factors).fold((0f32, 0f32), |(low, high), (c, s)| {
+                (low.min(c.low / s), high.max(c.high / s))
+            });
         let (low, high) = (f64::from(ends.0), f64::from(ends.1));
         match self.levels {
             Levels::Affine(steps) => (high - low) / f64::from(steps),
@@ -327,7 +328,8 @@ mod tests {
         let weight: Vec<f32> = (0..32).map(noise).collect();
         let channels = [1.0, 1.2, 50.0, 0.9].map(channel);
         let readers = [Reader::new(&product, &weight)];
-        let found = rescale(&channels, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None).unwrap();
+        let found =
+            rescale(&channels, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None).unwrap();
         assert!(found.gain > 3.0, "{found:?}");
         assert_eq!(found.factors[2], 1.0);
         assert!(found.factors[0] < 0.5 && found.factors[3] < 0.5, "{found:?}");
@@ -338,12 +340,13 @@ mod tests {
         // Channels multiplied, and their weights divided, by far numbers.
         let product = columns(6, 16);
         let bad = [30.0, 0.05, 1.0, 7.0, 0.2, 1.0];
-        let weight: Vec<f32> =
-            (0..96).map(|i| noise(i) / bad[i as usize / 16]).collect();
+        let weight: Vec<f32> = (0..96).map(|i| noise(i) / bad[i as usize / 16]).collect();
         let channels = bad.map(channel);
         let readers = [Reader::new(&product, &weight)];
-        let found = rescale(&channels, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None).unwrap();
-        let undone: Vec<f32> = channels.iter().zip(&found.factors).map(|(c, s)| c.high / s).collect();
+        let found =
+            rescale(&channels, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None).unwrap();
+        let undone: Vec<f32> =
+            channels.iter().zip(&found.factors).map(|(c, s)| c.high / s).collect();
         let (low, high) = undone.iter().fold((f32::MAX, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
         assert!(high / low < 3.0, "{undone:?}");
         assert!(found.gain > 20.0);
@@ -391,9 +394,15 @@ mod tests {
         let product = columns(3, 4);
         let readers = [Reader::new(&product, &[0.5; 12])];
         let even = [1.0; 3].map(channel);
-        assert_eq!(rescale(&even, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None), None);
+        assert_eq!(
+            rescale(&even, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None),
+            None
+        );
         let dead = [ChannelSeen::default(); 3];
-        assert_eq!(rescale(&dead, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None), None);
+        assert_eq!(
+            rescale(&dead, &readers, Levels::Affine(255), STEPS, Outputs::Apart, None),
+            None
+        );
         let zeros = [Reader::new(&product, &[0.0; 12])];
         assert_eq!(rescale(&even, &zeros, Levels::Affine(255), STEPS, Outputs::Apart, None), None);
     }
@@ -404,7 +413,9 @@ mod tests {
         let weight: Vec<f32> = (0..24).map(|i| noise(i) * if i < 8 { 0.01 } else { 1.0 }).collect();
         let readers = [Reader::new(&product, &weight)];
         let channels = [0.1, 3.0, 6.0].map(channel);
-        let found = rescale(&channels, &readers, Levels::Affine(255), STEPS, Outputs::Apart, Some(6.0)).unwrap();
+        let found =
+            rescale(&channels, &readers, Levels::Affine(255), STEPS, Outputs::Apart, Some(6.0))
+                .unwrap();
         for (c, s) in channels.iter().zip(&found.factors) {
             assert!(c.high / s <= 6.0 * (1.0 + 1e-6), "{found:?}");
         }

@@ -60,7 +60,7 @@ impl Plan {
             })
             .map(|(t, _)| t.tensor.as_str())
             .collect();
-        regions(model.graph(), &weights)
+        regions(model.graph(), &weights, self.target.extent())
     }
 
     /// Gives every value of `regions` the range that `method` finds in the calibration.

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme};
 pub use adjustment::{Adjustment, Edit, scaled_name};
-pub use regions::{Readers, RegionValue, Regions, is_product, regions};
+pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 
 use crate::methods::Method;
+use crate::target::Target;
 use crate::{Error, Result};
 
 /// The format of plan files.
@@ -27,6 +28,9 @@ const FORMAT: u32 = 1;
 pub struct Plan {
     /// The version of this format.
     fewbits_plan: u32,
+    /// The runtime that the file is for.
+    #[serde(default, skip_serializing_if = "Target::is_default")]
+    pub target: Target,
     /// Edits that leave the float model's outputs as they are, or correct them, before anything is
     /// quantized.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -116,9 +120,10 @@ pub enum Becomes {
 
 impl Plan {
     /// A plan of these decisions.
-    pub fn new(tensors: Vec<PlannedTensor>) -> Plan {
+    pub fn new(tensors: Vec<PlannedTensor>, target: Target) -> Plan {
         Plan {
             fewbits_plan: FORMAT,
+            target,
             adjustments: Vec::new(),
             tried: Vec::new(),
             tensors,

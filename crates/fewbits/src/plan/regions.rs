@@ -26,6 +26,15 @@ pub struct RegionValue {
     pub group: usize,
 }
 
+/// Which values of a region are quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionExtent {
+    /// All of them: what lies between convolutions stays in integers.
+    Whole,
+    /// Those that products read.
+    ProductInputs,
+}
+
 /// Who reads the integers of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,7 +72,7 @@ const SATURATES: [&str; 2] = ["Relu", "Clip"];
 /// additions and the like. A product of matrices takes integers and gives floats: what lies between
 /// two of them in a transformer (softmax, layer norm, attention scores, masks, residual additions)
 /// loses more from 8 bits than it gains.
-pub fn regions(graph: &GraphProto, weights: &HashSet<&str>) -> Regions {
+pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent) -> Regions {
     let index = Index::new(graph);
     let is_core: Vec<bool> = graph
         .node
@@ -92,7 +101,11 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>) -> Regions {
     };
     let mut same_scale: Vec<(usize, usize)> = Vec::new();
     for (i, node) in graph.node.iter().enumerate() {
-        if is_core[i] {
+        if extent == RegionExtent::ProductInputs {
+            if is_core[i] {
+                add(&node.input[0], Readers::All);
+            }
+        } else if is_core[i] {
             let made_by_integers = |value: &str| {
                 index
                     .producer(value)
@@ -229,7 +242,7 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]));
+        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
         let all = |v| (v, Readers::All);
         assert_eq!(
             names(&regions),
@@ -251,7 +264,7 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]));
+        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
         assert_eq!(names(&regions), [("n", Readers::Products)]);
         assert_eq!(regions.kept.len(), 1);
         assert!(regions.kept[0].1.contains("both sides"));

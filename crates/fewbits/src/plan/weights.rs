@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::{Becomes, Plan, PlannedTensor};
 use crate::progress::Progress;
+use crate::target::Target;
 use crate::weights::{Axes, Constant, Role, constants};
 use crate::{Error, Result};
 
@@ -126,6 +127,7 @@ const DEQUANTIZE_BYTES: usize = 64;
 pub fn plan_weights(
     model: &Model,
     options: &WeightOptions,
+    target: Target,
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let constants = constants(model.graph());
@@ -133,7 +135,7 @@ pub fn plan_weights(
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let becomes = decide(model, options, &constant)?;
+            let becomes = decide(model, options, target, &constant)?;
             progress.advance(1);
             Ok(PlannedTensor {
                 tensor: constant.tensor,
@@ -144,16 +146,25 @@ pub fn plan_weights(
         })
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
-    Ok(Plan::new(tensors))
+    Ok(Plan::new(tensors, target))
 }
 
-fn decide(model: &Model, options: &WeightOptions, constant: &Constant) -> Result<Becomes> {
+fn decide(
+    model: &Model,
+    options: &WeightOptions,
+    target: Target,
+    constant: &Constant,
+) -> Result<Becomes> {
     let float = |why: &str| Ok(Becomes::Float(why.to_string()));
     let axes = match constant.role {
         Role::Weight(axes) => axes,
         Role::Bias => return float("a bias: added once an output, a small part of the file"),
         Role::Other => return float("no product or convolution reads it as a weight"),
     };
+    let is_table = constant.read_by.iter().any(|op| op == "Gather");
+    if let Some(why) = target.why_float_tables().filter(|_| is_table) {
+        return float(why);
+    }
     let graph = model.graph();
     if graph.input.iter().any(|i| i.name() == constant.tensor) {
         return float("an input that the caller may replace");

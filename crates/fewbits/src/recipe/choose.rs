@@ -107,11 +107,8 @@ impl Recipe<'_> {
         change: impl FnOnce(&mut Chosen) -> Result<()>,
     ) -> Result<()> {
         let best = &contest.best;
-        let mut chosen = Chosen {
-            choice: best.choice.clone(),
-            seen: best.seen.clone(),
-            tried: Vec::new(),
-        };
+        let mut chosen =
+            Chosen { choice: best.choice.clone(), seen: best.seen.clone(), tried: Vec::new() };
         change(&mut chosen)?;
         if chosen.choice == best.choice {
             return Ok(());

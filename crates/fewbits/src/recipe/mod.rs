@@ -9,19 +9,22 @@ use std::str::FromStr;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
-use fewbits_quant::{RangeMethod, Scheme};
+use fewbits_quant::{Bits, RangeMethod, Scheme};
 use fewbits_runtime::RunOptions;
 
-use crate::Result;
 use crate::apply::adjust;
 use crate::calibrate::{Calibration, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
-    Channels, Method, Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction, equalization,
-    products, smoothquant,
+    Channels, Method, Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction,
+    equalization, products, smoothquant,
 };
-use crate::plan::{ActivationScheme, Adjustment, GranularityKind, Plan, Tried, WeightOptions, plan_weights};
+use crate::plan::{
+    ActivationScheme, Adjustment, GranularityKind, Plan, Tried, WeightOptions, plan_weights,
+};
 use crate::progress::Progress;
+use crate::target::Target;
+use crate::{Error, Result};
 
 /// What activations are to become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +37,8 @@ pub enum Activations {
     Static {
         /// How a range follows from it.
         range: RangeChoice,
-        /// The kind of integers.
-        scheme: ActivationScheme,
+        /// How many bits of the integers are used.
+        bits: Bits,
     },
 }
 
@@ -102,6 +105,8 @@ impl fmt::Display for RangeChoice {
 /// What the user asks for.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
+    /// The runtime that the file is for.
+    pub target: Target,
     /// Of weights.
     pub weights: WeightOptions,
     /// Of activations.
@@ -122,7 +127,13 @@ pub fn plan(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let weights = plan_weights(model, &request.weights, progress)?;
+    if let Some(reason) = request.target.obstacle(&request.weights, request.activations) {
+        return Err(Error::Target { reason });
+    }
+    if let Some(warning) = request.target.warning(request.activations) {
+        progress.warn(warning);
+    }
+    let weights = plan_weights(model, &request.weights, request.target, progress)?;
     if weights.quantized().next().is_none() {
         return Ok(weights);
     }
@@ -235,11 +246,16 @@ impl Recipe<'_> {
         Ok(match self.request.activations {
             Activations::Float => plan,
             Activations::Dynamic => plan.with_dynamic_activations(adjusted),
-            Activations::Static { scheme, .. } => {
+            Activations::Static { bits, .. } => {
                 let regions = plan.regions(adjusted);
+                let scheme = self.activation_scheme(bits);
                 plan.with_static_activations(&regions, seen, choice.range, scheme)
             }
         })
+    }
+
+    fn activation_scheme(&self, bits: Bits) -> ActivationScheme {
+        ActivationScheme { kind: self.request.target.activations(), bits }
     }
 
     /// A plan for which nothing is known but the model.
@@ -266,7 +282,7 @@ impl Recipe<'_> {
         let levels = match self.request.activations {
             Activations::Float => return Ok(Proposal::default()),
             Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
-            Activations::Static { scheme, .. } => scheme.levels(),
+            Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
         };
         let steps = WeightSteps {
             steps: f32::from(1i16 << (self.request.weights.bits.get() - 1)) - 1.0,

@@ -1,0 +1,195 @@
+//! The runtimes that a file can be written for.
+//!
+//! What each takes, and what it computes on integers, was measured on small models or, for
+//! TensorRT, read in its documentation: docs/targets.md.
+
+use std::fmt;
+use std::str::FromStr;
+
+use fewbits_onnx::qweight::WeightForm;
+use fewbits_quant::Bits;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
+use crate::recipe::Activations;
+
+/// A runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// onnxruntime on CPUs.
+    #[default]
+    OnnxRuntime,
+    /// OpenVINO on CPUs.
+    OpenVino,
+    /// TensorRT.
+    TensorRt,
+    /// tract.
+    Tract,
+    /// Any runtime that knows ONNX's operators of opset 13.
+    Generic,
+}
+
+/// How biases of integer products are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BiasForm {
+    /// As int32, with the product of the scales.
+    Integer,
+    /// As they are.
+    Float,
+}
+
+impl Target {
+    const ALL: [Target; 5] =
+        [Target::OnnxRuntime, Target::OpenVino, Target::TensorRt, Target::Tract, Target::Generic];
+
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Target::default()
+    }
+
+    /// The kind of integers for activations.
+    pub fn activations(self) -> ActivationKind {
+        match self {
+            // It takes no other type and no zero point.
+            Target::TensorRt => ActivationKind::Signed,
+            _ => ActivationKind::Unsigned,
+        }
+    }
+
+    /// Which values of a region are quantized.
+    pub fn extent(self) -> RegionExtent {
+        match self {
+            // It fuses what follows a product into it, unless a quantization stands between.
+            Target::TensorRt => RegionExtent::ProductInputs,
+            _ => RegionExtent::Whole,
+        }
+    }
+
+    /// How biases of integer products are stored.
+    pub fn bias(self) -> BiasForm {
+        match self {
+            // Its DequantizeLinear takes no int32.
+            Target::TensorRt => BiasForm::Float,
+            _ => BiasForm::Integer,
+        }
+    }
+
+    /// How integers of weights are written.
+    pub fn weights(self) -> WeightForm {
+        match self {
+            Target::OnnxRuntime => WeightForm::Newest,
+            // It computes the unpacking of bit-sliced integers wrongly.
+            Target::OpenVino => WeightForm::NewestUnsliced,
+            Target::TensorRt | Target::Tract | Target::Generic => WeightForm::Plain,
+        }
+    }
+
+    /// Why tables of embeddings stay float, if they do.
+    pub fn why_float_tables(self) -> Option<&'static str> {
+        (self == Target::TensorRt).then_some("TensorRT looks nothing up in integers")
+    }
+
+    /// The opset that weights of so many bits ask for beyond what every target needs.
+    pub fn opset_for(self, bits: Bits) -> i64 {
+        match (self, bits.get()) {
+            (Target::OpenVino, 4) => 21,
+            _ => 0,
+        }
+    }
+
+    /// Why what was asked for makes no sense for the target, and what does.
+    pub fn obstacle(self, weights: &WeightOptions, activations: Activations) -> Option<String> {
+        let bits = weights.bits.get();
+        let why = match (self, activations) {
+            (Target::OpenVino, Activations::Dynamic) => {
+                "it computes dynamic quantization in float, slower than the float model; use --recipe static or weights"
+            }
+            (Target::OpenVino, Activations::Static { .. }) if bits != 8 => {
+                "it computes on integers only with weights of 8 bits; use --bits 8, or --recipe weights"
+            }
+            (Target::OpenVino, _) if !matches!(bits, 4 | 8) => {
+                "it unpacks bit-sliced weights wrongly; use --bits 8 or 4"
+            }
+            (Target::TensorRt, Activations::Dynamic) => {
+                "it has no DynamicQuantizeLinear; use --recipe static"
+            }
+            (Target::TensorRt, _) if bits != 8 => "it loads weights of 8 bits; use --bits 8",
+            (Target::TensorRt, _) if weights.scheme != SchemeKind::Symmetric => {
+                "it takes no zero points; use --scheme symmetric"
+            }
+            (Target::TensorRt, _) if matches!(weights.granularity, GranularityKind::Group(_)) => {
+                "it takes 8-bit weights per tensor or channel; use --granularity channel"
+            }
+            _ => return None,
+        };
+        Some(format!("--target {self}: {why}"))
+    }
+
+    /// What the user should know although it can be done.
+    pub fn warning(self, activations: Activations) -> Option<&'static str> {
+        match (self, activations) {
+            (Target::Tract, Activations::Static { .. } | Activations::Dynamic) => Some(
+                "tract gains no speed from quantized activations, it loses some; --recipe weights is as small and as fast as float",
+            ),
+            (Target::TensorRt, _) => {
+                Some("files for TensorRT follow its documentation; no test of fewbits runs it")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Target::OnnxRuntime => "onnxruntime",
+            Target::OpenVino => "openvino",
+            Target::TensorRt => "tensorrt",
+            Target::Tract => "tract",
+            Target::Generic => "generic",
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        Target::ALL
+            .into_iter()
+            .find(|t| t.to_string() == text)
+            .ok_or_else(|| format!("targets are {}", Target::ALL.map(|t| t.to_string()).join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_have_names() {
+        for target in Target::ALL {
+            assert_eq!(target.to_string().parse(), Ok(target));
+            assert_eq!(serde_json::to_value(target).unwrap(), target.to_string());
+        }
+        assert!("cuda".parse::<Target>().is_err());
+    }
+
+    #[test]
+    fn what_a_target_cannot_do_is_refused_with_the_way_out() {
+        let options =
+            |bits: u8| WeightOptions { bits: Bits::new(bits).unwrap(), ..WeightOptions::default() };
+        for target in Target::ALL {
+            assert_eq!(target.obstacle(&options(8), Activations::Float), None);
+        }
+        let refused = |target: Target, bits: u8, activations: Activations| {
+            target.obstacle(&options(bits), activations).is_some_and(|why| why.contains("use --"))
+        };
+        assert!(refused(Target::OpenVino, 3, Activations::Float));
+        assert!(!refused(Target::OpenVino, 4, Activations::Float));
+        assert!(refused(Target::OpenVino, 8, Activations::Dynamic));
+        assert!(refused(Target::TensorRt, 8, Activations::Dynamic));
+        assert!(refused(Target::TensorRt, 4, Activations::Float));
+        assert!(!refused(Target::Generic, 3, Activations::Dynamic));
+    }
+}
