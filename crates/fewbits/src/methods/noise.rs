@@ -311,7 +311,11 @@ mod tests {
 
     /// A number in -0.5..0.5, the same at every run.
     fn noise(i: u32) -> f32 {
-        ((i.wrapping_mul(2_654_435_761) >> 8) as f32) / (1 << 24) as f32 - 0.5
+        let mixed = [0x7feb_352du32, 0x846c_a68b].into_iter().fold(i, |x, factor| {
+            let x = x ^ (x >> 16);
+            x.wrapping_mul(factor)
+        });
+        ((mixed >> 8) as f32) / (1 << 24) as f32 - 0.5
     }
 
     #[test]
