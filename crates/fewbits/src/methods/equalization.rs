@@ -80,9 +80,12 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
         let image = first.channel_axis() == ChannelAxis::Second;
         match node.op_type() {
             _ if !node.is_onnx() || node.output.len() != 1 => return None,
+            // Means say nothing of what was near the bound.
+            "AveragePool" | "GlobalAveragePool" | "ReduceMean" if ceiling.is_some() => return None,
             "Relu" | "LeakyRelu" => {}
             "MaxPool" | "AveragePool" if image => {}
             "GlobalAveragePool" | "GlobalMaxPool" if image => pooled = true,
+            "ReduceMean" if image && is_global(node, index, first.shape.len()) => pooled = true,
             "Flatten" | "Squeeze" if pooled => {}
             "Clip" if ceiling.is_none() => ceiling = Some(bound(node, index)?),
             "Add" if !image && !pooled => {
@@ -93,6 +96,18 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
         }
         between.push(std::mem::replace(&mut value, &node.output[0]).clone());
     }
+}
+
+/// Whether a reduction leaves one element a channel of an image of `rank` axes.
+fn is_global(node: &NodeProto, index: &Index, rank: usize) -> bool {
+    let axes = match node.input.get(1).filter(|axes| !axes.is_empty()) {
+        Some(axes) => index.initializer(axes).and_then(|t| t.ints().ok()).unwrap_or_default(),
+        None => node.ints("axes").to_vec(),
+    };
+    let rank = rank as i64;
+    let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + rank } else { a }).collect();
+    axes.sort_unstable();
+    axes == (2..rank).collect::<Vec<i64>>()
 }
 
 /// The upper bound of a `Clip` whose lower bound is 0.
@@ -202,6 +217,24 @@ mod tests {
             last("f"),
         ]);
         assert_eq!(found(&net), [("b".to_string(), 2, Some(6.0)), ("f".to_string(), 1, None)]);
+        let mean = |axes: &[i64]| {
+            graph(vec![
+                NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+                NodeProto::new("ReduceMean", &["a"], &["b"])
+                    .with(AttributeProto::of_ints("axes", axes)),
+                last("b"),
+            ])
+        };
+        assert_eq!(found(&mean(&[-1, 2])), [("b".to_string(), 2, None)]);
+        assert_eq!(found(&mean(&[1, 2])), []);
+        let clipped = graph(vec![
+            NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+            NodeProto::new("Clip", &["a", "zero", "six"], &["b"]),
+            NodeProto::new("GlobalAveragePool", &["b"], &["c"]),
+            NodeProto::new("Flatten", &["c"], &["d"]),
+            last("d"),
+        ]);
+        assert_eq!(found(&clipped), []);
     }
 
     #[test]
