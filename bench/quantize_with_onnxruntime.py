@@ -1,7 +1,7 @@
 """Quantize a model with onnxruntime's own quantizer, as one process to be measured.
 
     python quantize_with_onnxruntime.py MODEL OUT [--method minmax|percentile|entropy|dynamic]
-           [--calibrate DATA.npz] [--limit N] [--bins N] [--preprocess] [--signed]
+           [--calibrate DATA.npz] [--limit N] [--preprocess] [--signed]
            [--ops MatMul,Conv] [--normalize MEAN,STD]
 
 Static quantization writes QDQ with weights per channel; activations are unsigned, which is what
@@ -75,9 +75,6 @@ def static(arguments: argparse.Namespace) -> None:
 
             model = Path(folder) / "prepared.onnx"
             quant_pre_process(str(arguments.model), str(model), skip_symbolic_shape=True)
-        options = {}
-        if arguments.bins:
-            options = {"CalibNumBins": arguments.bins, "NumBins": arguments.bins}
         quantize_static(
             str(model),
             str(arguments.out),
@@ -88,7 +85,6 @@ def static(arguments: argparse.Namespace) -> None:
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[arguments.method],
             op_types_to_quantize=arguments.ops.split(",") if arguments.ops else None,
-            extra_options=options,
         )
 
 
@@ -99,7 +95,6 @@ def main() -> None:
     parser.add_argument("--method", choices=[*METHODS, "dynamic"], default="minmax")
     parser.add_argument("--calibrate", type=Path)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--bins", type=int, help="bins of its histograms")
     parser.add_argument("--preprocess", action="store_true")
     parser.add_argument("--signed", action="store_true")
     parser.add_argument("--ops", help="operators to quantize, with commas")

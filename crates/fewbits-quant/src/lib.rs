@@ -23,7 +23,7 @@ mod scheme;
 
 pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
-pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer, RangeObserver};
+pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer};
 pub use packing::{Encoding, PackedInts};
 pub use params::{QuantParams, is_below_scales};
 pub use qtensor::{QTensor, check, quantize, sqnr_db};

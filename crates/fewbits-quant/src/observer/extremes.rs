@@ -76,48 +76,6 @@ impl Extremes {
     }
 }
 
-/// Watches only the range of a tensor: enough for min-max calibration, several times cheaper than
-/// an [`Observer`](crate::Observer).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RangeObserver(Extremes);
-
-impl RangeObserver {
-    /// Nothing seen yet.
-    pub fn new() -> RangeObserver {
-        RangeObserver::default()
-    }
-
-    /// Adds values, of any number and order.
-    pub fn observe(&mut self, values: &[f32]) {
-        self.0.join(&Extremes::of(values));
-    }
-
-    /// Adds what another observer saw; the same as having observed it here.
-    pub fn merge(&mut self, other: &RangeObserver) {
-        self.0.join(&other.0);
-    }
-
-    /// The smallest and the largest finite value; `None` if there was none.
-    pub fn range(&self) -> Option<(f32, f32)> {
-        self.0.range()
-    }
-
-    /// Finite values seen.
-    pub fn count_finite(&self) -> u64 {
-        self.0.finite
-    }
-
-    /// NaNs and infinities seen; they are not in the range.
-    pub fn count_not_finite(&self) -> u64 {
-        self.0.nans + self.0.infinities
-    }
-
-    /// Whether a NaN was seen.
-    pub fn has_nan(&self) -> bool {
-        self.0.nans > 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,24 +91,12 @@ mod tests {
 
         #[test]
         fn the_sign_of_zero_does_not_depend_on_the_order(negative in prop::collection::vec(any::<bool>(), 1..30)) {
-            let mut o = RangeObserver::new();
+            let mut extremes = Extremes::default();
             for &n in &negative {
-                o.observe(&[if n { -0.0 } else { 0.0 }]);
+                extremes.join(&Extremes::of(&[if n { -0.0 } else { 0.0 }]));
             }
-            let (low, high) = o.range().unwrap();
+            let (low, high) = extremes.range().unwrap();
             prop_assert!(low.is_sign_positive() && high.is_sign_positive());
-        }
-
-        #[test]
-        fn merging_equals_observing_both(
-            a in prop::collection::vec(any::<f32>(), 0..30), b in prop::collection::vec(any::<f32>(), 0..30),
-        ) {
-            let (mut both, mut left, mut right) = Default::default();
-            RangeObserver::observe(&mut both, &[b.clone(), a.clone()].concat());
-            RangeObserver::observe(&mut left, &a);
-            RangeObserver::observe(&mut right, &b);
-            left.merge(&right);
-            prop_assert_eq!(left, both);
         }
     }
 }

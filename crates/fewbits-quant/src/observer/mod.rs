@@ -2,7 +2,6 @@
 //!
 //! - [`Observer`]: the range and a histogram of one tensor, for every
 //!   [`RangeMethod`](crate::RangeMethod).
-//! - [`RangeObserver`]: the range only.
 //! - [`ChannelObserver`]: the range, the mean and the power of every channel.
 //!
 //! All can be merged: `a.merge(&b)` leaves in `a` what observing the values of both would have.
@@ -12,7 +11,6 @@ mod extremes;
 mod histogram;
 
 pub use channel::{ChannelObserver, ChannelSeen};
-pub use extremes::RangeObserver;
 
 use extremes::Extremes;
 use histogram::Histogram;

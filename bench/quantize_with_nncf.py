@@ -1,0 +1,32 @@
+"""Quantize a model with NNCF's post-training quantization, as one process to be measured.
+
+    python quantize_with_nncf.py MODEL OUT --calibrate DATA.npz [--limit N] [--normalize MEAN,STD]
+
+Its defaults, on all rows of the data.
+"""
+
+import argparse
+from pathlib import Path
+
+import nncf
+import onnx
+from quantize_with_onnxruntime import load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Quantize with NNCF.")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--calibrate", type=Path, required=True)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--normalize", type=lambda t: tuple(map(float, t.split(","))))
+    arguments = parser.parse_args()
+    arrays = load(arguments)
+    rows = len(next(iter(arrays.values())))
+    data = [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(rows)]
+    model = onnx.load(arguments.model)
+    onnx.save(nncf.quantize(model, nncf.Dataset(data), subset_size=rows), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
