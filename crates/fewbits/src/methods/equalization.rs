@@ -81,8 +81,12 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
         match node.op_type() {
             _ if !node.is_onnx() || node.output.len() != 1 => return None,
             "Relu" | "LeakyRelu" => {}
-            "MaxPool" | "AveragePool" if image => {}
-            "GlobalAveragePool" | "GlobalMaxPool" if image => pooled = true,
+            "MaxPool" if image => {}
+            "GlobalMaxPool" if image => pooled = true,
+            // How near to the bound a channel comes cannot be seen in a mean or behind a sum.
+            "AveragePool" | "GlobalAveragePool" | "Add" if ceiling.is_some() => return None,
+            "AveragePool" if image => {}
+            "GlobalAveragePool" if image => pooled = true,
             "Flatten" | "Squeeze" if pooled => {}
             "Clip" if ceiling.is_none() => ceiling = Some(bound(node, index)?),
             "Add" if !image && !pooled => {
@@ -202,6 +206,21 @@ mod tests {
             last("f"),
         ]);
         assert_eq!(found(&net), [("b".to_string(), 2, Some(6.0)), ("f".to_string(), 1, None)]);
+    }
+
+    #[test]
+    fn a_mean_hides_how_near_the_bound_of_a_clip_is() {
+        let net = |pool: &str| {
+            graph(vec![
+                NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+                NodeProto::new("Clip", &["a", "zero", "six"], &["b"]),
+                NodeProto::new(pool, &["b"], &["c"]),
+                NodeProto::new("Flatten", &["c"], &["d"]),
+                last("d"),
+            ])
+        };
+        assert_eq!(found(&net("GlobalAveragePool")), []);
+        assert_eq!(found(&net("GlobalMaxPool")), [("d".to_string(), 2, Some(6.0))]);
     }
 
     #[test]
