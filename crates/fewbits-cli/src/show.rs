@@ -37,6 +37,19 @@ pub fn notes(notes: &[String]) {
     }
 }
 
+/// The ends of a range, to four digits: `-4.531 .. 4.236`.
+pub fn range((low, high): (f32, f32)) -> String {
+    let short = |x: f32| match x.abs() {
+        0.0 => "0".to_string(),
+        1e-3..1e5 => {
+            let whole_digits = (x.abs().log10().floor() as i32 + 1).max(1);
+            format!("{x:.*}", (4 - whole_digits).max(0) as usize)
+        }
+        _ => format!("{x:.2e}"),
+    };
+    format!("{} .. {}", short(low), short(high))
+}
+
 /// Bytes in groups of three digits: `1,005,086`.
 pub fn bytes(n: u64) -> String {
     let digits = n.to_string();

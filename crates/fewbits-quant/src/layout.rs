@@ -24,6 +24,16 @@ pub enum Span {
     Each(usize),
 }
 
+impl Span {
+    /// The parameter of the run's element number `i`.
+    pub fn param(self, i: usize) -> usize {
+        match self {
+            Span::One(param) => param,
+            Span::Each(first) => first + i,
+        }
+    }
+}
+
 impl Layout {
     /// The layout of a tensor of `shape`.
     ///

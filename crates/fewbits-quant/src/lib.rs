@@ -26,7 +26,7 @@ pub use layout::{Layout, Span};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer, RangeObserver};
 pub use packing::{Encoding, PackedInts};
 pub use params::{QuantParams, is_below_scales};
-pub use qtensor::{QTensor, check, quantize};
+pub use qtensor::{QTensor, check, quantize, sqnr_db};
 pub use range::{Levels, Percentile, RangeMethod};
 pub use round::round_half_even;
 pub use scheme::{Bits, Granularity, Scheme};

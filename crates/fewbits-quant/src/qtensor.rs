@@ -74,37 +74,108 @@ impl QTensor {
 /// is not there, or a fixed-point integer needs more than 16 bits.
 pub fn quantize(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<QTensor> {
     let layout = check(values, shape, scheme)?;
-    let (params, codes) = match scheme {
-        Scheme::Symmetric { bits, .. } if bits.get() == 1 => {
-            (sign::params(values, &layout), sign::signs(values))
-        }
-        Scheme::Symmetric { bits, .. } => {
-            let params = QuantParams::symmetric(&range::minmax::ranges(values, &layout), bits);
-            let max = symmetric_max(bits);
-            let mut codes =
-                PackedInts::with_capacity(values.len(), bits.get(), Encoding::TwosComplement);
-            nearest::nearest(values, &layout, &params, (-max, max), &mut codes);
-            (params, codes)
-        }
-        Scheme::Affine { bits, .. } => {
-            let params = QuantParams::affine(&range::minmax::ranges(values, &layout), bits);
-            let mut codes = PackedInts::with_capacity(values.len(), bits.get(), Encoding::Unsigned);
-            nearest::nearest(values, &layout, &params, (0, affine_max(bits)), &mut codes);
-            (params, codes)
-        }
-        Scheme::FixedPoint { fraction_bits } => {
-            let params = QuantParams {
-                scale: vec![fixed_point_scale(fraction_bits)],
-                zero_point: Vec::new(),
-            };
-            let width = fixed_point_width(values, fraction_bits)?;
-            let mut codes =
-                PackedInts::with_capacity(values.len(), width, Encoding::TwosComplement);
-            nearest::nearest(values, &layout, &params, (i16::MIN, i16::MAX), &mut codes);
-            (params, codes)
-        }
-    };
+    if is_sign(scheme) {
+        let (params, codes) = (sign::params(values, &layout), sign::signs(values));
+        return Ok(QTensor { layout, params, codes });
+    }
+    let Integers { params, bounds, width, encoding } = Integers::of(values, &layout, scheme)?;
+    let mut codes = PackedInts::with_capacity(values.len(), width, encoding);
+    nearest::nearest(values, &layout, &params, bounds, &mut codes);
     Ok(QTensor { layout, params, codes })
+}
+
+/// The signal to quantization noise of what [`quantize`] would make of `values`, in decibels, in
+/// little memory; `None` where either is zero.
+///
+/// # Errors
+/// Those of [`quantize`].
+pub fn sqnr_db(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<Option<f32>> {
+    let layout = check(values, shape, scheme)?;
+    let signal: f64 = values.chunks(SUMMED).map(|part| squares(part.iter().copied())).sum();
+    let mut noise = 0f64;
+    if is_sign(scheme) {
+        let params = sign::params(values, &layout);
+        layout.for_each_run(|run, span| {
+            let rest = values[run].iter().enumerate();
+            noise += squares(rest.map(|(i, &x)| x - params.scale[span.param(i)].copysign(x)));
+        });
+    } else {
+        let Integers { params, bounds, .. } = Integers::of(values, &layout, scheme)?;
+        nearest::for_each_block(values, &layout, &params, bounds, |start, span, codes| {
+            let block = codes.iter().zip(&values[start..]);
+            noise += match span {
+                Span::One(param) => {
+                    let (scale, zero_point) = (params.scale[param], params.zero_point_of(param));
+                    squares(block.map(|(&code, &x)| x - f32::from(code - zero_point) * scale))
+                }
+                Span::Each(first) if params.zero_point.is_empty() => {
+                    let block = block.zip(&params.scale[first..]);
+                    squares(block.map(|((&code, &x), &scale)| x - f32::from(code) * scale))
+                }
+                Span::Each(first) => squares(block.zip(first..).map(|((&code, &x), param)| {
+                    x - f32::from(code - params.zero_point_of(param)) * params.scale[param]
+                })),
+            };
+        });
+    }
+    Ok((signal > 0.0 && noise > 0.0).then(|| (10.0 * (signal / noise).log10()) as f32))
+}
+
+/// Elements whose squares are summed in f32 before the sum is: enough to be fast, few enough to be
+/// exact to six digits.
+const SUMMED: usize = 2048;
+
+/// The sum of squares in 16 lanes: a single sum is one long dependency.
+fn squares(values: impl Iterator<Item = f32>) -> f64 {
+    let mut lanes = [0f32; 16];
+    for (i, x) in values.enumerate() {
+        lanes[i % 16] += x * x;
+    }
+    lanes.iter().map(|&sum| f64::from(sum)).sum()
+}
+
+fn is_sign(scheme: Scheme) -> bool {
+    matches!(scheme, Scheme::Symmetric { bits, .. } if bits.get() == 1)
+}
+
+/// How the values of a tensor become integers by rounding.
+struct Integers {
+    params: QuantParams,
+    bounds: (i16, i16),
+    width: u8,
+    encoding: Encoding,
+}
+
+impl Integers {
+    fn of(values: &[f32], layout: &Layout, scheme: Scheme) -> Result<Integers> {
+        let ranges = || range::minmax::ranges(values, layout);
+        Ok(match scheme {
+            Scheme::Symmetric { bits, .. } => {
+                let max = symmetric_max(bits);
+                Integers {
+                    params: QuantParams::symmetric(&ranges(), bits),
+                    bounds: (-max, max),
+                    width: bits.get(),
+                    encoding: Encoding::TwosComplement,
+                }
+            }
+            Scheme::Affine { bits, .. } => Integers {
+                params: QuantParams::affine(&ranges(), bits),
+                bounds: (0, affine_max(bits)),
+                width: bits.get(),
+                encoding: Encoding::Unsigned,
+            },
+            Scheme::FixedPoint { fraction_bits } => Integers {
+                params: QuantParams {
+                    scale: vec![fixed_point_scale(fraction_bits)],
+                    zero_point: Vec::new(),
+                },
+                bounds: (i16::MIN, i16::MAX),
+                width: fixed_point_width(values, fraction_bits)?,
+                encoding: Encoding::TwosComplement,
+            },
+        })
+    }
 }
 
 /// Whether [`quantize`] would succeed; the layout if so.
@@ -252,6 +323,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_noise_is_that_of_the_integers(
+            values in prop::collection::vec(-4f32..4.0, 24), bits in 1u8..=8, affine in any::<bool>(), kind in 0usize..4,
+        ) {
+            let size = NonZeroUsize::new(3).unwrap();
+            let granularity = [
+                Granularity::Tensor,
+                Granularity::Channel { axis: 0 },
+                Granularity::Channel { axis: 1 },
+                Granularity::Group { axis: 1, size },
+            ][kind];
+            let bits = Bits::new(bits).unwrap();
+            let scheme = match affine {
+                true => Scheme::Affine { bits, granularity },
+                false => Scheme::Symmetric { bits, granularity },
+            };
+            let rounded = quantize(&values, &[4, 6], scheme).unwrap().dequantize();
+            let square = |x: f64| x * x;
+            let signal: f64 = values.iter().map(|&x| square(f64::from(x))).sum();
+            let noise: f64 =
+                values.iter().zip(&rounded).map(|(&x, &r)| square(f64::from(x) - f64::from(r))).sum();
+            let given = sqnr_db(&values, &[4, 6], scheme).unwrap();
+            match given {
+                Some(db) => prop_assert!((f64::from(db) - 10.0 * (signal / noise).log10()).abs() < 1e-3),
+                None => prop_assert!(noise == 0.0 || signal == 0.0),
+            }
+        }
+
         #[test]
         fn the_error_is_at_most_half_a_step(
             values in prop::collection::vec(-100f32..100.0, 24), width in 2u8..=8, kind in 0usize..3,

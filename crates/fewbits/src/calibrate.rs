@@ -186,7 +186,8 @@ fn in_batches(
     progress.finish();
     let Watchers { observers, channel_observers } = watchers;
     refuse_not_finite(data, &wanted.values, &observers, &is_input)?;
-    if !lacking.is_empty() {
+    // Where activations stay float anyway, nothing is lost that was asked for.
+    if !lacking.is_empty() && !wanted.values.is_empty() {
         let float = wanted.values.iter().filter(|v| lost(v)).count();
         progress.warn(&warning(&lacking, float));
     }
@@ -219,7 +220,12 @@ impl Computed {
         // Where all that is observed is an input, there is nothing to compute.
         let outputs = match runner.outputs() {
             [] => Vec::new(),
-            _ => run_rows(runner, data, rows)?,
+            _ => run_rows(runner, data, rows).map_err(|error| match error {
+                Error::Runtime(source) => {
+                    Error::CalibrationRun { path: data.path().to_path_buf(), source }
+                }
+                error => error,
+            })?,
         };
         Ok(Computed { rows: count, values: inputs.into_iter().chain(outputs).collect(), tokens })
     }

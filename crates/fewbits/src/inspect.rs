@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
+use fewbits_onnx::proto::{DataType, GraphProto};
 use fewbits_onnx::qweight::WeightReader;
 use fewbits_quant::{Encoding, Granularity, QTensor};
 use fewbits_runtime::{ValueSpec, input_specs};
@@ -40,6 +42,8 @@ pub struct Inspection {
     pub notes: Vec<String>,
     /// The weights.
     pub tensors: Vec<TensorInfo>,
+    /// The activations that are quantized with a scale of the file's.
+    pub activations: Vec<ActivationInfo>,
     /// The entries of the file's metadata.
     pub metadata: BTreeMap<String, String>,
 }
@@ -76,6 +80,23 @@ pub struct TensorInfo {
     pub role: &'static str,
 }
 
+/// A quantized activation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ActivationInfo {
+    /// The float value that becomes integers.
+    pub value: String,
+    /// The element type of the integers.
+    pub r#type: String,
+    /// The step between two integers.
+    pub scale: f32,
+    /// The integer that stands for 0.0.
+    pub zero_point: i64,
+    /// The smallest value that is not cut off.
+    pub min: f32,
+    /// The largest value that is not cut off.
+    pub max: f32,
+}
+
 /// Describes `model`.
 pub fn inspect(model: &Model) -> Result<Inspection> {
     let mut prepared = model.clone();
@@ -110,6 +131,7 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
             .collect(),
         notes,
         tensors,
+        activations: activations(model.graph()),
         metadata: metadata.iter().map(|p| (p.key().to_string(), p.value().to_string())).collect(),
     })
 }
@@ -139,6 +161,42 @@ fn quantized(model: &Model) -> Vec<TensorInfo> {
         }
     };
     reader.weights().map(|w| info(w.name, w.weight)).collect()
+}
+
+/// What `QuantizeLinear` nodes with one constant scale make of activations.
+fn activations(graph: &GraphProto) -> Vec<ActivationInfo> {
+    let index = Index::new(graph);
+    let quantized = graph.node.iter().filter(|n| n.is("QuantizeLinear"));
+    quantized
+        .filter_map(|node| {
+            let value = node.input.first()?.clone();
+            let scale = index.initializer(node.input.get(1)?)?.floats().ok()?;
+            let [scale] = scale[..] else { return None };
+            let (data_type, zero_point) = match node.input.get(2).filter(|n| !n.is_empty()) {
+                Some(name) => {
+                    let tensor = index.initializer(name)?;
+                    (tensor.element_type().ok()?, *tensor.ints().ok()?.first()?)
+                }
+                None => (DataType::Uint8, 0),
+            };
+            let (least, most) = match data_type {
+                DataType::Uint8 => (0, 255),
+                DataType::Int8 => (-128, 127),
+                DataType::Uint16 => (0, 65_535),
+                DataType::Int16 => (-32_768, 32_767),
+                _ => return None,
+            };
+            let float = |integer: i64| (integer - zero_point) as f32 * scale;
+            Some(ActivationInfo {
+                value,
+                r#type: format!("{data_type:?}").to_lowercase(),
+                scale,
+                zero_point,
+                min: float(least),
+                max: float(most),
+            })
+        })
+        .collect()
 }
 
 fn scheme(weight: &QTensor) -> String {

@@ -65,4 +65,18 @@ fn print(inspection: &Inspection, args: &InspectArgs) {
         ]);
     }
     println!("{table}");
+    if inspection.activations.is_empty() {
+        return;
+    }
+    let mut table = show::table(&["activation", "integers", "scale", "zero point", "range"], 2);
+    for activation in &inspection.activations {
+        table.add_row([
+            activation.value.clone(),
+            activation.r#type.clone(),
+            format!("{:.4e}", activation.scale),
+            activation.zero_point.to_string(),
+            show::range((activation.min, activation.max)),
+        ]);
+    }
+    println!("{table}");
 }

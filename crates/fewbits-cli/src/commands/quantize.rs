@@ -8,7 +8,7 @@ use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
-use fewbits::plan::{Becomes, Plan, WeightOptions};
+use fewbits::plan::{ActivationBecomes, Becomes, Plan, WeightOptions};
 use fewbits::prepare::{Prepared, prepare_for};
 use fewbits::recipe::{Activations, Request};
 use fewbits::run::RunOptions;
@@ -166,29 +166,64 @@ fn make_plan(
 }
 
 fn print_plan(plan: &Plan) {
-    let mut table = show::table(&["tensor", "shape", "read by", "becomes"], usize::MAX);
+    let header = ["tensor", "shape", "read by", "becomes", "range", "SQNR dB"];
+    let mut table = show::table(&header, 4);
     for planned in plan.tensors.iter().take(LISTED) {
         let becomes = match &planned.becomes {
             Becomes::Scheme(scheme) => scheme.to_string(),
             Becomes::Float(why) => format!("float: {why}"),
         };
-        let read_by = planned.read_by.join(", ");
-        table.add_row([planned.tensor.clone(), show::shape(&planned.shape), read_by, becomes]);
+        table.add_row([
+            planned.tensor.clone(),
+            show::shape(&planned.shape),
+            planned.read_by.join(", "),
+            becomes,
+            planned.range.map_or(String::new(), show::range),
+            planned.sqnr_db.map_or(String::new(), |db| format!("{db:.1}")),
+        ]);
     }
     println!("{table}");
-    if plan.tensors.len() > LISTED {
-        println!("… and {} more; --json lists all", plan.tensors.len() - LISTED);
-    }
+    print_rest(plan.tensors.len());
+    print_activations(plan);
     println!(
         "{} tensors quantized, {} kept float",
         plan.quantized().count(),
         plan.kept_float().count()
     );
-    print_tried(plan);
     if !plan.activations.is_empty() {
         let float = plan.float_activations().count();
         println!("{} activations quantized, {float} kept float", plan.activations.len() - float);
     }
+    print_tried(plan);
+}
+
+/// Says how many rows of a table were left out.
+fn print_rest(rows: usize) {
+    if rows > LISTED {
+        println!("… and {} more; --json lists all", rows - LISTED);
+    }
+}
+
+fn print_activations(plan: &Plan) {
+    if plan.activations.is_empty() {
+        return;
+    }
+    let mut table = show::table(&["activation", "becomes", "range", "SQNR dB"], 2);
+    for planned in plan.activations.iter().take(LISTED) {
+        let (becomes, range, sqnr_db) = match &planned.becomes {
+            ActivationBecomes::Static { scheme, low, high, sqnr_db } => {
+                (scheme.to_string(), show::range((*low, *high)), *sqnr_db)
+            }
+            ActivationBecomes::Dynamic => {
+                ("affine 8-bit, scaled at every call".to_string(), String::new(), None)
+            }
+            ActivationBecomes::Float(why) => (format!("float: {why}"), String::new(), None),
+        };
+        let sqnr_db = sqnr_db.map_or(String::new(), |db| format!("{db:.1}"));
+        table.add_row([planned.value.clone(), becomes, range, sqnr_db]);
+    }
+    println!("{table}");
+    print_rest(plan.activations.len());
 }
 
 /// What was measured to choose the plan, and what it is.

@@ -10,8 +10,20 @@ pub fn nearest(
     values: &[f32],
     layout: &Layout,
     params: &QuantParams,
-    (low, high): (i16, i16),
+    bounds: (i16, i16),
     packed: &mut PackedInts,
+) {
+    for_each_block(values, layout, params, bounds, |_, _, codes| packed.extend(codes));
+}
+
+/// Calls `visit` with the integers that [`nearest`] appends, block by block: where the block
+/// begins, its parameters, and the integers.
+pub(crate) fn for_each_block(
+    values: &[f32],
+    layout: &Layout,
+    params: &QuantParams,
+    (low, high): (i16, i16),
+    mut visit: impl FnMut(usize, Span, &[i16]),
 ) {
     let mut codes = [0i16; BLOCK];
     layout.for_each_run(|run, span| {
@@ -44,7 +56,11 @@ pub fn nearest(
                     }
                 }
             }
-            packed.extend(codes);
+            let span = match span {
+                Span::One(param) => Span::One(param),
+                Span::Each(first) => Span::Each(first + (start - run.start)),
+            };
+            visit(start, span, codes);
         }
     });
 }

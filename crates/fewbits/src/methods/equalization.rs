@@ -95,6 +95,7 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
             "Relu" | "LeakyRelu" => {}
             "MaxPool" | "AveragePool" if image => {}
             "GlobalAveragePool" | "GlobalMaxPool" if image => pooled = true,
+            "ReduceMean" if image && is_global(node, index, first.shape.len()) => pooled = true,
             "Flatten" | "Squeeze" if pooled => {}
             "Clip" if ceiling.is_none() => {
                 let (value, axis) = (node.output[0].clone(), first.channel_axis());
@@ -108,6 +109,18 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
         }
         between.push(std::mem::replace(&mut value, &node.output[0]).clone());
     }
+}
+
+/// Whether a reduction leaves one element a channel of an image of `rank` axes.
+fn is_global(node: &NodeProto, index: &Index, rank: usize) -> bool {
+    let axes = match node.input.get(1).filter(|axes| !axes.is_empty()) {
+        Some(axes) => index.initializer(axes).and_then(|t| t.ints().ok()).unwrap_or_default(),
+        None => node.ints("axes").to_vec(),
+    };
+    let rank = rank as i64;
+    let mut axes: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + rank } else { a }).collect();
+    axes.sort_unstable();
+    axes == (2..rank).collect::<Vec<i64>>()
 }
 
 /// The upper bound of a `Clip` whose lower bound is 0.
@@ -233,6 +246,16 @@ mod tests {
             last("f"),
         ]);
         assert_eq!(found(&net), [pair("b", 2, Some("b")), pair("f", 1, None)]);
+        let mean = |axes: &[i64]| {
+            graph(vec![
+                NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
+                NodeProto::new("ReduceMean", &["a"], &["b"])
+                    .with(AttributeProto::of_ints("axes", axes)),
+                last("b"),
+            ])
+        };
+        assert_eq!(found(&mean(&[-1, 2])), [pair("b", 2, None)]);
+        assert_eq!(found(&mean(&[1, 2])), []);
     }
 
     #[test]

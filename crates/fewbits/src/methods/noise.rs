@@ -308,14 +308,13 @@ mod tests {
         ChannelSeen { low: -range, high: range, mean: 0.0, mean_square }
     }
 
-    /// A number in -0.5..0.5, the same at every run. Mixed as MurmurHash3 does at its end: the
-    /// multiples alone of one number are so even that the rounding of neighbours is not independent.
+    /// A number in -0.5..0.5, the same at every run.
     fn noise(i: u32) -> f32 {
-        let mut x = i.wrapping_mul(2_654_435_761);
-        x = (x ^ (x >> 16)).wrapping_mul(0x85eb_ca6b);
-        x = (x ^ (x >> 13)).wrapping_mul(0xc2b2_ae35);
-        x ^= x >> 16;
-        (x >> 8) as f32 / (1 << 24) as f32 - 0.5
+        let mixed = [0x7feb_352du32, 0x846c_a68b].into_iter().fold(i, |x, factor| {
+            let x = x ^ (x >> 16);
+            x.wrapping_mul(factor)
+        });
+        ((mixed >> 8) as f32) / (1 << 24) as f32 - 0.5
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub enum ActivationBecomes {
 }
 
 /// A decision for one tensor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedTensor {
     /// The tensor's name in the prepared model.
     pub tensor: String,
@@ -103,6 +103,12 @@ pub struct PlannedTensor {
     pub shape: Vec<usize>,
     /// The operators that read it.
     pub read_by: Vec<String>,
+    /// The smallest and the largest value, where it becomes integers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<(f32, f32)>,
+    /// Signal to quantization noise, in decibels, before any adjustment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqnr_db: Option<f32>,
     /// What it becomes.
     #[serde(flatten)]
     pub becomes: Becomes,

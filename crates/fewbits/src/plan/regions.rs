@@ -178,7 +178,10 @@ fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
         if joined[i] {
             let output = &graph.node[i].output[0];
             let wanted = index.consumers(output).iter().any(|&r| joined[r] || is_core[r]);
-            joined[i] = wanted && !index.is_output(output);
+            // What is made by integers must be quantized anyway: better behind the activation
+            // function, which leaves half of the range, than before it.
+            let saturates = SATURATES.contains(&graph.node[i].op_type());
+            joined[i] = (wanted || saturates) && !index.is_output(output);
         }
     }
     joined
@@ -250,6 +253,20 @@ mod tests {
         );
         let groups: Vec<usize> = regions.values.iter().map(|v| v.group).collect();
         assert_eq!(groups, [0, 1, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn what_floats_read_is_quantized_behind_its_activation_function() {
+        let graph = graph(
+            vec![
+                NodeProto::new("Conv", &["x", "w"], &["a"]),
+                NodeProto::new("Relu", &["a"], &["b"]),
+                NodeProto::new("ReduceMean", &["b"], &["y"]),
+            ],
+            "y",
+        );
+        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        assert_eq!(names(&regions), [("x", Readers::Products), ("b", Readers::All)]);
     }
 
     #[test]

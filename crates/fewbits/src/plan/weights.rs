@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::{Bits, Granularity, Layout, PackedInts, Scheme, check, is_below_scales};
+use fewbits_quant::{
+    Bits, Granularity, Layout, PackedInts, Scheme, check, is_below_scales, sqnr_db,
+};
 use rayon::prelude::*;
 
 use super::{Becomes, Plan, PlannedTensor};
@@ -135,18 +137,21 @@ pub fn plan_weights(
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let becomes = decide(model, options, target, &constant)?;
+            let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
             progress.advance(1);
-            Ok(PlannedTensor {
-                tensor: constant.tensor,
-                shape: constant.shape,
-                read_by: constant.read_by,
-                becomes,
-            })
+            let Constant { tensor, shape, read_by, .. } = constant;
+            Ok(PlannedTensor { tensor, shape, read_by, range, sqnr_db, becomes })
         })
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(Plan::new(tensors, target))
+}
+
+/// What one tensor becomes, and what that does to it.
+struct Decided {
+    becomes: Becomes,
+    range: Option<(f32, f32)>,
+    sqnr_db: Option<f32>,
 }
 
 fn decide(
@@ -154,11 +159,17 @@ fn decide(
     options: &WeightOptions,
     target: Target,
     constant: &Constant,
-) -> Result<Becomes> {
-    let float = |why: &str| Ok(Becomes::Float(why.to_string()));
+) -> Result<Decided> {
+    let float = |why: &str| {
+        let becomes = Becomes::Float(why.to_string());
+        Ok(Decided { becomes, range: None, sqnr_db: None })
+    };
+    let Constant { tensor: name, shape, .. } = constant;
     let axes = match constant.role {
         Role::Weight(axes) => axes,
-        Role::Bias => return float("a bias: added once an output, a small part of the file"),
+        Role::Bias => {
+            return float("a bias: a small part of the file; int32 beside products of integers");
+        }
         Role::Other => return float("no product or convolution reads it as a weight"),
     };
     let is_table = constant.read_by.iter().any(|op| op == "Gather");
@@ -166,33 +177,36 @@ fn decide(
         return float(why);
     }
     let graph = model.graph();
-    if graph.input.iter().any(|i| i.name() == constant.tensor) {
+    if graph.input.iter().any(|i| i.name() == *name) {
         return float("an input that the caller may replace");
     }
     let scheme = options.scheme_for(axes);
-    let tensor = graph.find_initializer(&constant.tensor).expect("a constant is an initializer");
+    let tensor = graph.find_initializer(name).expect("a constant is an initializer");
     let values = model.floats_released(tensor)?;
     if values.is_empty() {
         return float("it is empty");
     }
-    if let Err(why) = check(&values, &constant.shape, scheme) {
-        return Ok(Becomes::Float(why.to_string()));
+    if let Err(why) = check(&values, shape, scheme) {
+        return float(&why.to_string());
     }
-    let largest = values.iter().fold(0f32, |largest, x| largest.max(x.abs()));
-    if is_below_scales((0.0, largest)) {
+    let range = values
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+    if is_below_scales(range) {
         return float("its values are so small that a scale of them would be subnormal");
     }
     if let Some(why) = QWeightWriter::obstacle(model.opset(), widest(scheme)) {
-        return Ok(Becomes::Float(why));
+        return float(&why);
     }
-    let layout = Layout::new(&constant.shape, scheme.granularity())
-        .map_err(|source| Error::Quant { tensor: constant.tensor.clone(), source })?;
+    let refused = |source| Error::Quant { tensor: name.clone(), source };
+    let layout = Layout::new(shape, scheme.granularity()).map_err(refused)?;
     let params_bytes = layout.params() * if options.scheme == SchemeKind::Affine { 5 } else { 4 };
     let code_bytes = (values.len() * usize::from(scheme.bits().get())).div_ceil(8);
     if code_bytes + params_bytes + DEQUANTIZE_BYTES >= tensor.stored_bytes() as usize {
         return float("too small: scales and operators would take more than integers save");
     }
-    Ok(Becomes::Scheme(scheme))
+    let sqnr_db = sqnr_db(&values, shape, scheme).map_err(refused)?;
+    Ok(Decided { becomes: Becomes::Scheme(scheme), range: Some(range), sqnr_db })
 }
 
 /// The width that decides how integers are written; those of fixed point may be of any.

@@ -20,7 +20,7 @@ const SAMPLE_SHARE: usize = 32;
 /// Many rows of a small model cost little and tell more.
 const SAMPLE_BYTES: usize = 4 << 20;
 /// The least and the most rows of a sample.
-const SAMPLE_ROWS: std::ops::RangeInclusive<usize> = 8..=1024;
+const SAMPLE_ROWS: std::ops::RangeInclusive<usize> = 4..=1024;
 
 /// A choice on trial.
 struct Contest<'a> {
