@@ -31,6 +31,8 @@ FILES = {
     "cnn.onnx": "digits_cnn/model.onnx",
     "cnn.npz": "digits_cnn/test.npz",
     "calib.npz": "digits_cnn/calib.npz",
+    "lm.onnx": "tiny_lm/model.onnx",
+    "lm.npz": "tiny_lm/calib.npz",
 }
 
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -186,7 +186,8 @@ fn in_batches(
     progress.finish();
     let Watchers { observers, channel_observers } = watchers;
     refuse_not_finite(data, &wanted.values, &observers, &is_input)?;
-    if !lacking.is_empty() {
+    // Where activations stay float anyway, nothing is lost that was asked for.
+    if !lacking.is_empty() && !wanted.values.is_empty() {
         let float = wanted.values.iter().filter(|v| lost(v)).count();
         progress.warn(&warning(&lacking, float));
     }
@@ -219,7 +220,12 @@ impl Computed {
         // Where all that is observed is an input, there is nothing to compute.
         let outputs = match runner.outputs() {
             [] => Vec::new(),
-            _ => run_rows(runner, data, rows)?,
+            _ => run_rows(runner, data, rows).map_err(|error| match error {
+                Error::Runtime(source) => {
+                    Error::CalibrationRun { path: data.path().to_path_buf(), source }
+                }
+                error => error,
+            })?,
         };
         Ok(Computed { rows: count, values: inputs.into_iter().chain(outputs).collect(), tokens })
     }
@@ -371,6 +377,46 @@ mod tests {
         assert_eq!(calibration.rows, 50);
         let range = RangeMethod::Entropy;
         plan.with_static_activations(&regions, &calibration, range, ActivationScheme::UNSIGNED)
+    }
+
+    #[test]
+    fn what_is_rescaled_follows_from_all_rows_and_the_rest_from_a_sample() {
+        let observed = |values: &[f32]| {
+            let mut observer = Observer::new();
+            observer.observe(values);
+            observer
+        };
+        let channel = |low: f32, high: f32| ChannelSeen {
+            low,
+            high,
+            mean: f64::from(high) / 2.0,
+            mean_square: f64::from(high * high),
+        };
+        let observers = |all: [(&str, &[f32]); 3]| {
+            all.into_iter().map(|(name, values)| (name.to_string(), observed(values))).collect()
+        };
+        let whole = Calibration {
+            observers: observers([("a", &[-4.0, 8.0]), ("b", &[0.0, 9.0]), ("c", &[0.0, 5.0])]),
+            channels: Channels::from([("a".into(), vec![channel(-4.0, 8.0), channel(-1.0, 1.0)])]),
+            rows: 100,
+            ..Calibration::default()
+        };
+        let few = observers([("a_scaled", &[-0.5, 0.5]), ("b", &[0.0, 2.0]), ("c", &[0.0, 1.0])]);
+        let sample = Calibration { observers: few, rows: 8, ..Calibration::default() };
+        let (value, now) = ("a".to_string(), "a_scaled".to_string());
+        let by = vec![0.25, 0.5];
+        let rescaled = [Rescaled { value, now, by, between: vec!["b".into()] }];
+        let after = whole.rescaled(&rescaled, &sample);
+        let ends = |name: &str| after.observers[name].range().unwrap();
+        // The extremes of all rows, though the sample had less.
+        assert_eq!(ends("a_scaled"), (-1.0, 2.0));
+        let expected = [channel(-1.0, 2.0), channel(-0.5, 0.5)];
+        assert_eq!(after.channels["a_scaled"], expected);
+        // Others read the value as it was.
+        assert_eq!((ends("a"), &after.channels["a"]), ((-4.0, 8.0), &whole.channels["a"]));
+        // What lies before it changed by what cannot be told; the rest did not change.
+        assert_eq!((ends("b"), ends("c")), ((0.0, 2.0), (0.0, 5.0)));
+        assert_eq!(after.rows, 100);
     }
 
     #[test]

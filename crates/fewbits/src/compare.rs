@@ -229,16 +229,18 @@ impl OutputError {
             if a.len() != b.len() {
                 return Err(MetricError::Length { predictions: b.len(), labels: a.len() }.into());
             }
-            for (x, y) in a.iter().zip(&b).filter(|(x, y)| x.is_finite() && y.is_finite()) {
-                self.max_abs = self.max_abs.max((x - y).abs());
+            for (x, y) in a.iter().zip(&b).filter(|(x, _)| x.is_finite()) {
+                // NaN where the first model gives a number is as wrong as can be.
+                let error = if y.is_finite() { (x - y).abs() } else { f64::INFINITY };
+                self.max_abs = self.max_abs.max(error);
                 self.signal += x * x;
-                self.noise += (x - y) * (x - y);
+                self.noise += error * error;
             }
         }
         Ok(())
     }
 
-    /// Noise over signal; `None` where there was no signal.
+    /// Noise over signal, infinite where only `b` is not finite; `None` where there was no signal.
     pub(crate) fn relative(&self) -> Option<f64> {
         (self.signal > 0.0).then(|| self.noise / self.signal)
     }
@@ -295,5 +297,19 @@ mod tests {
         error.push(&[t], &[noisy]).unwrap();
         assert_eq!(error.max_abs, 0.5);
         assert!((error.sqnr_db().unwrap() - 10.0 * (10.0f64 / 0.25).log10()).abs() < 1e-9);
+        assert_eq!(error.relative(), Some(0.25 / 10.0));
+    }
+
+    #[test]
+    fn a_number_lost_is_the_worst_error_and_silence_is_none() {
+        let of = |a: [f32; 2], b: [f32; 2]| {
+            let mut error = OutputError::default();
+            let tensor = |values: [f32; 2]| Tensor::new(vec![2], values.to_vec()).unwrap();
+            error.push(&[tensor(a)], &[tensor(b)]).unwrap();
+            error.relative()
+        };
+        assert_eq!(of([1.0, 2.0], [1.0, f32::NAN]), Some(f64::INFINITY));
+        assert_eq!(of([1.0, f32::NEG_INFINITY], [1.0, f32::NEG_INFINITY]), Some(0.0));
+        assert_eq!(of([0.0, 0.0], [1.0, 0.0]), None);
     }
 }

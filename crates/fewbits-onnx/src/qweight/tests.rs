@@ -146,3 +146,50 @@ fn tables_are_looked_up_before_they_are_dequantized() {
         }
     }
 }
+
+/// Types and attributes that opset 13 lacks, and operators that unpack bit slices.
+fn newer_and_sliced(graph: &GraphProto) -> (bool, bool) {
+    let packed = [DataType::Int4, DataType::Uint4, DataType::Int2, DataType::Uint2];
+    let has_packed = graph.initializer.iter().any(|t| packed.contains(&t.element_type().unwrap()));
+    let in_blocks = graph.node.iter().any(|n| n.int("block_size", 0) != 0);
+    (has_packed || in_blocks, graph.node.iter().any(|n| n.is("BitShift")))
+}
+
+#[test]
+fn forms_keep_to_what_they_may_use() {
+    let read_by = |node: NodeProto, values: &[f32]| GraphProto {
+        node: vec![node],
+        name: Some("g".into()),
+        input: vec![ValueInfoProto::tensor("x", 1, &[None, None])],
+        output: vec![ValueInfoProto::tensor("y", 1, &[None, None])],
+        initializer: vec![TensorProto::from_f32("w", &[80, 64], values)],
+        ..GraphProto::default()
+    };
+    let values: Vec<f32> = (0..80 * 64).map(|i| (i * 37 % 101) as f32 / 7.0 - 7.0).collect();
+    let readers = [["x", "w"], ["w", "x"]].map(|i| ("MatMul", i));
+    let mut used = std::collections::HashMap::new();
+    for (op, inputs) in readers.into_iter().chain([("Gather", ["w", "x"])]) {
+        let graph = read_by(NodeProto::new(op, &inputs, &["y"]), &values);
+        for form in [WeightForm::Newest, WeightForm::NewestUnsliced, WeightForm::Plain] {
+            for scheme in schemes() {
+                let mut model = Model::from_graph(graph.clone(), 25);
+                let weight = quantize(&values, &[80, 64], scheme).unwrap();
+                let mut writer = QWeightWriter::new(&mut model, form);
+                writer.replace("w", weight.clone()).unwrap();
+                writer.finish();
+                let (newer, sliced) = newer_and_sliced(model.graph());
+                assert!(!newer || form != WeightForm::Plain, "{op}, {scheme}");
+                assert!(!sliced || form != WeightForm::NewestUnsliced, "{op}, {scheme}");
+                let seen: &mut (bool, bool) = used.entry(format!("{form:?}")).or_default();
+                *seen = (seen.0 || newer, seen.1 || sliced);
+                let found: Vec<_> = WeightReader::new(model.graph()).weights().collect();
+                assert_eq!(found.len(), 1, "{op}, {form:?}, {scheme}");
+                assert_eq!(found[0].weight.dequantize(), weight.dequantize(), "{op}, {scheme}");
+            }
+        }
+    }
+    // Each form uses what it may.
+    assert_eq!(used["Newest"], (true, true));
+    assert_eq!(used["NewestUnsliced"], (true, false));
+    assert_eq!(used["Plain"], (false, true));
+}

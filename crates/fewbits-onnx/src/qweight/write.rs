@@ -150,20 +150,22 @@ impl<'a> QWeightWriter<'a> {
             Granularity::Tensor => Vec::new(),
             _ => vec![params.scale.len(), 1],
         };
-        let integer_type = match weight.codes().encoding() {
-            Encoding::Unsigned => DataType::Uint8,
+        // Sub-byte types cannot be looked up everywhere.
+        let integer_type = match (weight.codes().width(), weight.codes().encoding()) {
+            (9.., _) => DataType::Int16,
+            (_, Encoding::Unsigned) => DataType::Uint8,
             _ => DataType::Int8,
         };
-        // Sub-byte types cannot be looked up everywhere.
-        let wide = self.slices(weight.codes()) && weight.codes().width() != 8;
+        let sliced = self.slices(weight.codes()) && weight.codes().width() != 8;
         let shape = weight.layout().shape().to_vec();
         let (width, codes) = (weight.codes().width(), weight.into_codes());
-        let table = if wide || width > 8 {
+        let table = if sliced {
             let data_type = if width > 8 { DataType::Float } else { integer_type };
             self.unpacked(codes, data_type, &shape)
         } else {
             let bytes = match width {
                 8 => codes.into_bytes(),
+                9.. => codes.unpack().into_iter().flat_map(i16::to_le_bytes).collect(),
                 _ => codes.unpack().into_iter().map(|code| code as u8).collect(),
             };
             self.initializers.push(TensorProto::from_raw(name, &shape, integer_type, bytes));

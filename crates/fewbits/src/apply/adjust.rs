@@ -18,12 +18,37 @@ pub(crate) fn adjust(model: &mut Model, adjustments: &[Adjustment]) -> Result<()
             Edit::Multiply { tensor, axis } => edit(model, tensor, *axis, values, |x, v| x * v)?,
             Edit::Add { tensor, axis } => edit(model, tensor, *axis, values, |x, v| x + v)?,
             Edit::MultiplyForProducts { value } => {
+                check_length(model, value, values.len())?;
                 let name = scaled_name(value);
                 if !scale_for_products(model.graph_mut(), value, &name, values) {
                     let reason = format!("no product reads a value '{value}' that can be scaled");
                     return Err(Error::PlanMismatch { reason });
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the products of constants that read `value` sum over `length` channels.
+fn check_length(model: &Model, value: &str, length: usize) -> Result<()> {
+    let graph = model.graph();
+    for node in graph.node.iter().filter(|n| n.is("MatMul") || n.is("Gemm")) {
+        let [input, weight, ..] = node.input.as_slice() else { continue };
+        let Some(tensor) = graph.find_initializer(weight).filter(|_| input == value) else {
+            continue;
+        };
+        let shape = tensor.shape()?;
+        let channels = match node.int("transB", 0) {
+            0 => shape.iter().rev().nth(1),
+            _ => shape.last(),
+        };
+        if let Some(&channels) = channels.filter(|&&channels| channels != length) {
+            let reason = format!(
+                "value '{value}' is scaled by {length} values, a product that reads it takes \
+                 {channels} channels"
+            );
+            return Err(Error::PlanMismatch { reason });
         }
     }
     Ok(())
@@ -108,6 +133,8 @@ mod tests {
         assert_eq!(nodes[0].op_type(), "Mul");
         assert_eq!(nodes[1].input[0], scaled_name("x"));
         assert_eq!(nodes[2].input[0], "x");
+        let short = adjustment(Edit::MultiplyForProducts { value: "x".into() }, &[2.0]);
+        assert!(matches!(adjust(&mut model(), &[short]), Err(Error::PlanMismatch { .. })));
         let unknown = adjustment(Edit::MultiplyForProducts { value: "v".into() }, &[1.0]);
         assert!(matches!(adjust(&mut changed, &[unknown]), Err(Error::PlanMismatch { .. })));
     }

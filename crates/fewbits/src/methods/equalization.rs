@@ -36,8 +36,20 @@ pub struct Pair {
     between: Vec<String>,
     /// The products that read it, and nothing else does; positions among the products searched.
     readers: Vec<usize>,
-    /// The bound of a `Clip` before it.
-    ceiling: Option<f32>,
+    /// A `Clip` before it.
+    pub ceiling: Option<Ceiling>,
+}
+
+/// What a `Clip` from 0 to a bound gives.
+#[derive(Debug, PartialEq)]
+pub struct Ceiling {
+    /// The `Clip`'s output. What is read may be a mean of it, which hides how near to the bound a
+    /// channel comes.
+    pub value: String,
+    /// The axis of its channels.
+    pub axis: ChannelAxis,
+    /// The bound.
+    bound: f32,
 }
 
 /// Finds the pairs of a graph.
@@ -80,14 +92,15 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
         let image = first.channel_axis() == ChannelAxis::Second;
         match node.op_type() {
             _ if !node.is_onnx() || node.output.len() != 1 => return None,
-            // Means say nothing of what was near the bound.
-            "AveragePool" | "GlobalAveragePool" | "ReduceMean" if ceiling.is_some() => return None,
             "Relu" | "LeakyRelu" => {}
             "MaxPool" | "AveragePool" if image => {}
             "GlobalAveragePool" | "GlobalMaxPool" if image => pooled = true,
             "ReduceMean" if image && is_global(node, index, first.shape.len()) => pooled = true,
             "Flatten" | "Squeeze" if pooled => {}
-            "Clip" if ceiling.is_none() => ceiling = Some(bound(node, index)?),
+            "Clip" if ceiling.is_none() => {
+                let (value, axis) = (node.output[0].clone(), first.channel_axis());
+                ceiling = Some(Ceiling { value, axis, bound: bound(node, index)? });
+            }
             "Add" if !image && !pooled => {
                 let other = node.input.iter().find(|i| *i != value)?;
                 constants.push((own_vector(graph, index, other, first.outputs())?, 0));
@@ -139,8 +152,16 @@ pub fn equalize(
         let inputs = products[pair.readers[0]].inputs();
         let Some(seen) = seen.filter(|s| s.len() == inputs) else { continue };
         let readers: Vec<&Product> = pair.readers.iter().map(|&p| &products[p]).collect();
+        let least: Option<Vec<f32>> = match &pair.ceiling {
+            Some(ceiling) => {
+                let clipped = channels.get(&ceiling.value).filter(|s| s.len() == inputs);
+                let Some(clipped) = clipped else { continue };
+                Some(clipped.iter().map(|c| c.abs_max() / ceiling.bound).collect())
+            }
+            None => None,
+        };
         let weights = Reader::all(model, &index, &readers)?;
-        let found = rescale(seen, &weights, levels, steps, Outputs::Apart, pair.ceiling);
+        let found = rescale(seen, &weights, levels, steps, Outputs::Apart, least.as_deref());
         let Some(found) = found else { continue };
         let next: Option<Vec<_>> = readers.iter().map(|p| p.along_inputs(&found.factors)).collect();
         let (Some(next), true) = (next, found.gain >= LEAST_GAIN) else { continue };
@@ -165,6 +186,7 @@ pub fn equalize(
 mod tests {
     use super::*;
     use fewbits_onnx::proto::{AttributeProto, TensorProto, ValueInfoProto};
+    use fewbits_quant::ChannelSeen;
     use std::collections::HashSet;
 
     fn graph(nodes: Vec<NodeProto>) -> GraphProto {
@@ -187,14 +209,21 @@ mod tests {
         }
     }
 
-    fn found(graph: &GraphProto) -> Vec<(String, usize, Option<f32>)> {
+    /// The value, the constants before it, and the output and the bound of a `Clip`.
+    type Found = (String, usize, Option<(String, f32)>);
+
+    fn found(graph: &GraphProto) -> Vec<Found> {
         let index = Index::new(graph);
         let quantized = HashSet::from(["w1", "w2", "w3"]);
         let products = super::super::products(graph, &index, &quantized);
         pairs(graph, &index, &products)
             .into_iter()
-            .map(|p| (p.value, p.first.len(), p.ceiling))
+            .map(|p| (p.value, p.first.len(), p.ceiling.map(|c| (c.value, c.bound))))
             .collect()
+    }
+
+    fn pair(value: &str, constants: usize, clip: Option<&str>) -> Found {
+        (value.to_string(), constants, clip.map(|value| (value.to_string(), 6.0)))
     }
 
     fn depthwise(input: &str, output: &str) -> NodeProto {
@@ -216,7 +245,7 @@ mod tests {
             NodeProto::new("Flatten", &["e"], &["f"]),
             last("f"),
         ]);
-        assert_eq!(found(&net), [("b".to_string(), 2, Some(6.0)), ("f".to_string(), 1, None)]);
+        assert_eq!(found(&net), [pair("b", 2, Some("b")), pair("f", 1, None)]);
         let mean = |axes: &[i64]| {
             graph(vec![
                 NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
@@ -225,16 +254,43 @@ mod tests {
                 last("b"),
             ])
         };
-        assert_eq!(found(&mean(&[-1, 2])), [("b".to_string(), 2, None)]);
+        assert_eq!(found(&mean(&[-1, 2])), [pair("b", 2, None)]);
         assert_eq!(found(&mean(&[1, 2])), []);
-        let clipped = graph(vec![
+    }
+
+    #[test]
+    fn a_mean_of_what_is_clipped_counts_by_the_clip() {
+        let (value, seen) = ("e".to_string(), |high: f32| ChannelSeen {
+            high,
+            mean: f64::from(high) / 10.0,
+            mean_square: f64::from(high * high) / 90.0,
+            ..ChannelSeen::default()
+        });
+        let net = graph(vec![
             NodeProto::new("Conv", &["x", "w1", "b1"], &["a"]),
             NodeProto::new("Clip", &["a", "zero", "six"], &["b"]),
-            NodeProto::new("GlobalAveragePool", &["b"], &["c"]),
-            NodeProto::new("Flatten", &["c"], &["d"]),
-            last("d"),
+            NodeProto::new("GlobalAveragePool", &["b"], &["d"]),
+            NodeProto::new("Flatten", &["d"], &["e"]),
+            last("e"),
         ]);
-        assert_eq!(found(&clipped), []);
+        assert_eq!(found(&net), [pair("e", 2, Some("b"))]);
+        let model = Model::from_graph(net, 17);
+        let graph = model.graph();
+        let products =
+            super::super::products(graph, &Index::new(graph), &HashSet::from(["w1", "w3"]));
+        let steps = WeightSteps { steps: 127.0, per_output: super::super::PerOutput::Own };
+        let means = [0.3, 0.03, 0.003, 0.3].map(seen).to_vec();
+        let mut channels = Channels::from([(value, means)]);
+        let of = |channels: &Channels| {
+            equalize(&model, &products, channels, Levels::Affine(255), steps).unwrap().edits
+        };
+        // Without the clipped values it is not known how far a channel can be raised.
+        assert_eq!(of(&channels), []);
+        channels.insert("b".to_string(), [6.0, 3.0, 0.06, 6.0].map(seen).to_vec());
+        let raised = &of(&channels)[0].values;
+        let most = [1.0, 2.0, 100.0, 1.0];
+        assert!(raised.iter().zip(most).all(|(&r, most)| (1.0..=most * 1.001).contains(&r)));
+        assert!(raised[1] > 1.5 && raised[2] > 10.0, "{raised:?}");
     }
 
     #[test]

@@ -109,7 +109,12 @@ impl FromStr for Methods {
         match text {
             "auto" => Ok(Methods::Measured),
             "none" => Ok(Methods::Only(Vec::new())),
-            names => names.split(',').map(known).collect::<Result<_, _>>().map(Methods::Only),
+            names => {
+                let listed: Vec<Method> = names.split(',').map(known).collect::<Result<_, _>>()?;
+                // Each once and in the order in which they are applied, however they are listed.
+                let each = Method::ALL.into_iter().filter(|m| listed.contains(m));
+                Ok(Methods::Only(each.collect()))
+            }
         }
     }
 }
@@ -128,6 +133,8 @@ mod tests {
         assert_eq!("none".parse(), Ok(Methods::Only(Vec::new())));
         let two: Methods = "equalization,bias-correction".parse().unwrap();
         assert!(two.allow(Method::BiasCorrection) && !two.allow(Method::SmoothQuant));
+        let twice = "bias-correction,equalization,equalization".parse();
+        assert_eq!(twice, Ok(two));
         assert!("awq".parse::<Methods>().unwrap_err().contains("smoothquant"));
     }
 }

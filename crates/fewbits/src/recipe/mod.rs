@@ -211,8 +211,12 @@ impl Recipe<'_> {
             _ => Vec::new(),
         };
         let mut channels = Vec::new();
-        for product in self.products(model) {
-            let channel = (product.value.clone(), product.channel_axis());
+        let products = self.products(model);
+        let graph = model.graph();
+        let pairs = equalization::pairs(graph, &Index::new(graph), &products);
+        let clipped = pairs.into_iter().filter_map(|pair| pair.ceiling).map(|c| (c.value, c.axis));
+        let read = products.iter().map(|product| (product.value.clone(), product.channel_axis()));
+        for channel in read.chain(clipped) {
             if !channels.contains(&channel) {
                 channels.push(channel);
             }

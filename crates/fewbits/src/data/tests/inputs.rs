@@ -33,6 +33,28 @@ fn batches_cover_all_rows_once() {
 }
 
 #[test]
+fn a_sample_is_spread_over_all_rows() {
+    // Floats, and bytes that become floats when they are asked for.
+    let bytes: Vec<u8> = (0..20).collect();
+    let kept: Vec<f32> = (0u8..20).map(f32::from).collect();
+    for file in [npy_f32("(10, 2)", &kept), npy("|u1", "False", "(10, 2)", &bytes)] {
+        let data = read("npy", &file, &floats(2)).unwrap();
+        let rows_of = |wanted: usize| -> Vec<f32> {
+            let sample = data.sample(wanted);
+            let Values::F32(values) = first(&sample).into_parts().1 else { unreachable!() };
+            assert_eq!(values.len(), 2 * sample.rows());
+            assert!(values.chunks(2).all(|row| row[1] == row[0] + 1.0));
+            values.chunks(2).map(|row| row[0] / 2.0).collect()
+        };
+        assert_eq!(rows_of(4), [0.0, 2.0, 5.0, 7.0]);
+        assert_eq!(rows_of(0), [0.0]);
+        assert_eq!(rows_of(99), (0u8..10).map(f32::from).collect::<Vec<_>>());
+    }
+    let labelled = stored(&[("x", three_rows()), ("y", three_labels())]);
+    assert_eq!(read("npz", &labelled, &floats(2)).unwrap().sample(3).labels(), None);
+}
+
+#[test]
 fn an_only_input_is_found_by_its_name_or_x_or_alone() {
     let other = || npy_f32("(3, 2)", &[0.0; 6]);
     let found = [
