@@ -134,6 +134,20 @@ class TestEqualization:
         said = fewbits(*command).assert_done().out
         assert "equalization" in said and "kept" in said
 
+    def test_what_is_asked_for_is_done_where_nothing_can_be_measured(
+        self, fewbits: Fewbits, tmp_path: Path, badly_scaled: Path
+    ) -> None:
+        # The executor lacks the last operator, so the outputs cannot be computed.
+        proto = onnx.load(badly_scaled)
+        [output] = proto.graph.output
+        proto.graph.node.append(onnx.helper.make_node("Celu", [output.name], ["celu"]))
+        output.name = "celu"
+        onnx.save(proto, badly_scaled)
+        out, rows = tmp_path / "q.onnx", images(48, 1)
+        plan = quantize(fewbits, badly_scaled, out, "--methods", "equalization", rows=rows)
+        assert methods_of(plan) == {"equalization"}
+        assert methods_of(quantize(fewbits, badly_scaled, out, rows=rows)) == set()
+
     def test_only_what_is_asked_for(
         self, fewbits: Fewbits, tmp_path: Path, badly_scaled: Path
     ) -> None:

@@ -304,3 +304,28 @@ def test_plans_keep_the_target(
     again = tmp_path / "again.onnx"
     fewbits("quantize", cnn, "-o", again, "--plan", plan).assert_done()
     assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_plan_brings_its_opset(fewbits: Fewbits, tmp_path: Path) -> None:
+    model = tmp_path / "lm.onnx"
+    transformer(model, table=True)
+    plan = tmp_path / "plan.json"
+    options = ["--bits", "4", "--save-plan", plan]
+    out = written(quantize(fewbits, model, "openvino", *options))
+    again = tmp_path / "again.onnx"
+    fewbits("quantize", model, "-o", again, "--plan", plan).assert_done()
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_plan_edited_for_a_target_that_cannot_is_refused(
+    fewbits: Fewbits, tmp_path: Path, cnn: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    quantize(fewbits, cnn, "onnxruntime", "--bits", "4", "--save-plan", plan).assert_done()
+    text = json.loads(plan.read_text())
+    text["target"] = "tensorrt"
+    plan.write_text(json.dumps(text))
+    result = fewbits("quantize", cnn, "-o", tmp_path / "again.onnx", "--plan", plan)
+    result.assert_refused(1)
+    assert "--bits 8" in result.err
+    assert not (tmp_path / "again.onnx").exists()

@@ -56,9 +56,11 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
     let mut prepared = source.clone();
-    let Prepared { lowered, notes } = prepare_for(&mut prepared, args.target.opset_for(args.bits))?;
-    let plan = match &args.plan {
-        Some(path) => Plan::read(path)?,
+    let given = args.plan.as_deref().map(Plan::read).transpose()?;
+    let least_opset = given.as_ref().map_or(args.target.opset_for(args.bits), Plan::least_opset);
+    let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
+    let plan = match given {
+        Some(plan) => plan,
         None => make_plan(args, &prepared, threads, &bar)?,
     };
     let nothing = plan.why_nothing();

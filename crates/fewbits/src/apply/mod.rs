@@ -21,8 +21,12 @@ use crate::{Error, Result};
 /// Quantizes a prepared model as the plan says.
 ///
 /// # Errors
-/// If the plan names a tensor that the model does not have, or one of another shape.
+/// If the plan names a tensor that the model does not have, or one of another shape, or makes no
+/// sense for its target.
 pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<Model> {
+    if let Some(reason) = plan.obstacle() {
+        return Err(Error::Target { reason });
+    }
     let planned: Vec<(&PlannedTensor, Scheme)> = plan.quantized().collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;

@@ -16,6 +16,7 @@ pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regio
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 
 use crate::methods::Method;
+use crate::recipe::{Activations, RangeChoice};
 use crate::target::Target;
 use crate::{Error, Result};
 
@@ -159,6 +160,25 @@ impl Plan {
             ActivationBecomes::Float(why) => Some((a.value.as_str(), why.as_str())),
             _ => None,
         })
+    }
+
+    /// The opset that the target asks for, for the planned widths.
+    pub fn least_opset(&self) -> i64 {
+        let opsets = self.quantized().map(|(_, scheme)| self.target.opset_for(scheme.bits()));
+        opsets.max().unwrap_or(0)
+    }
+
+    /// Why the plan makes no sense for its target.
+    pub fn obstacle(&self) -> Option<String> {
+        let activations = self.activations.iter().find_map(|a| match a.becomes {
+            ActivationBecomes::Static { scheme, .. } => {
+                Some(Activations::Static { range: RangeChoice::default(), bits: scheme.bits() })
+            }
+            ActivationBecomes::Dynamic => Some(Activations::Dynamic),
+            ActivationBecomes::Float(_) => None,
+        });
+        let activations = activations.unwrap_or(Activations::Float);
+        self.quantized().find_map(|(_, s)| self.target.obstacle(&WeightOptions::of(s), activations))
     }
 
     /// Why nothing is quantized: the reason for the largest weight; none if something is.

@@ -104,6 +104,23 @@ impl fmt::Display for GranularityKind {
 }
 
 impl WeightOptions {
+    /// What asks for a scheme.
+    pub fn of(scheme: Scheme) -> WeightOptions {
+        WeightOptions {
+            bits: scheme.bits(),
+            scheme: match scheme {
+                Scheme::Affine { .. } => SchemeKind::Affine,
+                Scheme::Symmetric { .. } => SchemeKind::Symmetric,
+                Scheme::FixedPoint { .. } => SchemeKind::FixedPoint,
+            },
+            granularity: match scheme.granularity() {
+                Granularity::Tensor => GranularityKind::Tensor,
+                Granularity::Channel { .. } => GranularityKind::Channel,
+                Granularity::Group { size, .. } => GranularityKind::Group(size),
+            },
+        }
+    }
+
     fn scheme_for(&self, axes: Axes) -> Scheme {
         let granularity = match (self.granularity, axes) {
             (GranularityKind::Channel, Axes { channel: Some(axis), .. }) => {

@@ -27,14 +27,15 @@ struct Contest<'a> {
     trial: Trial<'a>,
     best: Chosen,
     /// That of the best.
-    error: Option<f64>,
+    error: f64,
 }
 
 impl Recipe<'_> {
     /// Starts from the plainest choice and keeps each method in turn if it lowers the error.
     ///
     /// `seen` is what was observed of the model on all of `data`. Where the model cannot be run as
-    /// a whole, or has no float outputs, nothing can be measured and nothing is added.
+    /// a whole, or has no float outputs, nothing can be measured and only what was asked for is
+    /// added.
     pub(super) fn choose(
         &self,
         data: &Dataset,
@@ -47,19 +48,23 @@ impl Recipe<'_> {
             self.request.activations,
             Activations::Static { range: RangeChoice::Measured, .. }
         );
-        if let (Methods::Only(listed), false) = (methods, open_range) {
-            // No question is open.
-            let sample = self.sample(data, &chosen.seen);
-            for &method in listed {
-                self.edit(&mut chosen, method, &sample)?;
+        let sample = self.sample(data, &chosen.seen);
+        let open = open_range || matches!(methods, Methods::Measured);
+        let trial = if open { Trial::new(self.model, &sample, self.run).ok() } else { None };
+        let measured = match trial {
+            Some(trial) => self.error(&trial, &chosen)?.map(|error| (trial, error)),
+            None => None,
+        };
+        let Some((trial, error)) = measured else {
+            if let Methods::Only(listed) = methods {
+                for &method in listed {
+                    self.edit(&mut chosen, method, &sample)?;
+                }
             }
             return Ok(chosen);
-        }
-        let sample = self.sample(data, &chosen.seen);
-        let Ok(trial) = Trial::new(self.model, &sample, self.run) else { return Ok(chosen) };
+        };
         progress.start("choosing", 5);
-        let error = self.error(&trial, &chosen)?;
-        chosen.tried.push(self.tried(&chosen.choice, error));
+        chosen.tried.push(self.tried(&chosen.choice, Some(error)));
         let mut contest = Contest { trial, best: chosen, error };
         progress.advance(1);
         for method in Method::ALL.into_iter().filter(|&m| m != Method::BiasCorrection) {
@@ -120,14 +125,14 @@ impl Recipe<'_> {
             true => WORTHWHILE,
             false => WORTH_AN_EDIT,
         };
-        let better = error.zip(contest.error).is_some_and(|(new, old)| new < part * old);
+        let better = error.is_some_and(|error| error < part * contest.error);
         let kept = better || asked;
         let tried = Tried { kept, ..self.tried(&chosen.choice, error) };
         contest.best.tried.push(tried);
         if kept {
             let tried = std::mem::take(&mut contest.best.tried);
             contest.best = Chosen { tried, ..chosen };
-            contest.error = error;
+            contest.error = error.unwrap_or(contest.error);
         }
         Ok(())
     }
@@ -135,7 +140,9 @@ impl Recipe<'_> {
     fn error(&self, trial: &Trial, chosen: &Chosen) -> Result<Option<f64>> {
         let adjusted = self.adjusted(&chosen.choice.edits)?;
         let plan = self.plan(&adjusted, &chosen.choice, &chosen.seen)?;
-        trial.error(&apply(self.model.clone(), &plan, &Silent)?)
+        let quantized = apply(self.model.clone(), &plan, &Silent)?;
+        // A form that the executor cannot run measures nothing; other runtimes may well run it.
+        Ok(trial.error(&quantized).unwrap_or(None))
     }
 
     fn tried(&self, choice: &Choice, error: Option<f64>) -> Tried {
