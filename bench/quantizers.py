@@ -84,7 +84,8 @@ def commands(case: Case, out: Path, arguments: argparse.Namespace) -> dict[str, 
         named["onnxruntime dynamic"] = [*theirs, "--method", "dynamic"]
     if arguments.nncf:
         script = str(ROOT / "bench" / "quantize_with_nncf.py")
-        named["nncf"] = [arguments.nncf, script, str(case.model), str(out), *data]
+        kind = ["--transformer"] if "dynamic" in case.recipes else []
+        named["nncf"] = [arguments.nncf, script, str(case.model), str(out), *data, *kind]
     return named
 
 

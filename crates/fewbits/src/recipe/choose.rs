@@ -138,11 +138,14 @@ impl Recipe<'_> {
     }
 
     fn error(&self, trial: &Trial, chosen: &Chosen) -> Result<Option<f64>> {
-        let adjusted = self.adjusted(&chosen.choice.edits)?;
-        let plan = self.plan(&adjusted, &chosen.choice, &chosen.seen)?;
+        // The adjusted weights are let go before they are made again.
+        let plan = {
+            let adjusted = self.adjusted(&chosen.choice.edits)?;
+            self.plan(&adjusted, &chosen.choice, &chosen.seen)?
+        };
         let quantized = apply(self.model.clone(), &plan, &Silent)?;
         // A form that the executor cannot run measures nothing; other runtimes may well run it.
-        Ok(trial.error(&quantized).unwrap_or(None))
+        Ok(trial.error(quantized).unwrap_or(None))
     }
 
     fn tried(&self, choice: &Choice, error: Option<f64>) -> Tried {

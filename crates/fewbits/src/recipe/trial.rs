@@ -1,7 +1,7 @@
 //! How far the outputs of a quantized model are from those of the float model.
 
 use fewbits_onnx::Model;
-use fewbits_runtime::{RunOptions, Tensor};
+use fewbits_runtime::{FloatRunner, RunOptions, Tensor};
 
 use crate::Result;
 use crate::compare::OutputError;
@@ -26,7 +26,7 @@ impl<'a> Trial<'a> {
     /// If it cannot be run.
     pub fn new(model: &Model, sample: &'a Dataset, run: &RunOptions) -> Result<Trial<'a>> {
         let run = run.clone();
-        let expected = outputs(model, sample, &run)?;
+        let expected = outputs(&runner(model, &run)?, sample)?;
         Ok(Trial { sample, run, expected })
     }
 
@@ -35,9 +35,12 @@ impl<'a> Trial<'a> {
     ///
     /// # Errors
     /// If the model cannot be run.
-    pub fn error(&self, model: &Model) -> Result<Option<f64>> {
+    pub fn error(&self, model: Model) -> Result<Option<f64>> {
+        let runner = runner(&model, &self.run)?;
+        // The executor has its own copy of the weights.
+        drop(model);
         let mut errors: Vec<OutputError> = Vec::new();
-        for (expected, given) in self.expected.iter().zip(outputs(model, self.sample, &self.run)?) {
+        for (expected, given) in self.expected.iter().zip(outputs(&runner, self.sample)?) {
             errors.resize_with(expected.len(), OutputError::default);
             for (error, (expected, given)) in errors.iter_mut().zip(expected.iter().zip(&given)) {
                 error.push(std::slice::from_ref(expected), std::slice::from_ref(given))?;
@@ -49,13 +52,12 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn outputs(model: &Model, sample: &Dataset, run: &RunOptions) -> Result<Vec<Vec<Tensor>>> {
-    let runner = runner(model, run)?;
+fn outputs(runner: &FloatRunner, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
     sample
         .batches(BATCH_ROWS)
         .map(|rows| {
             let tokens = Tokens::of(&sample.batch(rows.clone()));
-            let outputs = run_rows(&runner, sample, rows)?;
+            let outputs = run_rows(runner, sample, rows)?;
             let outputs: Vec<Tensor> = outputs.into_iter().map(|(_, tensor)| tensor).collect();
             Ok(match tokens {
                 Some(tokens) => tokens.only(&outputs),
