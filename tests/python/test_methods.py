@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Fewbits
-from models import assert_standard
+from models import FIXTURES, assert_standard
 from nets import (
     LAYERS,
     OUTLIERS,
@@ -438,3 +438,19 @@ class TestPlans:
         path.write_text(json.dumps(plan))
         fewbits("quantize", model, "-o", out, "--plan", path).assert_refused(1)
         assert not out.exists()
+
+
+class TestInputs:
+    def test_columns_of_any_scale_are_not_quantized_unseen(
+        self, fewbits: Fewbits, tmp_path: Path
+    ) -> None:
+        model, data = FIXTURES / "breast_cancer/raw_logreg.onnx", FIXTURES / "breast_cancer/test.npz"
+        out = tmp_path / "q.onnx"
+        for options in (["--calibrate", data], []):
+            command = ["quantize", model, "-o", out, "--recipe", "dynamic", "--force", *options]
+            said = fewbits(*command, "--json").assert_done().json()
+            whys = [kept["why"] for kept in said["kept_float"]]
+            assert any("--calibrate" in why for why in whys) == (not options)
+            assert ("DynamicQuantizeLinear" in ops(out)) == bool(options)
+            compared = fewbits("compare", model, out, "--data", data, "--max-drop", "0.01", "--json")
+            compared.assert_done()

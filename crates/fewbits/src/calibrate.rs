@@ -108,6 +108,8 @@ enum Batch {
 const BATCH: Batch = Batch::OfBytes(4 << 20);
 /// More rows at a time gain nothing however small they are.
 const MOST_ROWS: usize = 64;
+/// So many batches at once keep any number of threads busy, since each is divided among them too.
+const MOST_BATCHES: usize = 4;
 
 /// Runs the data through the float model and observes what is wanted.
 ///
@@ -165,23 +167,21 @@ fn in_batches(
     let first = compute(0..size.min(data.rows()))?;
     let mut start = first.rows;
     let bytes_per_row = first.bytes() / first.rows;
-    watchers.observe(&first)?;
     progress.advance(first.rows as u64);
-    drop(first);
+    watchers.observe(&[first])?;
     if let (None, Batch::OfBytes(budget)) = (fixed, batch) {
         size = (budget / bytes_per_row.max(1)).clamp(1, MOST_ROWS);
     }
-    // One batch is observed while the next is computed.
-    let mut waiting: Option<Computed> = None;
-    while start < data.rows() || waiting.is_some() {
-        let rows = start..(start + size).min(data.rows());
-        let (next, observed) = rayon::join(
-            || (!rows.is_empty()).then(|| compute(rows.clone())).transpose(),
-            || waiting.as_ref().map_or(Ok(()), |batch| watchers.observe(batch)),
-        );
-        observed?;
-        progress.advance(waiting.map_or(0, |batch| batch.rows as u64));
-        (waiting, start) = (next?, rows.end);
+    // Several batches at once: less waiting than when each is divided among the threads.
+    let at_once = rayon::current_num_threads().min(MOST_BATCHES);
+    while start < data.rows() {
+        let end = (start + at_once * size).min(data.rows());
+        let ranges: Vec<Range<usize>> =
+            (start..end).step_by(size).map(|first| first..(first + size).min(end)).collect();
+        let batches = ranges.into_par_iter().map(compute).collect::<Result<Vec<_>>>()?;
+        watchers.observe(&batches)?;
+        progress.advance((end - start) as u64);
+        start = end;
     }
     progress.finish();
     let Watchers { observers, channel_observers } = watchers;
@@ -261,34 +261,37 @@ impl Watchers {
         }
     }
 
-    /// Looks at the values of one batch, padding left out.
-    fn observe(&mut self, batch: &Computed) -> Result<()> {
-        let tokens = batch.tokens.as_ref();
+    /// Looks at the values of some batches, padding left out.
+    fn observe(&mut self, batches: &[Computed]) -> Result<()> {
         let values = self.observers.iter_mut().map(|(name, o)| (name, Watcher::Values(o)));
         let channels =
             self.channel_observers.iter_mut().map(|(name, o)| (name, Watcher::Channels(o)));
         let watchers: Vec<(&String, Watcher)> = values.chain(channels).collect();
         watchers
             .into_par_iter()
-            .map(|(name, watcher)| {
-                let Some(tensor) = batch.values.get(name) else { return Ok(()) };
-                let Values::F32(values) = tensor.values() else { return Ok(()) };
-                let observed = match watcher {
-                    Watcher::Values(observer) => {
-                        for_each_part(tokens, tensor.shape(), values, |_, part| {
-                            observer.observe(part);
-                            Ok(())
-                        })
-                    }
-                    Watcher::Channels((axis, observer)) => {
-                        for_each_part(tokens, tensor.shape(), values, |shape, part| {
-                            observe_channels(*axis, observer, shape, part)
-                        })
-                    }
-                };
-                observed.map_err(|source| Error::Quant { tensor: name.clone(), source })
+            .map(|(name, mut watcher)| {
+                // In the order of the rows: sums depend on it.
+                batches.iter().try_for_each(|batch| {
+                    watcher
+                        .observe(batch, name)
+                        .map_err(|source| Error::Quant { tensor: name.clone(), source })
+                })
             })
             .collect()
+    }
+}
+
+impl Watcher<'_> {
+    fn observe(&mut self, batch: &Computed, name: &str) -> fewbits_quant::Result<()> {
+        let Some(tensor) = batch.values.get(name) else { return Ok(()) };
+        let Values::F32(values) = tensor.values() else { return Ok(()) };
+        for_each_part(batch.tokens.as_ref(), tensor.shape(), values, |shape, part| match self {
+            Watcher::Values(observer) => {
+                observer.observe(part);
+                Ok(())
+            }
+            Watcher::Channels((axis, observer)) => observe_channels(*axis, observer, shape, part),
+        })
     }
 }
 

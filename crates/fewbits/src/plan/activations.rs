@@ -28,6 +28,15 @@ pub enum ActivationKind {
     Signed,
 }
 
+/// What is known of a model's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// Calibration data held them.
+    Seen,
+    /// Nothing.
+    Unseen,
+}
+
 impl ActivationScheme {
     /// Unsigned integers of 8 bits, what `DynamicQuantizeLinear` gives.
     pub const UNSIGNED: ActivationScheme =
@@ -117,10 +126,14 @@ impl Plan {
     }
 
     /// Lets every product of matrices quantize its activations as they come. Convolutions keep
-    /// float activations: runtimes compute their dynamic form slower than the float one.
-    pub fn with_dynamic_activations(mut self, model: &Model) -> Plan {
+    /// float activations: runtimes compute their dynamic form slower than the float one. So do
+    /// inputs of the model that were not seen: the columns of a table may be of any scale, and the
+    /// narrow ones would be lost.
+    pub fn with_dynamic_activations(mut self, model: &Model, inputs: Inputs) -> Plan {
         let regions = self.regions(model);
         let graph = model.graph();
+        let unseen =
+            |value: &str| inputs == Inputs::Unseen && graph.input.iter().any(|i| i.name() == value);
         let read_by_product = |value: &str| {
             graph.node.iter().any(|n| {
                 matches!(n.op_type(), "MatMul" | "Gemm")
@@ -134,6 +147,9 @@ impl Plan {
             .cloned()
             .map(|value| PlannedActivation {
                 becomes: match read_by_product(&value.value) {
+                    true if unseen(&value.value) => ActivationBecomes::Float(
+                        "an input whose columns may be of any scale; --calibrate shows them".into(),
+                    ),
                     true => ActivationBecomes::Dynamic,
                     false => ActivationBecomes::Float(
                         "only convolutions read it, whose dynamic form is slower than float".into(),

@@ -10,7 +10,7 @@ use std::path::Path;
 use fewbits_quant::{RangeMethod, Scheme};
 use serde::{Deserialize, Serialize};
 
-pub use activations::{ActivationKind, ActivationScheme};
+pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, scaled_name};
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};

@@ -20,7 +20,7 @@ use crate::methods::{
     equalization, products, smoothquant,
 };
 use crate::plan::{
-    ActivationScheme, Adjustment, GranularityKind, Plan, Tried, WeightOptions, plan_weights,
+    ActivationScheme, Adjustment, GranularityKind, Inputs, Plan, Tried, WeightOptions, plan_weights,
 };
 use crate::progress::Progress;
 use crate::target::Target;
@@ -249,7 +249,10 @@ impl Recipe<'_> {
         }
         Ok(match self.request.activations {
             Activations::Float => plan,
-            Activations::Dynamic => plan.with_dynamic_activations(adjusted),
+            Activations::Dynamic => {
+                let inputs = if seen.rows > 0 { Inputs::Seen } else { Inputs::Unseen };
+                plan.with_dynamic_activations(adjusted, inputs)
+            }
             Activations::Static { bits, .. } => {
                 let regions = plan.regions(adjusted);
                 let scheme = self.activation_scheme(bits);
