@@ -24,7 +24,7 @@ use crate::Result;
 use crate::plan::{Adjustment, Edit};
 
 /// An expected gain below this is not worth an edit.
-const LEAST_GAIN: f64 = 1.1;
+const LEAST_GAIN: f64 = 1.2;
 
 /// A layer, what follows it, and the layers after that.
 pub struct Pair {

@@ -16,9 +16,9 @@ const WORTHWHILE: f64 = 0.98;
 const WORTH_AN_EDIT: f64 = 0.9;
 /// The sample is this part of the rows, or as many as hold [`SAMPLE_BYTES`] of observed activations
 /// if that is more.
-const SAMPLE_SHARE: usize = 32;
+const SAMPLE_SHARE: usize = 64;
 /// Many rows of a small model cost little and tell more.
-const SAMPLE_BYTES: usize = 4 << 20;
+const SAMPLE_BYTES: usize = 3 << 20;
 /// The least and the most rows of a sample.
 const SAMPLE_ROWS: std::ops::RangeInclusive<usize> = 4..=1024;
 
