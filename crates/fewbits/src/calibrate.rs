@@ -104,8 +104,8 @@ enum Batch {
     OfRows(usize),
 }
 
-/// Ten rows of a small image model, one of a transformer. More took more memory and no less time.
-const BATCH: Batch = Batch::OfBytes(4 << 20);
+/// Two rows of a small image model, one of a transformer. More took more memory and no less time.
+const BATCH: Batch = Batch::OfBytes(1 << 20);
 /// More rows at a time gain nothing however small they are.
 const MOST_ROWS: usize = 64;
 /// So many batches at once keep any number of threads busy, since each is divided among them too.
