@@ -8,9 +8,8 @@ use fewbits::Bits;
 use fewbits::data::{DataOptions, Normalize};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
-use fewbits::plan::{GranularityKind, SchemeKind};
+use fewbits::plan::{GranularityKind, SchemeKind, Target};
 use fewbits::recipe::RangeChoice;
-use fewbits::target::Target;
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]

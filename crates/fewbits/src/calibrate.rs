@@ -11,11 +11,45 @@ use fewbits_runtime::{
 use rayon::prelude::*;
 
 use crate::data::Dataset;
-use crate::methods::{ChannelAxis, Channels, Rescaled};
 use crate::padding::{Tokens, for_each_part};
 use crate::progress::Progress;
 use crate::run::{part_for, run_rows};
 use crate::{Error, Result};
+
+/// The axis of an activation's channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelAxis {
+    /// Axis 1.
+    Second,
+    /// The last one.
+    Last,
+}
+
+impl ChannelAxis {
+    /// Counted from 0, for an activation of `rank` axes.
+    pub fn of(self, rank: usize) -> Option<usize> {
+        match self {
+            ChannelAxis::Second => (rank >= 2).then_some(1),
+            ChannelAxis::Last => rank.checked_sub(1),
+        }
+    }
+}
+
+/// What was seen of the channels of activations, by their names.
+pub type Channels = HashMap<String, Vec<ChannelSeen>>;
+
+/// An activation that is another one after edits that leave the outputs as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rescaled {
+    /// Its name before.
+    pub value: String,
+    /// Its name afterwards.
+    pub now: String,
+    /// What its channels are multiplied by.
+    pub by: Vec<f32>,
+    /// Activations before it that change too.
+    pub between: Vec<String>,
+}
 
 /// What is to be observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -355,10 +389,9 @@ mod tests {
 
     use super::*;
     use crate::data::{DataOptions, input_specs};
-    use crate::plan::{ActivationScheme, Plan, WeightOptions, plan_weights};
+    use crate::plan::{ActivationScheme, Plan, Target, WeightOptions, plan_weights};
     use crate::prepare::prepare;
     use crate::progress::Silent;
-    use crate::target::Target;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)

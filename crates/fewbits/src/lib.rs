@@ -31,7 +31,6 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod run;
-pub mod target;
 pub mod weights;
 
 pub use apply::source_digest;

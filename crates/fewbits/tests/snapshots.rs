@@ -4,10 +4,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use fewbits::apply::apply;
-use fewbits::plan::{GranularityKind, Plan, SchemeKind, WeightOptions, plan_weights};
+use fewbits::plan::{GranularityKind, Plan, SchemeKind, Target, WeightOptions, plan_weights};
 use fewbits::prepare::prepare;
 use fewbits::progress::Silent;
-use fewbits::target::Target;
 use fewbits::{Bits, Model};
 
 fn fixture(name: &str) -> PathBuf {

@@ -90,7 +90,7 @@ fn edit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::Method;
+    use crate::plan::Method;
     use fewbits_onnx::proto::{GraphProto, NodeProto};
 
     fn model() -> Model {

@@ -13,9 +13,8 @@ use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{QTensor, Scheme, quantize};
 use rayon::prelude::*;
 
-use crate::plan::{Plan, PlannedTensor, short_digest};
+use crate::plan::{BiasForm, Plan, PlannedTensor, short_digest};
 use crate::progress::Progress;
-use crate::target::BiasForm;
 use crate::{Error, Result};
 
 /// Quantizes a prepared model as the plan says.

@@ -18,10 +18,9 @@ use crate::data::{DataOptions, Dataset, input_specs};
 use crate::inspect::integer_bits;
 use crate::metric::Metric;
 use crate::output::{scratch_folder, write_file};
-use crate::plan::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
+use crate::plan::{GranularityKind, SchemeKind, Target, WeightOptions, plan_weights};
 use crate::prepare::prepare;
 use crate::progress::{Progress, Silent};
-use crate::target::Target;
 use crate::{Error, Replace, Result};
 
 /// scikit-learn's `make_classification(n_samples=1000, n_features=20, random_state=42)`, split

@@ -15,8 +15,8 @@ use fewbits_quant::{ChannelSeen, Scheme, quantize};
 use rayon::prelude::*;
 
 use super::product::{Product, own_vector};
-use super::{Channels, Method};
-use crate::plan::{Adjustment, Edit};
+use crate::calibrate::Channels;
+use crate::plan::{Adjustment, Edit, Method};
 use crate::{Error, Result};
 
 /// The edits of biases for weights that `schemes` quantizes.

@@ -17,11 +17,12 @@ use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_quant::Levels;
 
+use super::Proposal;
 use super::noise::{Outputs, Reader, WeightSteps, rescale};
-use super::product::{ChannelAxis, Product, own_vector};
-use super::{Channels, Method, Proposal, Rescaled};
+use super::product::{Product, own_vector};
 use crate::Result;
-use crate::plan::{Adjustment, Edit};
+use crate::calibrate::{ChannelAxis, Channels, Rescaled};
+use crate::plan::{Adjustment, Edit, Method};
 
 /// An expected gain below this is not worth an edit.
 const LEAST_GAIN: f64 = 1.2;

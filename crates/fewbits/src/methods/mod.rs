@@ -10,20 +10,13 @@ mod noise;
 mod product;
 pub mod smoothquant;
 
-use std::collections::HashMap;
-use std::fmt;
 use std::str::FromStr;
 
-use fewbits_quant::ChannelSeen;
-use serde::{Deserialize, Serialize};
-
-use crate::plan::Adjustment;
+use crate::calibrate::Rescaled;
+use crate::plan::{Adjustment, Method};
 
 pub use noise::{PerOutput, WeightSteps};
-pub use product::{ChannelAxis, Product, ProductKind, products};
-
-/// What was seen of the channels of activations, by their names.
-pub type Channels = HashMap<String, Vec<ChannelSeen>>;
+pub use product::{Product, ProductKind, products};
 
 /// What a method would have done that leaves the float model's outputs as they are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,48 +25,6 @@ pub struct Proposal {
     pub edits: Vec<Adjustment>,
     /// The activations that change by them.
     pub rescaled: Vec<Rescaled>,
-}
-
-/// An activation that is another one after the edits of a [`Proposal`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rescaled {
-    /// Its name before.
-    pub value: String,
-    /// Its name afterwards.
-    pub now: String,
-    /// What its channels are multiplied by.
-    pub by: Vec<f32>,
-    /// Activations before it that change too.
-    pub between: Vec<String>,
-}
-
-/// A method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// The channels between two layers get ranges alike.
-    Equalization,
-    /// The channels that products read get ranges alike, at the cost of their weights.
-    #[serde(rename = "smoothquant")]
-    SmoothQuant,
-    /// What the weights' rounding adds to the mean of an output is taken off its bias.
-    BiasCorrection,
-}
-
-impl Method {
-    /// All of them, in the order in which they are applied.
-    pub const ALL: [Method; 3] =
-        [Method::Equalization, Method::SmoothQuant, Method::BiasCorrection];
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Method::Equalization => "equalization",
-            Method::SmoothQuant => "smoothquant",
-            Method::BiasCorrection => "bias-correction",
-        })
-    }
 }
 
 /// Which methods to apply.

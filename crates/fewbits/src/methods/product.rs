@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
+use crate::calibrate::ChannelAxis;
 use crate::plan::is_product;
 
 /// A `Conv`, `Gemm` or `MatMul` of an activation and a FLOAT constant that nothing else reads.
@@ -34,25 +35,6 @@ pub enum ProductKind {
         /// Parts that the channels are divided into.
         groups: usize,
     },
-}
-
-/// The axis of an activation's channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelAxis {
-    /// Axis 1.
-    Second,
-    /// The last one.
-    Last,
-}
-
-impl ChannelAxis {
-    /// Counted from 0, for an activation of `rank` axes.
-    pub fn of(self, rank: usize) -> Option<usize> {
-        match self {
-            ChannelAxis::Second => (rank >= 2).then_some(1),
-            ChannelAxis::Last => rank.checked_sub(1),
-        }
-    }
 }
 
 impl Product {

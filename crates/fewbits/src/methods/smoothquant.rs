@@ -22,11 +22,12 @@ use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Levels};
 use rayon::prelude::*;
 
+use super::Proposal;
 use super::noise::{Outputs, Reader, WeightSteps, rescale};
-use super::product::{ChannelAxis, Product, own_vector};
-use super::{Channels, Method, Proposal, Rescaled};
+use super::product::{Product, own_vector};
 use crate::Result;
-use crate::plan::{Adjustment, Edit, scaled_name};
+use crate::calibrate::{ChannelAxis, Channels, Rescaled};
+use crate::plan::{Adjustment, Edit, Method, scaled_name};
 
 /// An expected gain below this is not worth a `Mul`.
 const LEAST_GAIN: f64 = 1.5;

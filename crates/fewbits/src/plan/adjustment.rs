@@ -1,8 +1,37 @@
 //! What changes before anything is quantized.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::methods::Method;
+/// A method that makes quantization lose less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The channels between two layers get ranges alike.
+    Equalization,
+    /// The channels that products read get ranges alike, at the cost of their weights.
+    #[serde(rename = "smoothquant")]
+    SmoothQuant,
+    /// What the weights' rounding adds to the mean of an output is taken off its bias.
+    BiasCorrection,
+}
+
+impl Method {
+    /// All of them, in the order in which they are applied.
+    pub const ALL: [Method; 3] =
+        [Method::Equalization, Method::SmoothQuant, Method::BiasCorrection];
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Equalization => "equalization",
+            Method::SmoothQuant => "smoothquant",
+            Method::BiasCorrection => "bias-correction",
+        })
+    }
+}
 
 /// An edit of a constant or an activation along one axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

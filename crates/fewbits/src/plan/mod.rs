@@ -3,6 +3,7 @@
 mod activations;
 mod adjustment;
 mod regions;
+mod target;
 mod weights;
 
 use std::path::Path;
@@ -11,13 +12,11 @@ use fewbits_quant::{RangeMethod, Scheme};
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
-pub use adjustment::{Adjustment, Edit, scaled_name};
+pub use adjustment::{Adjustment, Edit, Method, scaled_name};
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
+pub use target::{ActivationUse, BiasForm, Target};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 
-use crate::methods::Method;
-use crate::recipe::{Activations, RangeChoice};
-use crate::target::Target;
 use crate::{Error, Result};
 
 /// The format of plan files.
@@ -171,13 +170,11 @@ impl Plan {
     /// Why the plan makes no sense for its target.
     pub fn obstacle(&self) -> Option<String> {
         let activations = self.activations.iter().find_map(|a| match a.becomes {
-            ActivationBecomes::Static { scheme, .. } => {
-                Some(Activations::Static { range: RangeChoice::default(), bits: scheme.bits() })
-            }
-            ActivationBecomes::Dynamic => Some(Activations::Dynamic),
+            ActivationBecomes::Static { .. } => Some(ActivationUse::Static),
+            ActivationBecomes::Dynamic => Some(ActivationUse::Dynamic),
             ActivationBecomes::Float(_) => None,
         });
-        let activations = activations.unwrap_or(Activations::Float);
+        let activations = activations.unwrap_or(ActivationUse::Float);
         self.quantized().find_map(|(_, s)| self.target.obstacle(&WeightOptions::of(s), activations))
     }
 

@@ -11,9 +11,8 @@ use fewbits_quant::{
 };
 use rayon::prelude::*;
 
-use super::{Becomes, Plan, PlannedTensor};
+use super::{Becomes, Plan, PlannedTensor, Target};
 use crate::progress::Progress;
-use crate::target::Target;
 use crate::weights::{Axes, Constant, Role, constants};
 use crate::{Error, Result};
 

@@ -6,8 +6,8 @@ use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
 use crate::data::Dataset;
-use crate::methods::{Method, Methods};
-use crate::plan::Tried;
+use crate::methods::Methods;
+use crate::plan::{Method, Tried};
 use crate::progress::{Progress, Silent};
 
 /// What costs nothing when the model runs must lower the error to this part of it: less is chance.

@@ -13,17 +13,17 @@ use fewbits_quant::{Bits, RangeMethod, Scheme};
 use fewbits_runtime::RunOptions;
 
 use crate::apply::adjust;
-use crate::calibrate::{Calibration, Padding, Wanted, calibrate};
+use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
-    Channels, Method, Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction,
-    equalization, products, smoothquant,
+    Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction, equalization, products,
+    smoothquant,
 };
 use crate::plan::{
-    ActivationScheme, Adjustment, GranularityKind, Inputs, Plan, Tried, WeightOptions, plan_weights,
+    ActivationScheme, ActivationUse, Adjustment, GranularityKind, Inputs, Method, Plan, Target,
+    Tried, WeightOptions, plan_weights,
 };
 use crate::progress::Progress;
-use crate::target::Target;
 use crate::{Error, Result};
 
 /// What activations are to become.
@@ -43,6 +43,14 @@ pub enum Activations {
 }
 
 impl Activations {
+    fn activation_use(self) -> ActivationUse {
+        match self {
+            Activations::Float => ActivationUse::Float,
+            Activations::Dynamic => ActivationUse::Dynamic,
+            Activations::Static { .. } => ActivationUse::Static,
+        }
+    }
+
     /// Why a model of this opset cannot have such activations.
     ///
     /// Preparation brings every model to an opset that can, but for some with operators of old.
@@ -127,10 +135,11 @@ pub fn plan(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    if let Some(reason) = request.target.obstacle(&request.weights, request.activations) {
+    let activations = request.activations.activation_use();
+    if let Some(reason) = request.target.obstacle(&request.weights, activations) {
         return Err(Error::Target { reason });
     }
-    if let Some(warning) = request.target.warning(request.activations) {
+    if let Some(warning) = request.target.warning(activations) {
         progress.warn(warning);
     }
     let weights = plan_weights(model, &request.weights, request.target, progress)?;

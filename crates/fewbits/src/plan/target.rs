@@ -10,8 +10,7 @@ use fewbits_onnx::qweight::WeightForm;
 use fewbits_quant::Bits;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
-use crate::recipe::Activations;
+use super::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
 
 /// A runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +27,17 @@ pub enum Target {
     Tract,
     /// Any runtime that knows ONNX's operators of opset 13.
     Generic,
+}
+
+/// What activations are to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationUse {
+    /// They stay float.
+    Float,
+    /// Integers with a scale measured at every call.
+    Dynamic,
+    /// Integers with a scale that is fixed beforehand.
+    Static,
 }
 
 /// How biases of integer products are stored.
@@ -98,19 +108,19 @@ impl Target {
     }
 
     /// Why what was asked for makes no sense for the target, and what does.
-    pub fn obstacle(self, weights: &WeightOptions, activations: Activations) -> Option<String> {
+    pub fn obstacle(self, weights: &WeightOptions, activations: ActivationUse) -> Option<String> {
         let bits = weights.bits.get();
         let why = match (self, activations) {
-            (Target::OpenVino, Activations::Dynamic) => {
+            (Target::OpenVino, ActivationUse::Dynamic) => {
                 "it computes dynamic quantization in float, slower than the float model; use --recipe static or weights"
             }
-            (Target::OpenVino, Activations::Static { .. }) if bits != 8 => {
+            (Target::OpenVino, ActivationUse::Static) if bits != 8 => {
                 "it computes on integers only with weights of 8 bits; use --bits 8, or --recipe weights"
             }
             (Target::OpenVino, _) if !matches!(bits, 4 | 8) => {
                 "it unpacks bit-sliced weights wrongly; use --bits 8 or 4"
             }
-            (Target::TensorRt, Activations::Dynamic) => {
+            (Target::TensorRt, ActivationUse::Dynamic) => {
                 "it has no DynamicQuantizeLinear; use --recipe static"
             }
             (Target::TensorRt, _) if bits != 8 => "it loads weights of 8 bits; use --bits 8",
@@ -126,9 +136,9 @@ impl Target {
     }
 
     /// What the user should know although it can be done.
-    pub fn warning(self, activations: Activations) -> Option<&'static str> {
+    pub fn warning(self, activations: ActivationUse) -> Option<&'static str> {
         match (self, activations) {
-            (Target::Tract, Activations::Static { .. } | Activations::Dynamic) => Some(
+            (Target::Tract, ActivationUse::Static | ActivationUse::Dynamic) => Some(
                 "tract gains no speed from quantized activations, it loses some; --recipe weights is as small and as fast as float",
             ),
             (Target::TensorRt, _) => {
@@ -180,16 +190,16 @@ mod tests {
         let options =
             |bits: u8| WeightOptions { bits: Bits::new(bits).unwrap(), ..WeightOptions::default() };
         for target in Target::ALL {
-            assert_eq!(target.obstacle(&options(8), Activations::Float), None);
+            assert_eq!(target.obstacle(&options(8), ActivationUse::Float), None);
         }
-        let refused = |target: Target, bits: u8, activations: Activations| {
+        let refused = |target: Target, bits: u8, activations: ActivationUse| {
             target.obstacle(&options(bits), activations).is_some_and(|why| why.contains("use --"))
         };
-        assert!(refused(Target::OpenVino, 3, Activations::Float));
-        assert!(!refused(Target::OpenVino, 4, Activations::Float));
-        assert!(refused(Target::OpenVino, 8, Activations::Dynamic));
-        assert!(refused(Target::TensorRt, 8, Activations::Dynamic));
-        assert!(refused(Target::TensorRt, 4, Activations::Float));
-        assert!(!refused(Target::Generic, 3, Activations::Dynamic));
+        assert!(refused(Target::OpenVino, 3, ActivationUse::Float));
+        assert!(!refused(Target::OpenVino, 4, ActivationUse::Float));
+        assert!(refused(Target::OpenVino, 8, ActivationUse::Dynamic));
+        assert!(refused(Target::TensorRt, 8, ActivationUse::Dynamic));
+        assert!(refused(Target::TensorRt, 4, ActivationUse::Float));
+        assert!(!refused(Target::Generic, 3, ActivationUse::Dynamic));
     }
 }
