@@ -3,12 +3,14 @@
 //! Data flows one way:
 //!
 //! ```text
-//! Model ──prepare──▶ Model ──plan──▶ Plan ──apply──▶ Model ──compare──▶ Comparison ──▶ report
+//! Model ──prepare──▶ Model ──calibrate──▶ Calibration ──plan──▶ Plan ──apply──▶ Model ──compare──▶ Comparison
 //! ```
 //!
 //! - [`prepare`](prepare::prepare): a model as the quantizer wants it, with classical operators
 //!   lowered.
-//! - [`plan`]: for every weight what it becomes, or why it stays float.
+//! - [`calibrate`](calibrate::calibrate): what activations hold on data.
+//! - [`plan`]: for every weight and activation what it becomes, or why it stays float.
+//! - [`methods`] and [`recipe`]: what makes a plan lose less, and who chooses.
 //! - [`apply`](apply::apply): the one function that carries out a plan.
 //! - [`compare`](compare::compare): two saved models on the same data.
 //! - [`data`] and [`metric`]: what is fed, and what is measured.
