@@ -120,7 +120,7 @@ pub enum DataType {
     /// 4-bit floating point data types
     Float4e2m1 = 23,
     /// E8M0 type used as the scale for microscaling (MX) formats:
-    /// https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf
+    /// <https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf>
     Float8e8m0 = 24,
     /// Unsigned integer in range \[0, 3\]
     Uint2 = 25,

@@ -6,7 +6,7 @@
 //! of the next multiplied by it (eq. 5 to 7) without a change of the network. There `s` evens out
 //! the ranges of the two weights, each of which has one scale. With a scale for every output
 //! channel the first weight does not mind `s`; what minds it is the activation between them, whose
-//! range takes the first weight's place here ([`super::noise`]).
+//! range takes the first weight's place here (`methods/noise.rs`).
 //!
 //! A `Clip` from 0 to a bound is not such a function. It is left in place, and no channel is
 //! raised past the bound: values that were never seen are then cut off earlier, as the ranges of

@@ -4,7 +4,7 @@
 //! Language Models": a few channels of what the products of a transformer read are far wider than
 //! the others. `Y = (X diag(s)^-1) (diag(s) W)` (eq. 3) moves their width into the weights, each
 //! output channel of which has a scale of its own. The factors are those of eq. 4; its share
-//! `alpha` is chosen for each activation by the expected error ([`super::noise`]).
+//! `alpha` is chosen for each activation by the expected error (`methods/noise.rs`).
 //!
 //! Where only products read the output of a layer norm, its own scale and shift take `diag(s)^-1`,
 //! as in the paper. Elsewhere (a residual addition reads it too, or the activation comes from

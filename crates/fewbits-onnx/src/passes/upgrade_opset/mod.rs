@@ -1,7 +1,7 @@
 //! A graph of an older operator set becomes one of a newer set that computes the same.
 //!
 //! Between opsets 7 and 23 most operators only gained element types. Those whose inputs, outputs,
-//! attributes or defaults changed are in [`CHANGES`], one line a change; every version in between
+//! attributes or defaults changed are in `CHANGES`, one line a change; every version in between
 //! is applied in turn, so that a line only knows the version before it. To add one: a line in the
 //! table, a function in `rules.rs`, a model in `tests/python/test_passes.py`.
 
