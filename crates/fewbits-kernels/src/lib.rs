@@ -1,11 +1,22 @@
 //! What needs `unsafe`, behind safe functions: no other crate of fewbits may use it.
 //!
-//! Today that is the memory map from which models are read without a copy ([`MappedFile`]), and a
-//! setting of the allocator ([`keep_freed_blocks`]). The integer kernels live here too when they
-//! come.
+//! - [`Cpu`]: which kernels this CPU can run, asked once.
+//! - [`Buffer`] and [`ImageLayout`]: the memory that kernels work on.
+//! - [`Threads`]: sharing work among the threads of a pool.
+//! - [`MappedFile`]: the memory map from which models are read without a copy.
+//! - [`keep_freed_blocks`]: a setting of the allocator.
 
+mod arch;
+mod buffer;
+mod cpu;
+mod image;
 mod mapping;
 mod memory;
+mod threads;
 
+pub use buffer::{Buffer, SLACK_BYTES};
+pub use cpu::{Cpu, Level, UnknownCpu};
+pub use image::{Halo, ImageLayout};
 pub use mapping::MappedFile;
 pub use memory::keep_freed_blocks;
+pub use threads::Threads;
