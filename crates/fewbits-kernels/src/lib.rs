@@ -2,6 +2,7 @@
 //!
 //! - [`Cpu`]: which kernels this CPU can run, asked once.
 //! - [`Buffer`] and [`ImageLayout`]: the memory that kernels work on.
+//! - [`gemm`]: products of bytes, and convolutions.
 //! - [`Threads`]: sharing work among the threads of a pool.
 //! - [`MappedFile`]: the memory map from which models are read without a copy.
 //! - [`keep_freed_blocks`]: a setting of the allocator.
@@ -9,6 +10,7 @@
 mod arch;
 mod buffer;
 mod cpu;
+pub mod gemm;
 mod image;
 mod mapping;
 mod memory;

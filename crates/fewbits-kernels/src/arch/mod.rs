@@ -1,4 +1,103 @@
-//! The kernels of each CPU.
+//! The kernels of each CPU, and the one place that chooses among them.
+//!
+//! A kernel fills a tile of sums: some rows, each the start of its runs in the input, times some
+//! panels of packed weights. `scalar` is the specification.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+mod scalar;
+
+use crate::gemm::{PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile};
+use crate::{Cpu, Level};
+
+/// What a kernel multiplies.
+pub(crate) struct TileArgs<'a> {
+    /// The activations.
+    pub input: &'a [u8],
+    /// Where each row starts in `input`; rows behind the last that counts repeat it.
+    pub rows: &'a [usize; TILE_ROWS],
+    /// Where the runs start, from the start of a row.
+    pub runs: &'a [usize],
+    /// Bytes of a run, filled up.
+    pub run_bytes: usize,
+    /// The panels, from the first that is wanted on.
+    pub panels: &'a [u8],
+    /// Bytes of a panel.
+    pub panel_bytes: usize,
+}
+
+impl TileArgs<'_> {
+    /// Panics unless `rows` rows and `panels` panels can be read.
+    fn check(&self, rows: usize, panels: usize) {
+        assert!(rows <= TILE_ROWS && panels * PANEL <= TILE_COLUMNS);
+        assert_eq!(self.panel_bytes, self.runs.len() * self.run_bytes * PANEL);
+        assert!(
+            self.run_bytes.is_multiple_of(STEP) && panels * self.panel_bytes <= self.panels.len()
+        );
+        let row = self.rows.iter().max().copied().unwrap_or(0);
+        let run = self.runs.iter().max().copied().unwrap_or(0);
+        assert!(row + run + self.run_bytes <= self.input.len(), "a row beyond the input");
+    }
+}
+
+/// The kernels of a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kernel(Cpu);
+
+impl Kernel {
+    /// The kernels that `cpu` runs fastest.
+    pub(crate) fn of(cpu: Cpu) -> Kernel {
+        Kernel(cpu)
+    }
+
+    /// The CPU.
+    pub(crate) fn cpu(self) -> Cpu {
+        self.0
+    }
+
+    /// What the bytes of a run must be a multiple of.
+    pub(crate) fn run_multiple(self) -> usize {
+        match self.0.level() {
+            Level::Amx => 64,
+            _ => STEP,
+        }
+    }
+
+    /// The rows of a tile when `left` rows are left.
+    pub(crate) fn rows(self, left: usize) -> usize {
+        match self.0.level() {
+            Level::Scalar => 4,
+            Level::Avx2 => 3,
+            // A tile of AMX takes as long for one row as for 32.
+            Level::Amx if left > AMX_LEAST_ROWS => TILE_ROWS,
+            Level::Avx512Vnni | Level::Amx => 6,
+        }
+    }
+
+    /// Fills the first `rows` rows and `panels` panels of `sums`; the rest is unspecified.
+    pub(crate) fn sum(self, args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
+        args.check(rows, panels);
+        match self.0.level() {
+            Level::Scalar => scalar::sum(args, rows, panels, sums),
+            // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
+            // bounds have been checked.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::sum(args, rows, panels, sums) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx if rows > 6 => unsafe { amx::sum(args, rows, panels, sums) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, rows, panels, sums) },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => scalar::sum(args, rows, panels, sums),
+        }
+    }
+}
+
+/// Rows up to which vectors are faster than tiles.
+const AMX_LEAST_ROWS: usize = 8;

@@ -1,0 +1,71 @@
+//! AVX2: bytes widened to 16 bits, then `vpmaddwd`, which adds pairs of products exactly.
+//!
+//! `vpmaddubsw` would take half the instructions, but saturates at 16 bits when both factors are
+//! large: wrong answers in silence.
+
+use std::arch::x86_64::*;
+
+use crate::arch::TileArgs;
+use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+
+/// Vectors that hold the sums of a panel: 4 columns each, in two halves.
+const VECTORS: usize = 4;
+
+/// Fills the first `rows` rows, at most 3, and `panels` panels of `sums`.
+///
+/// # Safety
+/// The CPU must have the features, and `args` must have been checked for `rows` and `panels`.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn sum(args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
+    for panel in 0..panels {
+        match rows {
+            // SAFETY: this function's contract.
+            1 => unsafe { sum_of::<1>(args, panel, sums) },
+            // SAFETY: as above.
+            2 => unsafe { sum_of::<2>(args, panel, sums) },
+            // SAFETY: as above.
+            3 => unsafe { sum_of::<3>(args, panel, sums) },
+            _ => unreachable!("a tile has at most 3 rows"),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+unsafe fn sum_of<const ROWS: usize>(args: &TileArgs, panel: usize, sums: &mut Tile<i32>) {
+    let steps = args.run_bytes / STEP;
+    let mut weights = args.panels[panel * args.panel_bytes..].as_ptr();
+    let mut acc = [[_mm256_setzero_si256(); VECTORS]; ROWS];
+    for &run in args.runs {
+        for step in 0..steps {
+            // The four activations of the step as 16 bits, four times.
+            let x: [__m256i; ROWS] = std::array::from_fn(|r| {
+                let at = args.rows[r] + run + step * STEP;
+                // SAFETY: `TileArgs::check` saw that every run of every row lies in the input.
+                let x = unsafe { args.input.as_ptr().add(at).cast::<i32>().read_unaligned() };
+                _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(x)))
+            });
+            for v in 0..VECTORS {
+                // SAFETY: a step of a panel is 64 bytes, four times 16.
+                let w = unsafe { _mm_loadu_si128(weights.add(v * 16).cast()) };
+                let w = _mm256_cvtepi8_epi16(w);
+                for r in 0..ROWS {
+                    acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(x[r], w));
+                }
+            }
+            // SAFETY: at most the end of the panel.
+            weights = unsafe { weights.add(PANEL * STEP) };
+        }
+    }
+    for r in 0..ROWS {
+        let to = &mut sums.0[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
+        for (v, to) in to.chunks_exact_mut(4).enumerate() {
+            // Of each column the two halves lie side by side.
+            let mut halves = [0i32; 8];
+            // SAFETY: the array is one vector long.
+            unsafe { _mm256_storeu_si256(halves.as_mut_ptr().cast(), acc[r][v]) };
+            for (to, pair) in to.iter_mut().zip(halves.chunks_exact(2)) {
+                *to = pair[0].wrapping_add(pair[1]);
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! AVX-512 VNNI: `vpdpbusd` adds 4 products of bytes to each of 16 sums, exactly.
+//!
+//! A step of 4 activations of a row is broadcast; the panels' vectors are used for 6 rows. 6 rows
+//! of 4 panels are 24 sums in registers, 4 vectors of weights and one of activations.
+
+use std::arch::x86_64::*;
+
+use crate::arch::TileArgs;
+use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+
+/// Fills the first `rows` rows, at most 6, and `panels` panels of `sums`.
+///
+/// # Safety
+/// The CPU must have the features, and `args` must have been checked for `rows` and `panels`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) unsafe fn sum(args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
+    macro_rules! sizes {
+        ($($rows:literal)*) => {
+            match (rows, panels) {
+                $(
+                    // SAFETY: this function's contract.
+                    ($rows, 1) => unsafe { sum_of::<$rows, 1>(args, sums) },
+                    // SAFETY: as above.
+                    ($rows, 2) => unsafe { sum_of::<$rows, 2>(args, sums) },
+                    // SAFETY: as above.
+                    ($rows, 3) => unsafe { sum_of::<$rows, 3>(args, sums) },
+                    // SAFETY: as above.
+                    ($rows, _) => unsafe { sum_of::<$rows, 4>(args, sums) },
+                )*
+                _ => unreachable!("a tile has at most 6 rows"),
+            }
+        };
+    }
+    sizes!(1 2 3 4 5 6)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(args: &TileArgs, sums: &mut Tile<i32>) {
+    let steps = args.run_bytes / STEP;
+    let input = args.input.as_ptr();
+    let mut weights = args.panels.as_ptr();
+    let mut acc = [[_mm512_setzero_si512(); PANELS]; ROWS];
+    for &run in args.runs {
+        // SAFETY: `TileArgs::check` saw that every run of every row lies in the input.
+        let rows: [*const u8; ROWS] =
+            std::array::from_fn(|r| unsafe { input.add(args.rows[r] + run) });
+        for step in 0..steps {
+            // SAFETY: a panel has this many steps of 64 bytes, and there are PANELS panels.
+            let w: [__m512i; PANELS] = std::array::from_fn(|p| unsafe {
+                _mm512_loadu_si512(weights.add(p * args.panel_bytes).cast())
+            });
+            for r in 0..ROWS {
+                // SAFETY: inside the run, as above.
+                let x = unsafe { rows[r].add(step * STEP).cast::<i32>().read_unaligned() };
+                let x = _mm512_set1_epi32(x);
+                for p in 0..PANELS {
+                    acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], x, w[p]);
+                }
+            }
+            // SAFETY: at most the end of the first panel.
+            weights = unsafe { weights.add(PANEL * STEP) };
+        }
+    }
+    for r in 0..ROWS {
+        for p in 0..PANELS {
+            let to = sums.0[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
+            // SAFETY: the slice is one vector long.
+            unsafe { _mm512_storeu_si512(to.cast(), acc[r][p]) };
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the rows of a product lie: pixels of images, or rows of a matrix.
+
+use crate::ImageLayout;
+
+/// The rows of a product: `images` times `height` times `width` of them, in this order. A matrix
+/// has one image of height 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Images of a batch.
+    pub images: usize,
+    /// Rows of pixels of an image.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+}
+
+impl Grid {
+    /// The rows of a matrix.
+    pub fn of_matrix(rows: usize) -> Grid {
+        Grid { images: 1, height: 1, width: rows }
+    }
+
+    /// The number of rows of the product.
+    pub fn len(&self) -> usize {
+        self.images * self.height * self.width
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How far apart the rows of a [`Grid`] lie in a slice, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Where the first row starts.
+    pub start: usize,
+    /// From an image to the next.
+    pub image: usize,
+    /// From a row of pixels to the next.
+    pub row: usize,
+    /// From a pixel to the next.
+    pub pixel: usize,
+}
+
+impl Walk {
+    /// Over the rows of a matrix, `pitch` apart.
+    pub fn of_matrix(pitch: usize) -> Walk {
+        Walk { start: 0, image: 0, row: 0, pixel: pitch }
+    }
+
+    /// Over the pixels of images inside their halo.
+    pub fn of_image(layout: &ImageLayout) -> Walk {
+        Walk {
+            start: layout.start(),
+            image: layout.image_pitch(),
+            row: layout.row_pitch(),
+            pixel: layout.channels,
+        }
+    }
+
+    /// Over the upper left corners of the windows of a convolution, whose padding lies in the halo.
+    ///
+    /// # Panics
+    /// If the halo is smaller than the padding.
+    pub fn of_windows(layout: &ImageLayout, pads_begin: [usize; 2], stride: [usize; 2]) -> Walk {
+        let corner = pads_begin[0] * layout.row_pitch() + pads_begin[1] * layout.channels;
+        Walk {
+            start: layout.start().checked_sub(corner).expect("the halo holds the padding"),
+            image: layout.image_pitch(),
+            row: stride[0] * layout.row_pitch(),
+            pixel: stride[1] * layout.channels,
+        }
+    }
+
+    /// Where row `index` of `grid` starts.
+    pub(crate) fn offset(&self, grid: &Grid, index: usize) -> usize {
+        let (line, x) = (index / grid.width, index % grid.width);
+        let (image, y) = (line / grid.height, line % grid.height);
+        self.start + image * self.image + y * self.row + x * self.pixel
+    }
+
+    /// Where the last row of `grid` starts, which is the furthest.
+    pub(crate) fn furthest(&self, grid: &Grid) -> usize {
+        self.offset(grid, grid.len() - 1)
+    }
+
+    /// Whether no two rows of `width` elements overlap.
+    pub(crate) fn is_disjoint(&self, grid: &Grid, width: usize) -> bool {
+        let pixel = grid.width <= 1 || self.pixel >= width;
+        let line = (grid.width - 1) * self.pixel + width;
+        let row = grid.height <= 1 || self.row >= line;
+        let image = (grid.height - 1) * self.row + line;
+        pixel && row && (grid.images <= 1 || self.image >= image)
+    }
+}

@@ -1,0 +1,206 @@
+//! Products of bytes: activations (u8) times weights (i8), summed exactly in i32.
+//!
+//! One driver, [`multiply`], serves matrix products and convolutions: a row of the product is a
+//! pixel, and its activations lie in runs of consecutive bytes. The kernels of `arch` fill tiles of
+//! sums; the epilogue turns a tile into bytes or floats while it is in the first cache.
+
+mod epilogue;
+mod grid;
+mod packed;
+mod shared;
+
+use std::ops::Range;
+
+pub use epilogue::{AddBytes, ByteRange, Dequantize, Requantize};
+pub(crate) use epilogue::{TILE_COLUMNS, TILE_ROWS, Tile};
+pub use grid::{Grid, Walk};
+pub use packed::PackedWeights;
+pub(crate) use packed::{PANEL, STEP};
+
+use crate::arch::TileArgs;
+use crate::{SLACK_BYTES, Threads};
+use shared::Shared;
+
+/// Packed weights that stay in the second cache while all rows pass.
+const CHUNK_BYTES: usize = 384 << 10;
+
+/// Products of a thread below which another thread costs more than it gains.
+const PRODUCTS_A_THREAD: usize = 200_000;
+
+/// The activations of a product.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// All bytes, and [`SLACK_BYTES`] behind the last row.
+    pub bytes: &'a [u8],
+    /// Where the rows lie.
+    pub walk: Walk,
+    /// Where the runs of a row lie, from its start.
+    pub runs: &'a [usize],
+}
+
+/// Where a product goes.
+pub enum Output<'a> {
+    /// To bytes.
+    Bytes {
+        /// What takes them.
+        bytes: &'a mut [u8],
+        /// Where the rows lie.
+        walk: Walk,
+        /// How sums become bytes.
+        requantize: Requantize<'a>,
+    },
+    /// To floats.
+    Floats {
+        /// What takes them.
+        floats: &'a mut [f32],
+        /// Where the rows lie.
+        walk: Walk,
+        /// How sums become floats.
+        dequantize: Dequantize<'a>,
+    },
+}
+
+/// Multiplies every row of `grid` by `weights`.
+///
+/// # Panics
+/// If a row of the input or output lies outside its slice, rows of the output overlap, or the
+/// epilogue has fewer columns than the weights.
+pub fn multiply(
+    weights: &PackedWeights,
+    grid: Grid,
+    input: &Input,
+    output: Output,
+    threads: Threads,
+) {
+    if grid.is_empty() || weights.columns() == 0 {
+        return;
+    }
+    assert_eq!(input.runs.len(), weights.runs(), "runs of another number");
+    let last_run = input.runs.iter().max().copied().unwrap_or(0);
+    let needed = input.walk.furthest(&grid) + last_run + weights.run_bytes() + SLACK_BYTES;
+    assert!(needed <= input.bytes.len(), "the input has {} bytes, not {needed}", input.bytes.len());
+    let sink = Sink::new(output, &grid, weights.columns());
+    let job = Job { weights, grid, input, sink: &sink };
+
+    let products = grid.len() * weights.columns() * weights.runs() * weights.run_bytes();
+    let wanted = Threads::new(threads.count().min(products / PRODUCTS_A_THREAD));
+    let rows = weights.kernel.rows(grid.len());
+    if grid.len().div_ceil(rows) >= 2 * wanted.count() {
+        wanted.split(grid.len(), rows, |part| job.run(part, 0..weights.columns()));
+    } else {
+        wanted.split(weights.columns(), TILE_COLUMNS, |part| job.run(0..grid.len(), part));
+    }
+}
+
+/// An [`Output`] that several threads may write.
+enum Sink<'a> {
+    Bytes { out: Shared<'a, u8>, walk: Walk, requantize: Requantize<'a> },
+    Floats { out: Shared<'a, f32>, walk: Walk, dequantize: Dequantize<'a> },
+}
+
+impl<'a> Sink<'a> {
+    fn new(output: Output<'a>, grid: &Grid, columns: usize) -> Sink<'a> {
+        let check = |walk: &Walk, len: usize, bias: usize, scale: usize| {
+            assert!(walk.is_disjoint(grid, columns), "rows of the output overlap");
+            assert!(walk.furthest(grid) + columns <= len, "the output is too short");
+            assert!(bias == columns && scale == columns, "the epilogue has other columns");
+        };
+        match output {
+            Output::Bytes { bytes, walk, requantize } => {
+                check(&walk, bytes.len(), requantize.bias.len(), requantize.scale.len());
+                Sink::Bytes { out: Shared::new(bytes), walk, requantize }
+            }
+            Output::Floats { floats, walk, dequantize } => {
+                check(&walk, floats.len(), dequantize.bias.len(), dequantize.scale.len());
+                Sink::Floats { out: Shared::new(floats), walk, dequantize }
+            }
+        }
+    }
+}
+
+/// Everything that the threads of one product share.
+struct Job<'a> {
+    weights: &'a PackedWeights,
+    grid: Grid,
+    input: &'a Input<'a>,
+    sink: &'a Sink<'a>,
+}
+
+impl Job<'_> {
+    /// Computes some rows of some columns.
+    fn run(&self, rows: Range<usize>, columns: Range<usize>) {
+        let panel_bytes = self.weights.panel_bytes();
+        let chunk = (CHUNK_BYTES / panel_bytes * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS;
+        let mut sums = Tile([0; TILE_ROWS * TILE_COLUMNS]);
+        for start in columns.clone().step_by(chunk) {
+            let columns = start..columns.end.min(start + chunk);
+            let mut row = rows.start;
+            while row < rows.end {
+                let count = self.weights.kernel.rows(rows.end - row).min(rows.end - row);
+                self.rows(row..row + count, columns.clone(), &mut sums);
+                row += count;
+            }
+        }
+    }
+
+    /// Computes the rows of one tile.
+    fn rows(&self, rows: Range<usize>, columns: Range<usize>, sums: &mut Tile<i32>) {
+        let Input { bytes, walk, runs } = *self.input;
+        let count = rows.len();
+        let mut at = [0usize; TILE_ROWS];
+        let mut to = [0usize; TILE_ROWS];
+        let mut others = [0usize; TILE_ROWS];
+        let (out_walk, other_walk) = match self.sink {
+            Sink::Bytes { walk, requantize, .. } => (walk, requantize.add.map(|a| a.walk)),
+            Sink::Floats { walk, .. } => (walk, None),
+        };
+        for (i, row) in rows.enumerate() {
+            at[i] = walk.offset(&self.grid, row);
+            to[i] = out_walk.offset(&self.grid, row);
+            if let Some(walk) = other_walk {
+                others[i] = walk.offset(&self.grid, row);
+            }
+        }
+        let last = at[count - 1];
+        at[count..].fill(last);
+        for first in columns.clone().step_by(TILE_COLUMNS) {
+            let width = TILE_COLUMNS.min(columns.end - first);
+            let args = TileArgs {
+                input: bytes,
+                rows: &at,
+                runs,
+                run_bytes: self.weights.padded_bytes(),
+                panels: &self.weights.panels()[first / PANEL * self.weights.panel_bytes()..],
+                panel_bytes: self.weights.panel_bytes(),
+            };
+            // `multiply` checked the furthest row and run; a kernel reads less than the slack
+            // behind them.
+            self.weights.kernel.sum(&args, count, width.div_ceil(PANEL), sums);
+            let cpu = self.weights.kernel.cpu();
+            match self.sink {
+                Sink::Bytes { out, requantize, .. } => epilogue::requantize_tile(
+                    cpu,
+                    sums,
+                    width,
+                    first,
+                    requantize,
+                    &to[..count],
+                    &others[..count],
+                    *out,
+                ),
+                Sink::Floats { out, dequantize, .. } => epilogue::dequantize_tile(
+                    cpu,
+                    sums,
+                    width,
+                    first,
+                    dequantize,
+                    &to[..count],
+                    *out,
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

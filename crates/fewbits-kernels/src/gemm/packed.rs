@@ -1,0 +1,102 @@
+//! Weights in the order in which the kernels read them.
+
+use crate::arch::Kernel;
+use crate::{Buffer, Cpu};
+
+/// Columns (output channels) of a panel.
+pub(crate) const PANEL: usize = 16;
+
+/// Products added in one step of a dot product.
+pub(crate) const STEP: usize = 4;
+
+/// Weights of a product, packed once for the kernels of one CPU.
+///
+/// The dot product of an output goes over `runs` runs of `run_bytes` consecutive activations: a
+/// matrix product has one run, a convolution over channels-last images one for each row of its
+/// window. In memory: panels of 16 columns; in a panel every step of 4 activations; in a step 16
+/// columns of 4 weights, which is one 64-byte vector for VNNI and one row of an AMX tile. Runs are
+/// filled up with zeros, so that what a kernel reads behind the end of a run does not count.
+pub struct PackedWeights {
+    pub(crate) kernel: Kernel,
+    columns: usize,
+    runs: usize,
+    run_bytes: usize,
+    padded_bytes: usize,
+    panels: Buffer,
+    sums: Vec<i32>,
+}
+
+impl PackedWeights {
+    /// Packs `weights`, `[columns, runs, run_bytes]`.
+    ///
+    /// # Panics
+    /// If `weights` has another length.
+    pub fn new(
+        cpu: Cpu,
+        weights: &[i8],
+        columns: usize,
+        runs: usize,
+        run_bytes: usize,
+    ) -> PackedWeights {
+        assert_eq!(weights.len(), columns * runs * run_bytes, "weights of another shape");
+        let kernel = Kernel::of(cpu);
+        let padded_bytes = run_bytes.next_multiple_of(kernel.run_multiple());
+        let panel_bytes = runs * padded_bytes * PANEL;
+        let mut panels = Buffer::new(columns.div_ceil(PANEL) * panel_bytes);
+        let packed = panels.i8s_mut();
+        packed.fill(0);
+        let mut sums = vec![0i32; columns];
+        for column in 0..columns {
+            let panel = &mut packed[column / PANEL * panel_bytes..][..panel_bytes];
+            for run in 0..runs {
+                let from = &weights[(column * runs + run) * run_bytes..][..run_bytes];
+                for (k, &weight) in from.iter().enumerate() {
+                    let step = (run * padded_bytes + k) / STEP;
+                    panel[(step * PANEL + column % PANEL) * STEP + k % STEP] = weight;
+                    sums[column] += i32::from(weight);
+                }
+            }
+        }
+        PackedWeights { kernel, columns, runs, run_bytes, padded_bytes, panels, sums }
+    }
+
+    /// Output columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The number of runs of a dot product.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Activations of a run.
+    pub fn run_bytes(&self) -> usize {
+        self.run_bytes
+    }
+
+    /// The sum of each column's weights: what a zero point of the activations is multiplied by.
+    pub fn sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// Bytes that the packed weights take.
+    pub fn len_bytes(&self) -> usize {
+        self.panels.len_bytes()
+    }
+
+    /// Bytes that a kernel reads of each run.
+    pub(crate) fn padded_bytes(&self) -> usize {
+        self.padded_bytes
+    }
+
+    /// Bytes of a panel.
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.runs * self.padded_bytes * PANEL
+    }
+
+    /// All panels.
+    pub(crate) fn panels(&self) -> &[u8] {
+        self.panels.u8s()
+    }
+}

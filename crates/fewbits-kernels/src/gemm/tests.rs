@@ -1,0 +1,164 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Buffer, Cpu, Halo, ImageLayout};
+
+/// A product as one would write it down.
+fn oracle(weights: &[i8], rows: &[Vec<u8>]) -> Vec<i32> {
+    let mut sums = Vec::new();
+    for row in rows {
+        for column in weights.chunks_exact(row.len()) {
+            sums.push(row.iter().zip(column).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum());
+        }
+    }
+    sums
+}
+
+fn filled(bytes: &[u8]) -> Buffer {
+    let mut buffer = Buffer::new(bytes.len());
+    buffer.u8s_mut().copy_from_slice(bytes);
+    buffer
+}
+
+fn sums_on(cpu: Cpu, weights: &[i8], rows: &[Vec<u8>], threads: Threads) -> Vec<i32> {
+    let (depth, columns) = (rows[0].len(), weights.len() / rows[0].len());
+    let packed = PackedWeights::new(cpu, weights, columns, 1, depth);
+    let input = filled(&rows.concat());
+    let mut floats = vec![0.0; rows.len() * columns];
+    multiply(
+        &packed,
+        Grid::of_matrix(rows.len()),
+        &Input { bytes: input.with_slack(), walk: Walk::of_matrix(depth), runs: &[0] },
+        Output::Floats {
+            floats: &mut floats,
+            walk: Walk::of_matrix(columns),
+            dequantize: Dequantize { bias: &vec![0; columns], scale: &vec![1.0; columns] },
+        },
+        threads,
+    );
+    floats.into_iter().map(|x| x as i32).collect()
+}
+
+/// Bytes with many extremes.
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0), Just(255), Just(128), any::<u8>()]
+}
+
+fn product() -> impl Strategy<Value = (Vec<i8>, Vec<Vec<u8>>)> {
+    (1..70usize, 1..90usize, 1..70usize).prop_flat_map(|(rows, columns, depth)| {
+        (
+            prop::collection::vec(byte().prop_map(|b| b as i8), columns * depth),
+            prop::collection::vec(prop::collection::vec(byte(), depth), rows),
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn every_cpu_sums_exactly((weights, rows) in product()) {
+        let wanted = oracle(&weights, &rows);
+        for cpu in Cpu::available() {
+            prop_assert_eq!(&sums_on(cpu, &weights, &rows, Threads::ONE), &wanted, "{:?}", cpu);
+        }
+    }
+}
+
+#[test]
+fn extremes_do_not_saturate() {
+    // The sums are beyond 16 bits by far, and exact in f32.
+    let rows = vec![vec![255; 512]; 7];
+    for weight in [-128, 127] {
+        let weights = vec![weight; 512 * 17];
+        for cpu in Cpu::available() {
+            let sums = sums_on(cpu, &weights, &rows, Threads::ONE);
+            assert!(sums.iter().all(|&s| s == 512 * 255 * i32::from(weight)), "{cpu:?}");
+        }
+    }
+}
+
+#[test]
+fn threads_share_rows_or_columns() {
+    let random = |n: usize| (0..n).map(|i| (i * i * 7 + i / 3) as u8).collect::<Vec<u8>>();
+    for (rows, columns) in [(130, 100), (1, 1000)] {
+        let weights: Vec<i8> = random(columns * 500).into_iter().map(|b| b as i8).collect();
+        let rows: Vec<Vec<u8>> = random(rows * 500).chunks(500).map(<[u8]>::to_vec).collect();
+        for cpu in Cpu::available() {
+            assert_eq!(
+                sums_on(cpu, &weights, &rows, Threads::new(3)),
+                sums_on(Cpu::SCALAR, &weights, &rows, Threads::ONE)
+            );
+        }
+    }
+}
+
+/// A convolution of padded images with a residual, against plain loops.
+#[test]
+fn convolution_with_a_residual() {
+    let halo = Halo { top: 1, left: 1, bottom: 1, right: 1 };
+    let (images, channels, filters, size, stride) = (2, 5, 19, 7, 2);
+    let layout = ImageLayout { images, height: size, width: size, channels, halo };
+    let out_size = (size + 2 - 3) / stride + 1;
+    let out_layout =
+        ImageLayout { images, height: out_size, width: out_size, channels: filters, halo };
+    let mut input = Buffer::new(layout.len_bytes());
+    input.u8s_mut().iter_mut().enumerate().for_each(|(i, b)| *b = (i * 37 % 256) as u8);
+    layout.fill_halo(input.u8s_mut(), 11);
+    let weights: Vec<i8> = (0..filters * 9 * channels).map(|i| (i * 91 % 255) as i8).collect();
+    let other: Vec<u8> = (0..out_layout.len_bytes()).map(|i| (i * 13 % 256) as u8).collect();
+    let bias: Vec<i32> = (0..filters as i32).map(|i| i * 50 - 300).collect();
+    let scale: Vec<f32> = (0..filters).map(|i| 0.001 + i as f32 * 1e-4).collect();
+    let to = ByteRange { zero_point: 100, low: 100, high: 255 };
+    let add = AddBytes {
+        other: &other,
+        walk: Walk::of_image(&out_layout),
+        other_zero_point: 3,
+        other_scale: 0.02,
+        scale: 0.05,
+        to_scale: 0.06,
+        to: ByteRange { zero_point: 7, low: 0, high: 250 },
+    };
+    let mut wanted = vec![0u8; out_layout.len_bytes()];
+    for (image, y, x) in (0..images)
+        .flat_map(|i| (0..out_size).flat_map(move |y| (0..out_size).map(move |x| (i, y, x))))
+    {
+        for f in 0..filters {
+            let mut sum = bias[f];
+            for (dy, dx) in (0..3).flat_map(|dy| (0..3).map(move |dx| (dy, dx))) {
+                for c in 0..channels {
+                    let at = image * layout.image_pitch()
+                        + (y * stride + dy) * layout.row_pitch()
+                        + (x * stride + dx) * channels
+                        + c;
+                    sum += i32::from(input.u8s()[at])
+                        * i32::from(weights[((f * 3 + dy) * 3 + dx) * channels + c]);
+                }
+            }
+            let q = ((sum as f32 * scale[f]).round_ties_even() + 100.0).clamp(100.0, 255.0);
+            let at = out_layout.offset(image, y, x) + f;
+            let sum = (q - 100.0) * 0.05 + (f32::from(other[at]) - 3.0) * 0.02;
+            wanted[at] = ((sum / 0.06).round_ties_even() + 7.0).clamp(0.0, 250.0) as u8;
+        }
+    }
+    let runs: Vec<usize> = (0..3).map(|dy| dy * layout.row_pitch()).collect();
+    for cpu in Cpu::available() {
+        let mut out = vec![0u8; out_layout.len_bytes()];
+        multiply(
+            &PackedWeights::new(cpu, &weights, filters, 3, 3 * channels),
+            Grid { images, height: out_size, width: out_size },
+            &Input {
+                bytes: input.with_slack(),
+                walk: Walk::of_windows(&layout, [1, 1], [stride, stride]),
+                runs: &runs,
+            },
+            Output::Bytes {
+                bytes: &mut out,
+                walk: Walk::of_image(&out_layout),
+                requantize: Requantize { bias: &bias, scale: &scale, to, add: Some(add) },
+            },
+            Threads::ONE,
+        );
+        assert_eq!(out, wanted, "{cpu:?}");
+    }
+}
