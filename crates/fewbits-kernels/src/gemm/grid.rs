@@ -29,6 +29,33 @@ impl Grid {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Row `index`.
+    pub(crate) fn position(&self, index: usize) -> Position {
+        let (line, x) = (index / self.width, index % self.width);
+        Position { image: line / self.height, y: line % self.height, x }
+    }
+
+    /// The row behind `at`: divisions for each row would take longer than a small product.
+    #[inline]
+    pub(crate) fn next(&self, mut at: Position) -> Position {
+        at.x += 1;
+        if at.x == self.width {
+            (at.x, at.y) = (0, at.y + 1);
+            if at.y == self.height {
+                (at.y, at.image) = (0, at.image + 1);
+            }
+        }
+        at
+    }
+}
+
+/// A row of a [`Grid`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    image: usize,
+    y: usize,
+    x: usize,
 }
 
 /// How far apart the rows of a [`Grid`] lie in a slice, in elements.
@@ -74,16 +101,15 @@ impl Walk {
         }
     }
 
-    /// Where row `index` of `grid` starts.
-    pub(crate) fn offset(&self, grid: &Grid, index: usize) -> usize {
-        let (line, x) = (index / grid.width, index % grid.width);
-        let (image, y) = (line / grid.height, line % grid.height);
-        self.start + image * self.image + y * self.row + x * self.pixel
+    /// Where a row of the grid starts.
+    #[inline]
+    pub(crate) fn offset(&self, at: Position) -> usize {
+        self.start + at.image * self.image + at.y * self.row + at.x * self.pixel
     }
 
     /// Where the last row of `grid` starts, which is the furthest.
     pub(crate) fn furthest(&self, grid: &Grid) -> usize {
-        self.offset(grid, grid.len() - 1)
+        self.offset(grid.position(grid.len() - 1))
     }
 
     /// Whether no two rows of `width` elements overlap.

@@ -154,12 +154,12 @@ impl Job<'_> {
             Sink::Bytes { walk, requantize, .. } => (walk, requantize.add.map(|a| a.walk)),
             Sink::Floats { walk, .. } => (walk, None),
         };
-        for (i, row) in rows.enumerate() {
-            at[i] = walk.offset(&self.grid, row);
-            to[i] = out_walk.offset(&self.grid, row);
-            if let Some(walk) = other_walk {
-                others[i] = walk.offset(&self.grid, row);
-            }
+        let mut position = self.grid.position(rows.start);
+        for i in 0..count {
+            at[i] = walk.offset(position);
+            to[i] = out_walk.offset(position);
+            others[i] = other_walk.map_or(0, |walk| walk.offset(position));
+            position = self.grid.next(position);
         }
         let last = at[count - 1];
         at[count..].fill(last);
