@@ -8,6 +8,7 @@
 
 mod arch;
 mod buffer;
+pub mod bytes;
 mod cpu;
 mod image;
 mod mapping;
