@@ -9,6 +9,7 @@
 
 mod arch;
 mod buffer;
+pub mod bytes;
 mod cpu;
 pub mod gemm;
 mod image;

@@ -1,0 +1,294 @@
+//! Depthwise convolution: each channel has its own kernel.
+
+use std::ops::Range;
+
+use super::quantize::Rounding;
+use super::window::{Window, blocks};
+use crate::ImageLayout;
+use crate::cpu::per_cpu;
+
+/// The weights of a depthwise convolution with one output a channel, `[rows * columns, channels]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepthwiseWeights {
+    /// Widened beforehand: the products are taken of pairs of 16 bits.
+    taps: Vec<i16>,
+    channels: usize,
+    kernel: [usize; 2],
+}
+
+impl DepthwiseWeights {
+    /// From `[channels, rows, columns]`, as ONNX has them.
+    ///
+    /// # Panics
+    /// If `weights` is of another length.
+    pub fn new(weights: &[i8], channels: usize, kernel: [usize; 2]) -> DepthwiseWeights {
+        let count = kernel[0] * kernel[1];
+        assert_eq!(weights.len(), channels * count);
+        let taps = (0..count * channels)
+            .map(|i| i16::from(weights[i % channels * count + i / channels]))
+            .collect();
+        DepthwiseWeights { taps, channels, kernel }
+    }
+
+    /// The number of channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Rows and columns of the kernel.
+    pub fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
+    /// The tap numbered `tap` of `N` channels from `first` on.
+    #[inline(always)]
+    fn tap<const N: usize>(&self, tap: usize, first: usize) -> &[i16; N] {
+        block(&self.taps, tap * self.channels + first)
+    }
+}
+
+/// How the sums of a convolution become bytes: `(sum + bias) * scale`, rounded half to even, plus
+/// the zero point, within `low..=high`.
+#[derive(Clone, Copy, Debug)]
+pub struct Requantize<'a> {
+    /// One a channel, in steps of input times weight; takes off what the input's zero point adds.
+    pub bias: &'a [i32],
+    /// One a channel: input scale times weight scale over output scale.
+    pub scale: &'a [f32],
+    /// The byte of zero.
+    pub zero_point: u8,
+    /// The least byte.
+    pub low: u8,
+    /// The greatest byte.
+    pub high: u8,
+}
+
+per_cpu! {
+    /// The output rows `rows` of one image: `[height, width, channels]` to the same.
+    ///
+    /// `input` is one image with its halo, which holds the zero point and in which all windows
+    /// lie. `out` is these rows alone, each [`row_pitch`](ImageLayout::row_pitch) bytes with the
+    /// halo to its sides, so that threads can share an image; the halo is left as it is.
+    ///
+    /// # Panics
+    /// If a length or the kernel does not fit, or windows leave the halo.
+    pub fn depthwise_rows(
+        weights: &DepthwiseWeights,
+        input: &[u8],
+        in_layout: &ImageLayout,
+        window: Window,
+        rows: Range<usize>,
+        requantize: Requantize<'_>,
+        out: &mut [u8],
+        out_layout: &ImageLayout,
+    ) {
+        let channels = weights.channels;
+        assert_eq!((in_layout.channels, out_layout.channels), (channels, channels));
+        assert_eq!((requantize.bias.len(), requantize.scale.len()), (channels, channels));
+        assert_eq!(window.kernel, weights.kernel);
+        assert!(rows.end <= out_layout.height);
+        assert_eq!(out.len(), rows.len() * out_layout.row_pitch());
+        window.assert_within_halo(in_layout, out_layout);
+        if out.is_empty() {
+            return;
+        }
+        let first_tap = in_layout.start()
+            - window.pads_begin[0] * in_layout.row_pitch()
+            - window.pads_begin[1] * channels;
+        for (y, out) in rows.zip(out.chunks_exact_mut(out_layout.row_pitch())) {
+            let row = Row {
+                weights,
+                input: &input[first_tap + y * window.stride[0] * in_layout.row_pitch()..],
+                steps: [window.dilation[0] * in_layout.row_pitch(), window.dilation[1] * channels],
+                pixel_step: window.stride[1] * channels,
+                requantize,
+            };
+            let out = &mut out[out_layout.halo.left * channels..][..out_layout.width * channels];
+            match channels {
+                16.. => row.convolve::<16>(out),
+                8.. => row.convolve::<8>(out),
+                _ => row.convolve::<1>(out),
+            }
+        }
+    }
+}
+
+/// One row of the output to be.
+struct Row<'a> {
+    weights: &'a DepthwiseWeights,
+    /// From the first tap of the first pixel on.
+    input: &'a [u8],
+    /// Bytes from a tap to the one below it, and to the one to its right.
+    steps: [usize; 2],
+    /// Bytes from the first tap of a pixel to that of the next.
+    pixel_step: usize,
+    requantize: Requantize<'a>,
+}
+
+impl Row<'_> {
+    /// Takes `N` channels at a time along the whole row, so that their weights stay in registers.
+    #[inline(always)]
+    fn convolve<const N: usize>(&self, out: &mut [u8]) {
+        let channels = self.weights.channels;
+        let (pixels, adjacent) = (out.len() / channels, self.pixel_step == channels);
+        for first in blocks(channels, N) {
+            let finish = Finish::<N>::new(&self.requantize, first);
+            let mut x = 0;
+            if self.weights.kernel == [3, 3] && adjacent && self.steps[1] == channels {
+                let taps: [[i16; N]; 9] = std::array::from_fn(|tap| *self.weights.tap(tap, first));
+                while x + 2 <= pixels {
+                    let sums = self.pair_of_3x3(&taps, x * channels + first);
+                    finish.store(&sums[0], &mut out[x * channels + first..]);
+                    finish.store(&sums[1], &mut out[(x + 1) * channels + first..]);
+                    x += 2;
+                }
+            }
+            for x in x..pixels {
+                let sums = self.pixel::<N>(x * self.pixel_step, first);
+                finish.store(&sums, &mut out[x * channels + first..]);
+            }
+        }
+    }
+
+    /// The sums of a pixel whose first tap is at `at`.
+    #[inline(always)]
+    fn pixel<const N: usize>(&self, at: usize, first: usize) -> [i32; N] {
+        let [rows, columns] = self.weights.kernel;
+        let mut sums = [0; N];
+        for row in 0..rows {
+            for column in 0..columns {
+                let bytes =
+                    block(self.input, at + row * self.steps[0] + column * self.steps[1] + first);
+                accumulate(&mut sums, bytes, self.weights.tap(row * columns + column, first));
+            }
+        }
+        sums
+    }
+
+    /// The sums of two neighbours, which share most of their input, under three by three taps.
+    #[inline(always)]
+    fn pair_of_3x3<const N: usize>(&self, taps: &[[i16; N]; 9], at: usize) -> [[i32; N]; 2] {
+        let mut sums = [[0; N]; 2];
+        for row in 0..3 {
+            let input = &self.input[at + row * self.steps[0]..][..3 * self.steps[1] + N];
+            for column in 0..4 {
+                let bytes = block(input, column * self.steps[1]);
+                if column < 3 {
+                    accumulate(&mut sums[0], bytes, &taps[3 * row + column]);
+                }
+                if column > 0 {
+                    accumulate(&mut sums[1], bytes, &taps[3 * row + column - 1]);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Adds products. Both factors fit 16 bits, of which vectors multiply pairs at once: more cheaply
+/// than 32 bits, and as cheaply as floats, which would not be exact for large kernels.
+#[inline(always)]
+fn accumulate<const N: usize>(sums: &mut [i32; N], bytes: &[u8; N], weights: &[i16; N]) {
+    for i in 0..N {
+        sums[i] = sums[i].wrapping_add(i32::from(bytes[i]) * i32::from(weights[i]));
+    }
+}
+
+#[inline(always)]
+fn block<T, const N: usize>(slice: &[T], at: usize) -> &[T; N] {
+    slice[at..].first_chunk().expect("a whole block")
+}
+
+/// [`Requantize`] for a block of channels.
+struct Finish<const N: usize> {
+    bias: [i32; N],
+    scale: [f32; N],
+    rounding: Rounding,
+}
+
+impl<const N: usize> Finish<N> {
+    #[inline(always)]
+    fn new(by: &Requantize<'_>, first: usize) -> Finish<N> {
+        let rounding = Rounding::new(by.zero_point, by.low, by.high);
+        Finish { bias: *block(by.bias, first), scale: *block(by.scale, first), rounding }
+    }
+
+    #[inline(always)]
+    fn store(&self, sums: &[i32; N], out: &mut [u8]) {
+        for (i, out) in out[..N].iter_mut().enumerate() {
+            let sum = sums[i].wrapping_add(self.bias[i]);
+            *out = self.rounding.byte(sum as f32 * self.scale[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cpu, Halo};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_are_those_of_the_definition(
+            seed in prop::collection::vec(prop_oneof![Just(0u8), Just(255), Just(128), any::<u8>()], 211),
+            channels in prop_oneof![1usize..5, 7usize..10, 15usize..18, 31usize..41],
+            (height, width) in (1usize..5, 1usize..6),
+            kernel in prop::sample::select(&[[3, 3], [1, 1], [5, 5], [3, 2], [1, 7]][..]),
+            (stride, dilation) in (1usize..3, 1usize..3),
+            (zero_point, low, extreme) in any::<(u8, u8, bool)>(),
+        ) {
+            let reach = kernel.map(|k| (k - 1) * dilation);
+            let pads_begin = reach.map(|r| r / 2);
+            let halo = Halo {
+                top: pads_begin[0] + 1,
+                left: pads_begin[1],
+                bottom: reach[0] - pads_begin[0],
+                right: reach[1] - pads_begin[1] + 1,
+            };
+            let layout = ImageLayout { images: 2, height, width, channels, halo };
+            let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
+            let out_halo = Halo { left: 1, right: 2, top: 1, bottom: 0 };
+            let out_layout = ImageLayout {
+                height: out_height, width: out_width, halo: out_halo, ..layout
+            };
+            let input: Vec<u8> = seed.iter().copied().cycle().take(layout.image_pitch()).collect();
+            let taps = kernel[0] * kernel[1];
+            let weights: Vec<i8> = (0..channels * taps)
+                .map(|i| if extreme { -128 } else { seed[(i * 7 + 3) % seed.len()] as i8 })
+                .collect();
+            let bias: Vec<i32> = (0..channels).map(|c| c as i32 * 5077 - 60_000).collect();
+            let scale: Vec<f32> = (0..channels).map(|c| 0.0005 * (c + 1) as f32).collect();
+            let window = Window { kernel, stride: [stride; 2], pads_begin, dilation: [dilation; 2] };
+            let by = Requantize { bias: &bias, scale: &scale, zero_point, low, high: low.max(240) };
+
+            let rows = usize::from(out_height > 1)..out_height;
+            let pitch = out_layout.row_pitch();
+            let mut wanted = vec![77; rows.len() * pitch];
+            for (y, x) in rows.clone().flat_map(|y| (0..out_width).map(move |x| (y, x))) {
+                for c in 0..channels {
+                    let mut sum = 0;
+                    for (ky, kx) in (0..kernel[0]).flat_map(|y| (0..kernel[1]).map(move |x| (y, x))) {
+                        let row = halo.top + y * stride + ky * dilation - pads_begin[0];
+                        let column = halo.left + x * stride + kx * dilation - pads_begin[1];
+                        let q = input[row * layout.row_pitch() + column * channels + c];
+                        let weight = weights[c * taps + ky * kernel[1] + kx];
+                        sum += i32::from(q) * i32::from(weight);
+                    }
+                    let steps = ((sum + bias[c]) as f32 * scale[c]).round_ties_even();
+                    let byte = steps as i32 + i32::from(zero_point);
+                    wanted[(y - rows.start) * pitch + (out_halo.left + x) * channels + c] =
+                        byte.clamp(i32::from(by.low), i32::from(by.high)) as u8;
+                }
+            }
+            let packed = DepthwiseWeights::new(&weights, channels, kernel);
+            for cpu in Cpu::available() {
+                let mut out = vec![77; wanted.len()];
+                depthwise_rows(
+                    cpu, &packed, &input, &layout, window, rows.clone(), by, &mut out, &out_layout,
+                );
+                prop_assert_eq!(&out, &wanted, "{:?}", cpu);
+            }
+        }
+    }
+}
