@@ -27,14 +27,14 @@ impl QuantizeTo {
     }
 
     #[inline(always)]
-    pub(super) fn rounding(self) -> Rounding {
+    pub(crate) fn rounding(self) -> Rounding {
         Rounding::new(self.zero_point, self.low, self.high)
     }
 }
 
 /// The last part of every kernel: a number of steps from zero becomes a byte.
 #[derive(Clone, Copy)]
-pub(super) struct Rounding {
+pub(crate) struct Rounding {
     least: f32,
     most: f32,
     zero_point: u8,
@@ -50,7 +50,7 @@ impl Rounding {
     /// Rounds half to even, adds the zero point and saturates. NaN becomes the least byte, as in
     /// onnxruntime.
     #[inline(always)]
-    pub(super) fn byte(self, steps: f32) -> u8 {
+    pub(crate) fn byte(self, steps: f32) -> u8 {
         // The bounds are whole, so clamping before rounding is the same as after it. Comparisons
         // instead of f32::clamp: they are one instruction each, which sends NaN to the bound.
         let steps = if steps > self.least { steps } else { self.least };
@@ -92,7 +92,7 @@ per_cpu! {
 
 /// What the byte stands for.
 #[inline(always)]
-pub(super) fn real(byte: u8, scale: f32, zero_point: u8) -> f32 {
+pub(crate) fn real(byte: u8, scale: f32, zero_point: u8) -> f32 {
     (i32::from(byte) - i32::from(zero_point)) as f32 * scale
 }
 

@@ -1,5 +1,6 @@
 //! What happens to the sums of a product before they are stored.
 
+use crate::bytes::{QuantizeTo, real};
 use crate::cpu::per_cpu;
 use crate::gemm::shared::Shared;
 
@@ -12,17 +13,6 @@ pub(crate) const TILE_ROWS: usize = 32;
 #[repr(align(64))]
 pub(crate) struct Tile<T>(pub [T; TILE_ROWS * TILE_COLUMNS]);
 
-/// The quantized output: what a byte means, and which bytes may come out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ByteRange {
-    /// The byte of zero.
-    pub zero_point: u8,
-    /// The least byte: 0, or the zero point behind a Relu.
-    pub low: u8,
-    /// The greatest byte.
-    pub high: u8,
-}
-
 /// From sums to bytes: `clamp(round((sum + bias) * scale) + zero_point)`, ties to even.
 #[derive(Clone, Copy, Debug)]
 pub struct Requantize<'a> {
@@ -30,8 +20,8 @@ pub struct Requantize<'a> {
     pub bias: &'a [i32],
     /// For each column: the activations' scale times the weights' over the output's.
     pub scale: &'a [f32],
-    /// The bytes that come out.
-    pub to: ByteRange,
+    /// The bytes that come out; its scale counts only where something is added.
+    pub to: QuantizeTo,
     /// Bytes to add, and what becomes of the sum.
     pub add: Option<AddBytes<'a>>,
 }
@@ -48,12 +38,8 @@ pub struct AddBytes<'a> {
     pub other_zero_point: u8,
     /// The other scale.
     pub other_scale: f32,
-    /// The scale of what [`Requantize`] alone gives.
-    pub scale: f32,
-    /// The scale of the sum.
-    pub to_scale: f32,
-    /// The bytes that come out.
-    pub to: ByteRange,
+    /// How the sum becomes bytes.
+    pub to: QuantizeTo,
 }
 
 /// From sums to floats: `(sum + bias) * scale`.
@@ -63,21 +49,6 @@ pub struct Dequantize<'a> {
     pub bias: &'a [i32],
     /// For each column.
     pub scale: &'a [f32],
-}
-
-/// A float between 0 and 255 as a byte.
-#[inline(always)]
-fn byte(value: f32) -> u8 {
-    // SAFETY: every caller has clamped the value to 0..=255, and a NaN cannot come from finite
-    // scales; min and max below turn one into a bound all the same.
-    unsafe { value.to_int_unchecked::<i32>() as u8 }
-}
-
-/// Clamps, and turns a NaN into `low`.
-#[inline(always)]
-fn clamped(value: f32, low: f32, high: f32) -> f32 {
-    let value = if value > low { value } else { low };
-    if value < high { value } else { high }
 }
 
 per_cpu! {
@@ -94,7 +65,7 @@ per_cpu! {
         let bias = &requantize.bias[first..first + columns];
         let scale = &requantize.scale[first..first + columns];
         let to = requantize.to;
-        let (zero, low, high) = (f32::from(to.zero_point), f32::from(to.low), f32::from(to.high));
+        let rounding = to.rounding();
         for (row, &offset) in offsets.iter().enumerate() {
             let sums = &sums.0[row * TILE_COLUMNS..][..columns];
             // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
@@ -104,21 +75,17 @@ per_cpu! {
                 None => {
                     for i in 0..columns {
                         let x = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
-                        out[i] = byte(clamped(x.round_ties_even() + zero, low, high));
+                        out[i] = rounding.byte(x);
                     }
                 }
                 Some(add) => {
                     let other = &add.other[others[row] + first..][..columns];
-                    let other_zero = i32::from(add.other_zero_point);
-                    let to_zero = f32::from(add.to.zero_point);
-                    let (to_low, to_high) = (f32::from(add.to.low), f32::from(add.to.high));
+                    let sum_rounding = add.to.rounding();
                     for i in 0..columns {
                         let x = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
-                        let q = clamped(x.round_ties_even() + zero, low, high);
-                        let a = (q - zero) * add.scale;
-                        let b = (i32::from(other[i]) - other_zero) as f32 * add.other_scale;
-                        let sum = ((a + b) / add.to_scale).round_ties_even() + to_zero;
-                        out[i] = byte(clamped(sum, to_low, to_high));
+                        let a = real(rounding.byte(x), to.scale, to.zero_point);
+                        let b = real(other[i], add.other_scale, add.other_zero_point);
+                        out[i] = sum_rounding.byte((a + b) / add.to.scale);
                     }
                 }
             }

@@ -11,7 +11,7 @@ mod shared;
 
 use std::ops::Range;
 
-pub use epilogue::{AddBytes, ByteRange, Dequantize, Requantize};
+pub use epilogue::{AddBytes, Dequantize, Requantize};
 pub(crate) use epilogue::{TILE_COLUMNS, TILE_ROWS, Tile};
 pub use grid::{Grid, Walk};
 pub use packed::PackedWeights;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::bytes::QuantizeTo;
 use crate::{Buffer, Cpu, Halo, ImageLayout};
 
 /// A product as one would write it down.
@@ -109,15 +110,13 @@ fn convolution_with_a_residual() {
     let other: Vec<u8> = (0..out_layout.len_bytes()).map(|i| (i * 13 % 256) as u8).collect();
     let bias: Vec<i32> = (0..filters as i32).map(|i| i * 50 - 300).collect();
     let scale: Vec<f32> = (0..filters).map(|i| 0.001 + i as f32 * 1e-4).collect();
-    let to = ByteRange { zero_point: 100, low: 100, high: 255 };
+    let to = QuantizeTo { scale: 0.05, zero_point: 100, low: 100, high: 255 };
     let add = AddBytes {
         other: &other,
         walk: Walk::of_image(&out_layout),
         other_zero_point: 3,
         other_scale: 0.02,
-        scale: 0.05,
-        to_scale: 0.06,
-        to: ByteRange { zero_point: 7, low: 0, high: 250 },
+        to: QuantizeTo { scale: 0.06, zero_point: 7, low: 0, high: 250 },
     };
     let mut wanted = vec![0u8; out_layout.len_bytes()];
     for (image, y, x) in (0..images)
