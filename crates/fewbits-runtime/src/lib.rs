@@ -7,6 +7,7 @@
 mod error;
 mod float;
 mod fold;
+mod integer;
 mod prepare;
 mod reach;
 mod runner;
@@ -16,6 +17,7 @@ mod text;
 pub use error::{Result, RuntimeError};
 pub use float::{FloatRunner, Reach};
 pub use fold::fold_constants;
+pub use integer::{Fusion, IntegerRunner};
 pub use reach::{Lacking, OutOfReach};
 pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -40,6 +40,18 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
     Ok(model)
 }
 
+/// As [`prepare`], but quantized weights stay as they are.
+///
+/// # Errors
+/// If the model holds classical operators that cannot be lowered.
+pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
+    let mut model = model.clone();
+    lower_ml::lower_ml(&mut model)?;
+    constants::constants_to_initializers(model.graph_mut());
+    cleanup::cleanup(model.graph_mut());
+    Ok(model)
+}
+
 /// As [`prepare`], but operators that the executor does not have stay; the classical ones are
 /// returned.
 pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 pub use fewbits_runtime::RunOptions;
-use fewbits_runtime::{FloatRunner, Reach, Runner, RuntimeError, Tensor};
+use fewbits_runtime::{FloatRunner, IntegerRunner, Reach, Runner, RuntimeError, Tensor};
 
 use crate::data::Dataset;
 use crate::{Error, Result};
@@ -13,8 +13,14 @@ use crate::{Error, Result};
 /// stay small.
 pub const BATCH_ROWS: usize = 64;
 
-/// Loads a model for running; errors name its file.
-pub fn runner(model: &Model, options: &RunOptions) -> Result<FloatRunner> {
+/// Loads a model for running, its quantized parts on integers; errors name its file.
+pub fn runner(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
+    IntegerRunner::new(model, options).map_err(|source| named(model, source))
+}
+
+/// Loads a model for running in floats, its quantized parts as the floats they stand for; errors
+/// name its file.
+pub fn float_runner(model: &Model, options: &RunOptions) -> Result<FloatRunner> {
     FloatRunner::new(model, options).map_err(|source| named(model, source))
 }
 

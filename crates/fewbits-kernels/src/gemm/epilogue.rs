@@ -42,13 +42,15 @@ pub struct AddBytes<'a> {
     pub to: QuantizeTo,
 }
 
-/// From sums to floats: `(sum + bias) * scale`.
+/// From sums to floats: `(sum + bias) * scale + offset`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dequantize<'a> {
     /// For each column, in units of the sums.
     pub bias: &'a [i32],
     /// For each column.
     pub scale: &'a [f32],
+    /// For each column, added last.
+    pub offset: Option<&'a [f32]>,
 }
 
 per_cpu! {
@@ -111,6 +113,11 @@ per_cpu! {
             let out = unsafe { out.row(offset + first, columns) };
             for i in 0..columns {
                 out[i] = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
+            }
+            if let Some(offset) = dequantize.offset {
+                for (out, x) in out.iter_mut().zip(&offset[first..first + columns]) {
+                    *out += x;
+                }
             }
         }
     }

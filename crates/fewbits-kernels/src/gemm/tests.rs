@@ -33,7 +33,7 @@ fn sums_on(cpu: Cpu, weights: &[i8], rows: &[Vec<u8>], threads: Threads) -> Vec<
         Output::Floats {
             floats: &mut floats,
             walk: Walk::of_matrix(columns),
-            dequantize: Dequantize { bias: &vec![0; columns], scale: &vec![1.0; columns] },
+            dequantize: Dequantize { bias: &vec![0; columns], scale: &vec![1.0; columns], offset: None },
         },
         threads,
     );

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::compare::OutputError;
 use crate::data::Dataset;
 use crate::padding::Tokens;
-use crate::run::{run_rows, runner};
+use crate::run::{run_rows, float_runner};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 8;
@@ -26,7 +26,7 @@ impl<'a> Trial<'a> {
     /// If it cannot be run.
     pub fn new(model: &Model, sample: &'a Dataset, run: &RunOptions) -> Result<Trial<'a>> {
         let run = run.clone();
-        let expected = outputs(&runner(model, &run)?, sample)?;
+        let expected = outputs(&float_runner(model, &run)?, sample)?;
         Ok(Trial { sample, run, expected })
     }
 
@@ -36,7 +36,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// If the model cannot be run.
     pub fn error(&self, model: Model) -> Result<Option<f64>> {
-        let runner = runner(&model, &self.run)?;
+        let runner = float_runner(&model, &self.run)?;
         // The executor has its own copy of the weights.
         drop(model);
         let mut errors: Vec<OutputError> = Vec::new();

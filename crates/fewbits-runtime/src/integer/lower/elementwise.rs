@@ -1,0 +1,95 @@
+//! Sums and products of two activations.
+
+use fewbits_kernels::Halo;
+use fewbits_kernels::bytes::{AddScales, QuantizeTo};
+use fewbits_onnx::proto::NodeProto;
+
+use crate::integer::lower::{Bytes, Form, Lowering};
+use crate::integer::program::AnyStep;
+use crate::integer::state::ValueId;
+use crate::integer::steps::elementwise::{Binary, Operator};
+use crate::integer::steps::product::{Epilogue, Residual};
+
+impl<'a> Lowering<'a> {
+    /// An Add or Mul of bytes.
+    pub(super) fn binary(
+        &mut self,
+        node: &'a NodeProto,
+        to: QuantizeTo,
+        behind: &str,
+    ) -> Option<ValueId> {
+        let [a_name, b_name] = node.input.as_slice() else { return None };
+        let (a, b) = (self.source(a_name)?, self.source(b_name)?);
+        let operator = if node.is("Add") { Operator::Add } else { Operator::Mul };
+        if operator == Operator::Add {
+            for ((name, product), other) in [((b_name, b), a), ((a_name, a), b)] {
+                if let Some(id) = self.residual(name, product, other, to, node, behind) {
+                    return Some(id);
+                }
+            }
+        }
+        let image = [a, b].iter().any(|x| self.form(x.id) == Form::Image);
+        let form = if image { Form::Image } else { Form::Plain };
+        let (left, right) = (self.in_form(a, form, node), self.in_form(b, form, node));
+        let scales = AddScales {
+            a_scale: a.ty.scale.scale,
+            a_zero_point: a.ty.scale.zero_point,
+            b_scale: b.ty.scale.scale,
+            b_zero_point: b.ty.scale.zero_point,
+            to,
+        };
+        let what = format!("{}{behind}", node.op_type());
+        Some(self.step(form, &[left, right], what, node, |output| Binary {
+            inputs: [left, right],
+            output,
+            operator,
+            scales,
+            form,
+        }))
+    }
+
+    /// Adds `other` where `product`, behind the float value `name`, is computed, if nothing else
+    /// reads it.
+    fn residual(
+        &mut self,
+        name: &str,
+        product: Bytes,
+        other: Bytes,
+        to: QuantizeTo,
+        node: &'a NodeProto,
+        behind: &str,
+    ) -> Option<ValueId> {
+        let (_, dequantize) = self.net.producer(name)?;
+        let q = dequantize.input.first()?;
+        let alone = dequantize.is("DequantizeLinear")
+            && self.net.has_one_use(name)
+            && self.net.has_one_use(q)
+            && product.id != other.id;
+        alone.then_some(())?;
+        let unit = self.values[product.id.index()].unit?;
+        match &self.units[unit].step {
+            AnyStep::Product(step)
+                if step.output == product.id
+                    && matches!(step.epilogue, Epilogue::Bytes { add: None, .. }) => {}
+            _ => return None,
+        }
+        let form = self.form(product.id);
+        let other_id = match form {
+            Form::Image => self.as_image(other, Halo::default(), node),
+            Form::Plain => self.in_form(other, Form::Plain, node),
+        };
+        let output = self.value(form);
+        self.values[output.index()].unit = Some(unit);
+        let unit = &mut self.units[unit];
+        unit.inputs.push(other_id);
+        unit.outputs = vec![output];
+        unit.what = format!("{} + Add{behind}", unit.what);
+        if let AnyStep::Product(step) = &mut unit.step {
+            step.output = output;
+            if let Epilogue::Bytes { add, .. } = &mut step.epilogue {
+                *add = Some(Residual { other: other_id, scale: other.ty.scale, to });
+            }
+        }
+        Some(output)
+    }
+}

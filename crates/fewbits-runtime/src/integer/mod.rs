@@ -1,0 +1,191 @@
+//! The integer executor: quantized models on our own kernels.
+//!
+//! A graph is lowered once ([`lower`]): nodes between DequantizeLinear and QuantizeLinear become
+//! steps on bytes, and what is left goes to the float executor in regions as large as possible
+//! ([`schedule`]). A run is then a list of steps ([`steps`]) over memory that is planned once
+//! ([`state`]).
+
+mod lower;
+mod net;
+mod program;
+mod schedule;
+mod state;
+mod steps;
+mod types;
+
+use std::sync::Mutex;
+
+use fewbits_kernels::{Cpu, Threads};
+use fewbits_onnx::Model;
+use fewbits_onnx::proto::ValueInfoProto;
+
+use crate::integer::lower::Lowering;
+use crate::integer::net::Net;
+use crate::integer::program::Program;
+use crate::integer::schedule::schedule;
+use crate::integer::state::State;
+use crate::prepare::prepare_quantized;
+use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
+
+/// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
+/// the longest path.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Runs a quantized model on integers, and what cannot be in f32.
+pub struct IntegerRunner {
+    program: Program,
+    inputs: Vec<ValueSpec>,
+    outputs: Vec<ValueSpec>,
+    cpu: Cpu,
+    threads: Threads,
+    pool: Option<rayon::ThreadPool>,
+    /// The memory of earlier runs.
+    idle: Mutex<Vec<State>>,
+}
+
+/// A step of an executor, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fusion {
+    /// The ONNX node that it stands for, or the first of them.
+    pub node: String,
+    /// What is computed in it: `Conv + Relu`.
+    pub what: String,
+    /// Whether the float executor runs it: its last bits may depend on the CPU.
+    pub is_float_region: bool,
+}
+
+impl IntegerRunner {
+    /// Loads `model`.
+    ///
+    /// # Errors
+    /// If an operator is not supported, by name, or `FEWBITS_CPU` asks for what this CPU lacks.
+    pub fn new(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
+        let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
+        let mut model = prepare_quantized(model)?;
+        for name in &options.intermediates {
+            let graph = model.graph_mut();
+            if !graph.is_output(name) {
+                graph
+                    .output
+                    .push(ValueInfoProto { name: Some(name.clone()), ..Default::default() });
+            }
+        }
+        let inputs = input_specs(model.graph());
+        let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
+        let program = std::thread::scope(|scope| {
+            let build = || compile(&model, &inputs, &outputs, cpu, options);
+            let thread = std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, build)
+                .map_err(|e| RuntimeError::Load { reason: format!("no thread: {e}") })?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        let threads = match options.threads {
+            Some(count) => count.get(),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let pool = match threads {
+            1 => None,
+            n => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(n)
+                    .build()
+                    .map_err(|e| RuntimeError::Load { reason: format!("no threads: {e}") })?,
+            ),
+        };
+        Ok(IntegerRunner {
+            program,
+            inputs,
+            outputs,
+            cpu,
+            threads: Threads::new(threads),
+            pool,
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The steps, in the order in which they run.
+    pub fn fusions(&self) -> Vec<Fusion> {
+        let units = self.program.units.iter();
+        units
+            .map(|unit| Fusion {
+                node: unit.node.clone(),
+                what: unit.what.clone(),
+                is_float_region: unit.is_float_region(),
+            })
+            .collect()
+    }
+
+    fn run_steps(&self, state: &mut State) -> Result<()> {
+        self.program.units.iter().try_for_each(|unit| unit.step.run(state))
+    }
+}
+
+fn compile(
+    model: &Model,
+    inputs: &[ValueSpec],
+    outputs: &[ValueSpec],
+    cpu: Cpu,
+    options: &RunOptions,
+) -> Result<Program> {
+    let net = Net::new(model.graph(), model.opset());
+    let mut lowering = Lowering::new(net, cpu);
+    for input in &model.graph().input {
+        lowering.tensor(input.name());
+    }
+    for output in &model.graph().output {
+        lowering.tensor(output.name());
+    }
+    schedule(model, lowering, inputs, outputs, options)
+}
+
+impl Runner for IntegerRunner {
+    fn inputs(&self) -> &[ValueSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[ValueSpec] {
+        &self.outputs
+    }
+
+    fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        let surplus = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|s| s.name == *name));
+        if let Some((name, _)) = surplus {
+            let known: Vec<&str> = self.inputs.iter().map(|s| s.name.as_str()).collect();
+            return Err(RuntimeError::Input {
+                input: name.clone(),
+                reason: format!("the model has no such input; it has {}", known.join(", ")),
+            });
+        }
+        let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, self.threads));
+        for (spec, id) in &self.program.inputs {
+            let given = inputs.iter().find(|(name, _)| *name == spec.name);
+            let (_, tensor) = given.ok_or_else(|| RuntimeError::Input {
+                input: spec.name.clone(),
+                reason: "no data given for it".into(),
+            })?;
+            spec.check(tensor)?;
+            state.set_tensor(*id, tensor)?;
+        }
+        match &self.pool {
+            Some(pool) => pool.install(|| self.run_steps(&mut state))?,
+            None => self.run_steps(&mut state)?,
+        }
+        let outputs = self
+            .program
+            .outputs
+            .iter()
+            .map(|(spec, id)| {
+                let tensor = state.tensor(*id)?;
+                let tensor = match spec.data_type {
+                    Some(data_type) if data_type != tensor.data_type() => tensor.cast(data_type)?,
+                    _ => tensor,
+                };
+                Ok((spec.name.clone(), tensor))
+            })
+            .collect();
+        self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(state);
+        outputs
+    }
+}

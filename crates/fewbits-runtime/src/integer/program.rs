@@ -1,0 +1,79 @@
+//! A lowered graph: steps in an order, and what they work on.
+
+use fewbits_kernels::{Buffer, Cpu, Threads};
+
+use crate::integer::state::{State, Value, ValueId};
+use crate::integer::steps::product::Product;
+use crate::integer::steps::quantize::Quantize;
+use crate::integer::steps::region::Region;
+use crate::{Result, ValueSpec};
+
+/// One thing to do.
+pub(crate) trait Step: Send + Sync {
+    /// Computes the outputs from the inputs.
+    fn run(&self, state: &mut State) -> Result<()>;
+}
+
+/// A step, or one that later nodes may still be fused into.
+pub(crate) enum AnyStep {
+    Product(Box<Product>),
+    Quantize(Quantize),
+    Region(Box<Region>),
+    Other(Box<dyn Step>),
+}
+
+impl AnyStep {
+    pub(crate) fn run(&self, state: &mut State) -> Result<()> {
+        match self {
+            AnyStep::Product(product) => product.run(state),
+            AnyStep::Quantize(quantize) => quantize.run(state),
+            AnyStep::Region(region) => region.run(state),
+            AnyStep::Other(step) => step.run(state),
+        }
+    }
+}
+
+/// A step with what it reads and writes.
+pub(crate) struct Unit {
+    pub step: AnyStep,
+    pub inputs: Vec<ValueId>,
+    pub outputs: Vec<ValueId>,
+    /// The output lies where the first input lies.
+    pub shares_memory: bool,
+    /// What people call it: `Conv + Relu`.
+    pub what: String,
+    /// The ONNX node that it computes, or that gave it its name.
+    pub node: String,
+}
+
+impl Unit {
+    /// Whether the float executor runs it.
+    pub(crate) fn is_float_region(&self) -> bool {
+        matches!(self.step, AnyStep::Region(_))
+    }
+}
+
+/// Steps in the order in which they run.
+pub(crate) struct Program {
+    pub units: Vec<Unit>,
+    /// The values before the first run: halos, and nothing else.
+    pub values: Vec<Value>,
+    /// Where in memory each value lies.
+    pub slot_of: Vec<u32>,
+    /// Values that no step computes.
+    pub constants: Vec<(ValueId, Value, Buffer)>,
+    pub inputs: Vec<(ValueSpec, ValueId)>,
+    pub outputs: Vec<(ValueSpec, ValueId)>,
+}
+
+impl Program {
+    /// Memory for runs.
+    pub(crate) fn state(&self, cpu: Cpu, threads: Threads) -> State {
+        let mut state = State::new(self.values.clone(), self.slot_of.clone(), cpu, threads);
+        for (id, value, buffer) in &self.constants {
+            *state.value_mut(*id) = value.clone();
+            state.give(*id, buffer.clone());
+        }
+        state
+    }
+}

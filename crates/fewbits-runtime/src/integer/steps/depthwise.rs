@@ -1,0 +1,68 @@
+//! A convolution in which each channel has its own window.
+
+use fewbits_kernels::bytes::{DepthwiseWeights, QuantizeTo, Requantize, Window, depthwise_rows};
+
+use crate::integer::program::Step;
+use crate::integer::state::{State, ValueId, image_layout};
+use crate::integer::steps::windowed;
+use crate::{Result, RuntimeError};
+
+/// The step.
+pub(crate) struct Depthwise {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub weights: DepthwiseWeights,
+    pub window: Window,
+    /// Padding at the end.
+    pub end: [usize; 2],
+    pub bias: Vec<i32>,
+    pub scale: Vec<f32>,
+    pub to: QuantizeTo,
+}
+
+impl Step for Depthwise {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let channels = self.weights.channels();
+        let from = state.image(self.input);
+        if from.channels != channels {
+            return Err(RuntimeError::Run {
+                reason: format!(
+                    "a convolution of {channels} channels was given images of {}",
+                    from.channels
+                ),
+            });
+        }
+        let shape = windowed(state.shape(self.input), channels, &self.window, self.end)?;
+        let to = image_layout(shape.dims(), state.value(self.output).halo);
+        let mut out = state.take(self.output, shape, to.len_bytes());
+        let input = state.bytes(self.input);
+        let requantize = Requantize {
+            bias: &self.bias,
+            scale: &self.scale,
+            zero_point: self.to.zero_point,
+            low: self.to.low,
+            high: self.to.high,
+        };
+        threads.rows(out.u8s_mut(), to.image_pitch(), 1, |first, out| {
+            for (i, out) in out.chunks_exact_mut(to.image_pitch().max(1)).enumerate() {
+                let image = &input[(first + i) * from.image_pitch()..][..from.image_pitch()];
+                let rows = to.halo.top * to.row_pitch()..(to.halo.top + to.height) * to.row_pitch();
+                depthwise_rows(
+                    cpu,
+                    &self.weights,
+                    image,
+                    &from,
+                    self.window,
+                    0..to.height,
+                    requantize,
+                    &mut out[rows],
+                    &to,
+                );
+            }
+        });
+        to.fill_halo(out.u8s_mut(), self.to.zero_point);
+        state.give(self.output, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! The steps of a program, one kind a file.
+
+pub(crate) mod depthwise;
+pub(crate) mod elementwise;
+pub(crate) mod movement;
+pub(crate) mod pool;
+pub(crate) mod product;
+pub(crate) mod quantize;
+pub(crate) mod region;
+
+use fewbits_kernels::bytes::Window;
+
+use crate::integer::state::{MAX_RANK, Shape};
+use crate::{Result, RuntimeError};
+
+/// A shape of at most [`MAX_RANK`] axes.
+pub(crate) fn shape(dims: &[usize]) -> Result<Shape> {
+    Shape::new(dims).ok_or_else(|| RuntimeError::Run {
+        reason: format!("a value has {} axes; at most {MAX_RANK} can be run", dims.len()),
+    })
+}
+
+/// The shape of `[images, channels, ..]` behind a window over images.
+fn windowed(input: Shape, channels: usize, window: &Window, end: [usize; 2]) -> Result<Shape> {
+    let dims = input.dims();
+    let spatial = dims.len().saturating_sub(2);
+    if !(1..=2).contains(&spatial) {
+        return Err(RuntimeError::Run {
+            reason: format!(
+                "images of shape {input:?} where [images, channels, height, width] is needed"
+            ),
+        });
+    }
+    let mut out = vec![dims[0], channels];
+    for (i, &size) in dims[2..].iter().enumerate() {
+        let axis = 2 - spatial + i;
+        let extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+        let padded = size + window.pads_begin[axis] + end[axis];
+        let steps = padded.checked_sub(extent).ok_or_else(|| RuntimeError::Run {
+            reason: format!("images of shape {input:?} are smaller than a window of {extent}"),
+        })?;
+        out.push(steps / window.stride[axis] + 1);
+    }
+    shape(&out)
+}

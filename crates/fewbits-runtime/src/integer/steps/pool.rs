@@ -1,0 +1,94 @@
+//! Pooling over windows of images.
+
+use fewbits_kernels::bytes::{
+    Divisor, QuantizeTo, Window, average_pool_image, global_average_pool_image, max_pool_image,
+};
+
+use crate::Result;
+use crate::integer::program::Step;
+use crate::integer::state::{ByteScale, State, ValueId, image_layout};
+use crate::integer::steps::{shape, windowed};
+
+/// What is made of a window.
+pub(crate) enum Pooling {
+    /// The greatest byte; the halo is filled with `halo`.
+    Max {
+        halo: u8,
+    },
+    Average {
+        from: ByteScale,
+        divisor: Divisor,
+        to: QuantizeTo,
+    },
+}
+
+/// MaxPool or AveragePool.
+pub(crate) struct Pool {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub window: Window,
+    /// Padding at the end.
+    pub end: [usize; 2],
+    pub pooling: Pooling,
+}
+
+impl Step for Pool {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let from = state.image(self.input);
+        let shape = windowed(state.shape(self.input), from.channels, &self.window, self.end)?;
+        let to = image_layout(shape.dims(), state.value(self.output).halo);
+        let mut out = state.take(self.output, shape, to.len_bytes());
+        let input = state.bytes(self.input);
+        threads.rows(out.u8s_mut(), to.image_pitch(), 1, |first, out| {
+            for (i, out) in out.chunks_exact_mut(to.image_pitch().max(1)).enumerate() {
+                let image = &input[(first + i) * from.image_pitch()..][..from.image_pitch()];
+                match self.pooling {
+                    Pooling::Max { halo } => {
+                        max_pool_image(cpu, image, &from, self.window, halo, out, &to);
+                    }
+                    Pooling::Average { from: scale, divisor, to: bytes } => average_pool_image(
+                        cpu,
+                        image,
+                        &from,
+                        self.window,
+                        divisor,
+                        scale.scale,
+                        scale.zero_point,
+                        bytes,
+                        out,
+                        &to,
+                    ),
+                }
+            }
+        });
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// GlobalAveragePool.
+pub(crate) struct GlobalAverage {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub from: ByteScale,
+    pub to: QuantizeTo,
+}
+
+impl Step for GlobalAverage {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let cpu = state.cpu;
+        let from = state.image(self.input);
+        let mut dims = vec![from.images, from.channels];
+        dims.resize(state.shape(self.input).dims().len(), 1);
+        let shape = shape(&dims)?;
+        let mut out = state.take(self.output, shape, shape.len());
+        let images = state.bytes(self.input).chunks_exact(from.image_pitch().max(1));
+        for (image, out) in images.zip(out.u8s_mut().chunks_exact_mut(from.channels.max(1))) {
+            let ByteScale { scale, zero_point } = self.from;
+            global_average_pool_image(cpu, image, &from, scale, zero_point, self.to, out);
+        }
+        state.give(self.output, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! Between floats and bytes, and between the orders in which bytes lie.
+
+use fewbits_kernels::bytes::{
+    QuantizeTo, dequantize, dequantize_image, image_from_bytes, image_to_bytes, look_up, quantize,
+    quantize_image,
+};
+
+use crate::Result;
+use crate::integer::lower::Form;
+use crate::integer::program::Step;
+use crate::integer::state::{ByteScale, State, ValueId, image_layout};
+
+/// Elements that a thread must have at least.
+const LEAST: usize = 16 << 10;
+
+/// QuantizeLinear.
+#[derive(Clone, Copy)]
+pub(crate) struct Quantize {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub scale: ByteScale,
+    pub form: Form,
+}
+
+impl Step for Quantize {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let to = QuantizeTo::all_bytes(self.scale.scale, self.scale.zero_point);
+        let shape = state.shape(self.input);
+        match self.form {
+            Form::Plain => {
+                let mut out = state.take(self.output, shape, shape.len());
+                let input = state.floats(self.input);
+                threads.rows(out.u8s_mut(), 1, LEAST, |first, out| {
+                    quantize(cpu, &input[first..][..out.len()], to, out);
+                });
+                state.give(self.output, out);
+            }
+            Form::Image => {
+                let layout = image_layout(shape.dims(), state.value(self.output).halo);
+                let mut out = state.take(self.output, shape, layout.len_bytes());
+                let input = state.floats(self.input);
+                let size = layout.channels * layout.height * layout.width;
+                threads.rows(out.u8s_mut(), layout.image_pitch(), 1, |first, out| {
+                    let images = out.chunks_exact_mut(layout.image_pitch().max(1));
+                    for (i, out) in images.enumerate() {
+                        quantize_image(cpu, &input[(first + i) * size..][..size], &layout, to, out);
+                    }
+                });
+                state.give(self.output, out);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// DequantizeLinear.
+pub(crate) struct Dequantize {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub scale: ByteScale,
+    /// How the bytes lie.
+    pub form: Form,
+}
+
+impl Step for Dequantize {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let shape = state.shape(self.input);
+        let ByteScale { scale, zero_point } = self.scale;
+        let mut out = state.take(self.output, shape, shape.len() * 4);
+        let input = state.bytes(self.input);
+        match self.form {
+            Form::Plain => threads.rows(out.f32s_mut(), 1, LEAST, |first, out| {
+                dequantize(cpu, &input[first..][..out.len()], scale, zero_point, out);
+            }),
+            Form::Image => {
+                let layout = state.image(self.input);
+                let (size, pitch) =
+                    (layout.channels * layout.height * layout.width, layout.image_pitch());
+                threads.rows(out.f32s_mut(), size, 1, |first, out| {
+                    for (i, out) in out.chunks_exact_mut(size.max(1)).enumerate() {
+                        let image = &input[(first + i) * pitch..][..pitch];
+                        dequantize_image(cpu, image, &layout, scale, zero_point, out);
+                    }
+                });
+            }
+        }
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// Bytes in another order.
+pub(crate) struct Reorder {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub to: Form,
+    /// What the halo is filled with.
+    pub halo: u8,
+}
+
+impl Step for Reorder {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let cpu = state.cpu;
+        let shape = state.shape(self.input);
+        match self.to {
+            Form::Image => {
+                let layout = image_layout(shape.dims(), state.value(self.output).halo);
+                let mut out = state.take(self.output, shape, layout.len_bytes());
+                let size = layout.channels * layout.height * layout.width;
+                let images = state.bytes(self.input).chunks_exact(size.max(1));
+                let outs = out.u8s_mut().chunks_exact_mut(layout.image_pitch().max(1));
+                for (input, out) in images.zip(outs) {
+                    image_from_bytes(cpu, input, &layout, self.halo, out);
+                }
+                state.give(self.output, out);
+            }
+            Form::Plain => {
+                let layout = state.image(self.input);
+                let mut out = state.take(self.output, shape, shape.len());
+                let size = layout.channels * layout.height * layout.width;
+                let images = state.bytes(self.input).chunks_exact(layout.image_pitch().max(1));
+                for (input, out) in images.zip(out.u8s_mut().chunks_exact_mut(size.max(1))) {
+                    image_to_bytes(cpu, input, &layout, out);
+                }
+                state.give(self.output, out);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A function of each byte.
+pub(crate) struct LookUp {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub table: Box<[u8; 256]>,
+    pub form: Form,
+    /// What the halo is filled with.
+    pub halo: u8,
+}
+
+impl Step for LookUp {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let cpu = state.cpu;
+        let shape = state.shape(self.input);
+        match self.form {
+            Form::Plain => {
+                let mut out = state.take(self.output, shape, shape.len());
+                look_up(cpu, &self.table, state.bytes(self.input), out.u8s_mut());
+                state.give(self.output, out);
+            }
+            Form::Image => {
+                let from = state.image(self.input);
+                let to = image_layout(shape.dims(), state.value(self.output).halo);
+                let mut out = state.take(self.output, shape, to.len_bytes());
+                let (input, bytes) = (state.bytes(self.input), out.u8s_mut());
+                let width = from.width * from.channels;
+                for image in 0..from.images {
+                    for y in 0..from.height {
+                        let row = &input[from.offset(image, y, 0)..][..width];
+                        let to = &mut bytes[to.offset(image, y, 0)..][..width];
+                        look_up(cpu, &self.table, row, to);
+                    }
+                }
+                to.fill_halo(bytes, self.halo);
+                state.give(self.output, out);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! A part of the model that the float executor runs.
+
+use crate::integer::program::Step;
+use crate::integer::state::{State, ValueId};
+use crate::integer::steps::shape;
+use crate::{FloatRunner, Result, Runner, Tensor, Values};
+
+/// The step.
+pub(crate) struct Region {
+    pub runner: FloatRunner,
+    pub inputs: Vec<(String, ValueId)>,
+    pub outputs: Vec<ValueId>,
+}
+
+impl Step for Region {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|(name, id)| Ok((name.clone(), state.tensor(*id)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let outputs = self.runner.run(&inputs)?;
+        for (&id, (_, tensor)) in self.outputs.iter().zip(outputs) {
+            state.set_tensor(id, &tensor)?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// A value as the float executor wants it.
+    pub(crate) fn tensor(&self, id: ValueId) -> Result<Tensor> {
+        let value = self.value(id);
+        match &value.tensor {
+            Some(tensor) => Ok(tensor.clone()),
+            None => Tensor::new(value.shape.dims().to_vec(), self.floats(id).to_vec()),
+        }
+    }
+
+    /// Stores what a caller or the float executor gives.
+    pub(crate) fn set_tensor(&mut self, id: ValueId, tensor: &Tensor) -> Result<()> {
+        if let Values::F32(floats) = tensor.values() {
+            let shape = shape(tensor.shape())?;
+            let mut buffer = self.take(id, shape, floats.len() * 4);
+            buffer.f32s_mut().copy_from_slice(floats);
+            self.give(id, buffer);
+            self.value_mut(id).tensor = None;
+        } else {
+            self.value_mut(id).shape = shape(tensor.shape())?;
+            self.value_mut(id).tensor = Some(tensor.clone());
+        }
+        Ok(())
+    }
+}
