@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::Bits;
@@ -41,6 +42,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Run a model on data and save its outputs
     Run(RunArgs),
+    /// Time a model, or two side by side
+    Bench(BenchArgs),
     /// Run a model on data and print the largest memory that took
     #[command(hide = true)]
     PeakMemory(PeakMemoryArgs),
@@ -227,6 +230,38 @@ pub struct RunArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits bench model.onnx
+  fewbits bench model.onnx --against small.onnx --data test.npz --threads 1 --batch 32
+
+Calls of both models take turns. The ratio is how many times as fast the second model is: the median
+of the first over that of the second. Without --data the inputs are made up from what the model
+declares.")]
+pub struct BenchArgs {
+    /// The model
+    pub model: PathBuf,
+    /// Another model to time beside it
+    #[arg(long, value_name = "OTHER")]
+    pub against: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: Option<DataArgs>,
+    /// Rows of one call; 1, or what the model insists on, by default
+    #[arg(long, value_name = "N")]
+    pub batch: Option<NonZeroUsize>,
+    /// What timing may take, about; at least a few calls are timed
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
 #[derive(Args)]

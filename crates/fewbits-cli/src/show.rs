@@ -1,5 +1,7 @@
 //! Tables that fit the terminal, and numbers as people read them.
 
+use std::path::Path;
+
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table};
 use serde::Serialize;
@@ -74,6 +76,11 @@ pub fn shape(dims: &[usize]) -> String {
         [] => "scalar".to_string(),
         dims => dims.iter().map(usize::to_string).collect::<Vec<_>>().join("×"),
     }
+}
+
+/// The name of a file without its folder.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
 /// A time in the unit that suits it.

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::data::Dataset;
 use crate::padding::{Tokens, for_each_part};
 use crate::progress::Progress;
-use crate::run::{part_for, run_rows};
+use crate::run::{fixed_rows, part_for, run_rows};
 use crate::{Error, Result};
 
 /// The axis of an activation's channels.
@@ -191,7 +191,7 @@ fn in_batches(
     let mut watchers = Watchers::new(wanted, lost);
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
-    let fixed = runner.inputs().iter().find_map(|i| i.fixed_rows());
+    let fixed = fixed_rows(&runner);
     let mut size = fixed.unwrap_or(match batch {
         Batch::OfBytes(_) => 1,
         #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fewbits_onnx::Model;
 use fewbits_runtime::{RunOptions, Tensor, Values};
@@ -17,6 +18,8 @@ use crate::{Error, Result};
 
 /// Differences below this are those of floating point, not of the models.
 const DROP_TOLERANCE: f64 = 1e-9;
+/// What timing both models may take.
+const TIMING: Duration = Duration::from_millis(800);
 
 /// What was measured of two models.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -119,7 +122,7 @@ pub fn compare(
     let agreement = agreement.finish()?;
     let (metric_a, metric_b) = task.finish(agreement)?;
     let calls = [one_call(&runners[0], data)?, one_call(&runners[1], data)?];
-    let times = latencies(&[&runners[0], &runners[1]], &[&calls[0], &calls[1]])?;
+    let times = latencies(&[&runners[0], &runners[1]], &[&calls[0], &calls[1]], TIMING)?;
     let side = |model: &Model, metric: f64, latency_ms: Latency| {
         let path = model.path().unwrap_or(Path::new("(in memory)")).to_path_buf();
         Side {

@@ -29,6 +29,24 @@ pub enum Error {
         /// What went wrong with it.
         source: RuntimeError,
     },
+    /// A model whose inputs cannot be made up, or do not suit it.
+    #[error("{}: cannot be timed on made-up inputs: {reason}; give inputs with --data", path.display())]
+    MadeUp {
+        /// The model's file.
+        path: PathBuf,
+        /// What is in the way.
+        reason: String,
+    },
+    /// A number of rows that a model does not take.
+    #[error("{}: takes {fixed} rows a call, not {batch}; leave --batch out", path.display())]
+    Batch {
+        /// The model's file.
+        path: PathBuf,
+        /// What it takes.
+        fixed: usize,
+        /// What it was to take.
+        batch: usize,
+    },
     /// A file that makes no sense for its target.
     #[error("{reason}")]
     Target {

@@ -13,9 +13,11 @@
 //! - [`methods`] and [`recipe`]: what makes a plan lose less, and who chooses.
 //! - [`apply`](apply::apply): the one function that carries out a plan.
 //! - [`compare`](compare::compare): two saved models on the same data.
+//! - [`bench`](bench::bench): how fast one or two models are.
 //! - [`data`] and [`metric`]: what is fed, and what is measured.
 
 pub mod apply;
+pub mod bench;
 pub mod calibrate;
 pub mod compare;
 pub mod data;

@@ -29,7 +29,8 @@ pub fn part_for(model: &Model, values: &[String], options: &RunOptions) -> Resul
     FloatRunner::for_values(model, values, options).map_err(|source| named(model, source))
 }
 
-fn named(model: &Model, source: RuntimeError) -> Error {
+/// An error of the executor with the name of the model's file.
+pub(crate) fn named(model: &Model, source: RuntimeError) -> Error {
     match model.path() {
         Some(path) => Error::Model { path: path.to_path_buf(), source },
         None => Error::Runtime(source),
@@ -39,13 +40,13 @@ fn named(model: &Model, source: RuntimeError) -> Error {
 /// The outputs of `runner` for the rows `range` of `data`.
 ///
 /// A model that fixes the number of rows is run as often as needed, the last time on rows filled
-/// up with copies of the last one.
+/// up with the first ones again.
 pub fn run_rows(
     runner: &dyn Runner,
     data: &Dataset,
     range: Range<usize>,
 ) -> Result<Vec<(String, Tensor)>> {
-    let Some(fixed) = runner.inputs().iter().find_map(|spec| spec.fixed_rows()) else {
+    let Some(fixed) = fixed_rows(runner) else {
         return Ok(runner.run(&data.batch(range))?);
     };
     let mut joined: Vec<(String, Vec<Tensor>)> = Vec::new();
@@ -68,22 +69,48 @@ pub fn run_rows(
 
 /// One row of data, or as many as the model insists on: the input of one call.
 pub fn one_call(runner: &dyn Runner, data: &Dataset) -> Result<Vec<(String, Tensor)>> {
-    let rows = runner.inputs().iter().find_map(|spec| spec.fixed_rows()).unwrap_or(1);
+    call_of(data, fixed_rows(runner).unwrap_or(1))
+}
+
+/// The first `rows` rows of data, over again where there are fewer: the input of one call.
+pub fn call_of(data: &Dataset, rows: usize) -> Result<Vec<(String, Tensor)>> {
     filled(data.batch(0..rows), rows)
 }
 
+/// The number of rows that a model insists on.
+pub fn fixed_rows(runner: &dyn Runner) -> Option<usize> {
+    runner.inputs().iter().find_map(|spec| spec.fixed_rows())
+}
+
+/// Repeats the rows of each input until there are `rows`.
 fn filled(inputs: Vec<(String, Tensor)>, rows: usize) -> Result<Vec<(String, Tensor)>> {
     inputs
         .into_iter()
         .map(|(name, tensor)| {
             let have = tensor.rows();
-            if have >= rows {
+            if have >= rows || have == 0 {
                 return Ok((name, tensor));
             }
-            let last = tensor.slice_rows(have.saturating_sub(1)..have);
-            let mut parts = vec![tensor];
-            parts.resize(1 + rows - have, last);
+            let parts: Vec<Tensor> = (0..rows)
+                .step_by(have)
+                .map(|start| tensor.slice_rows(0..have.min(rows - start)))
+                .collect();
             Ok((name, Tensor::concat_rows(parts)?))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_repeated_in_order() {
+        let rows = Tensor::new(vec![2, 2], vec![1i64, 2, 3, 4]).unwrap();
+        let fill =
+            |count: usize| filled(vec![("x".into(), rows.clone())], count).unwrap().remove(0).1;
+        let expected = Tensor::new(vec![5, 2], vec![1i64, 2, 3, 4, 1, 2, 3, 4, 1, 2]).unwrap();
+        assert_eq!(fill(5), expected);
+        assert_eq!(fill(2), rows);
+    }
 }

@@ -44,13 +44,12 @@ pub fn compare(args: &CompareArgs, threads: Option<NonZeroUsize>) -> Result<Exit
 pub fn print(comparison: &Comparison) {
     let (a, b) = (&comparison.a, &comparison.b);
     let mut table = show::table(&["", "a", "b", "b / a"], 1);
-    let name =
-        |path: &Path| path.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
     let ratio = |a: f64, b: f64| if a > 0.0 { format!("{:.3}", b / a) } else { "–".to_string() };
     let bytes = |what: &str, a: u64, b: u64| {
         [what.to_string(), show::bytes(a), show::bytes(b), ratio(a as f64, b as f64)]
     };
-    table.add_row(["model".to_string(), name(&a.path), name(&b.path), String::new()]);
+    let (name_a, name_b) = (show::file_name(&a.path), show::file_name(&b.path));
+    table.add_row(["model".to_string(), name_a, name_b, String::new()]);
     table.add_row([
         comparison.metric.to_string(),
         format!("{:.4}", a.metric),

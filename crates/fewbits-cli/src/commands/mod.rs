@@ -1,5 +1,6 @@
 //! One command a file.
 
+pub mod bench;
 pub mod compare;
 pub mod demo;
 pub mod inspect;
