@@ -115,6 +115,13 @@ fn planes_to_image<T: Copy>(
 ) {
     let (channels, size) = (layout.channels, layout.height * layout.width);
     assert_eq!((input.len(), out.len()), (channels * size, layout.image_pitch()));
+    match channels {
+        1 => return few_planes_to_image::<1, T>(input, layout, out, halo, by),
+        2 => return few_planes_to_image::<2, T>(input, layout, out, halo, by),
+        3 => return few_planes_to_image::<3, T>(input, layout, out, halo, by),
+        4 => return few_planes_to_image::<4, T>(input, layout, out, halo, by),
+        _ => (),
+    }
     let mut tile = [[0; SIDE]; SIDE];
     let side = channels.min(SIDE);
     for first in runs(layout) {
@@ -130,6 +137,39 @@ fn planes_to_image<T: Copy>(
                 match out[offset + block..].first_chunk_mut() {
                     Some(lane) => *lane = *pixel,
                     None => out[offset + block..][..side].copy_from_slice(&pixel[..side]),
+                }
+            }
+        }
+    }
+    ImageLayout { images: 1, ..*layout }.fill_halo(out, halo);
+}
+
+/// The same for pixels of `C` channels, so few that most of a tile would be empty.
+#[inline(always)]
+fn few_planes_to_image<const C: usize, T: Copy>(
+    input: &[T],
+    layout: &ImageLayout,
+    out: &mut [u8],
+    halo: u8,
+    by: &impl Convert<T, u8>,
+) {
+    const RUN: usize = 4 * SIDE;
+    let (width, size) = (layout.width, layout.height * layout.width);
+    for y in 0..layout.height {
+        let out_row = &mut out[layout.offset(0, y, 0)..][..width * C];
+        let (pixels, _) = out_row.as_chunks_mut::<C>();
+        for x in (0..width).step_by(RUN) {
+            let count = RUN.min(width - x);
+            let mut bytes = [[0; RUN]; C];
+            for (channel, bytes) in bytes.iter_mut().enumerate() {
+                let plane = &input[channel * size + y * width + x..][..count];
+                for (byte, &element) in bytes.iter_mut().zip(plane) {
+                    *byte = by.convert(element);
+                }
+            }
+            for (i, pixel) in pixels[x..x + count].iter_mut().enumerate() {
+                for channel in 0..C {
+                    pixel[channel] = bytes[channel][i];
                 }
             }
         }
@@ -224,7 +264,7 @@ mod tests {
         #[test]
         fn layouts_change_and_change_back(
             channels in prop_oneof![1usize..5, 14usize..19, Just(33)],
-            (height, width) in (1usize..7, 1usize..9),
+            (height, width) in (1usize..7, prop_oneof![1usize..9, 60usize..70]),
             (top, left, bottom, right) in (0usize..2, 0usize..3, 0usize..2, 0usize..2),
         ) {
             let halo = Halo { top, left, bottom, right };
