@@ -1,6 +1,7 @@
 //! Depthwise convolution by dot products of four bytes (VNNI).
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use super::depthwise::{Requantize, Row};
 use super::window::blocks;
@@ -12,14 +13,15 @@ pub(super) const BLOCK: usize = 16;
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn convolve(row: &Row<'_>, quads: &[[usize; 4]], out: &mut [u8]) {
     let channels = row.weights.channels();
+    let interleave = Interleave::new();
     let rolling =
         row.weights.kernel() == [3, 3] && row.pixel_step == channels && row.steps[1] == channels;
     for first in blocks(channels, BLOCK) {
         let finish = Finish::new(&row.requantize, first);
         if rolling {
-            roll_3x3(row, first, &finish, out);
+            roll_3x3(row, first, interleave, &finish, out);
         } else {
-            each_pixel(row, quads, first, &finish, out);
+            each_pixel(row, quads, first, interleave, &finish, out);
         }
     }
 }
@@ -28,14 +30,14 @@ pub(super) fn convolve(row: &Row<'_>, quads: &[[usize; 4]], out: &mut [u8]) {
 /// before and a new one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn roll_3x3(row: &Row<'_>, first: usize, finish: &Finish, out: &mut [u8]) {
+fn roll_3x3(row: &Row<'_>, first: usize, interleave: Interleave, finish: &Finish, out: &mut [u8]) {
     let channels = row.weights.channels();
     let weights: [__m512i; 3] = std::array::from_fn(|quad| load64(row.weights.quad(quad, first)));
     let inputs: [&[u8]; 3] = std::array::from_fn(|i| &row.input[i * row.steps[0] + first..]);
     let column = |at: usize| {
         let [a, b, c] = inputs.map(|input| load16(&input[at..]));
         // The weight of the fourth is zero.
-        interleave([a, b, c, c])
+        interleave.apply([a, b, c, c])
     };
     let (mut left, mut middle) = (column(0), column(channels));
     for at in (0..out.len()).step_by(channels) {
@@ -51,31 +53,53 @@ fn roll_3x3(row: &Row<'_>, first: usize, finish: &Finish, out: &mut [u8]) {
 /// Any taps, four at a time; `quads` says how far each is from the first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn each_pixel(row: &Row<'_>, quads: &[[usize; 4]], first: usize, finish: &Finish, out: &mut [u8]) {
+fn each_pixel(
+    row: &Row<'_>,
+    quads: &[[usize; 4]],
+    first: usize,
+    interleave: Interleave,
+    finish: &Finish,
+    out: &mut [u8],
+) {
     let channels = row.weights.channels();
     for (x, at) in (0..out.len()).step_by(channels).enumerate() {
         let input = &row.input[x * row.pixel_step + first..];
         let mut sums = finish.bias;
         for (i, quad) in quads.iter().enumerate() {
-            let taps = interleave(quad.map(|offset| load16(&input[offset..])));
+            let taps = interleave.apply(quad.map(|offset| load16(&input[offset..])));
             sums = _mm512_dpbusd_epi32(sums, taps, load64(row.weights.quad(i, first)));
         }
         store16(&mut out[at + first..], finish.bytes(sums));
     }
 }
 
-/// Four taps of sixteen channels become sixteen channels of four taps.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn interleave([a, b, c, d]: [__m128i; 4]) -> __m512i {
-    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
-    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
-    let taps = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-    // Brings four channels of every tap into a lane of 128 bits, then transposes each lane.
-    let lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let within = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let taps = _mm512_permutexvar_epi32(lanes, taps);
-    _mm512_shuffle_epi8(taps, _mm512_broadcast_i32x4(within))
+/// Four taps of sixteen channels become sixteen channels of four taps, by two shuffles.
+#[derive(Clone, Copy)]
+struct Interleave {
+    /// Brings four channels of every tap into a lane of 128 bits.
+    across: __m512i,
+    /// Transposes each lane.
+    within: __m512i,
+}
+
+impl Interleave {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new() -> Interleave {
+        let across = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let within = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        // Hidden from the compiler, which makes eight other shuffles of two that it knows.
+        black_box(Interleave { across, within: _mm512_broadcast_i32x4(within) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn apply(self, [a, b, c, d]: [__m128i; 4]) -> __m512i {
+        let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+        let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
+        let taps = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        _mm512_shuffle_epi8(_mm512_permutexvar_epi32(self.across, taps), self.within)
+    }
 }
 
 /// [`Requantize`] for a block of channels, as `Rounding` does it.
