@@ -9,28 +9,37 @@ use super::window::blocks;
 /// Channels that one vector of sums holds.
 pub(super) const BLOCK: usize = 16;
 
-/// One row of the output, of at least [`BLOCK`] channels.
+/// One row of the output, of at least [`BLOCK`] channels; `quads` says how far each tap is from the
+/// first.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn convolve(row: &Row<'_>, quads: &[[usize; 4]], out: &mut [u8]) {
-    let channels = row.weights.channels();
     let interleave = Interleave::new();
-    let rolling =
-        row.weights.kernel() == [3, 3] && row.pixel_step == channels && row.steps[1] == channels;
-    for first in blocks(channels, BLOCK) {
+    let (kernel, column_step) = (row.weights.kernel(), row.steps[1]);
+    for first in blocks(row.weights.channels(), BLOCK) {
         let finish = Finish::new(&row.requantize, first);
-        if rolling {
-            roll_3x3(row, first, interleave, &finish, out);
+        if kernel != [3, 3] {
+            any_kernel(row, quads, first, interleave, &finish, out);
+        } else if row.pixel_step == column_step {
+            three_by_three::<2>(row, first, interleave, &finish, out);
+        } else if row.pixel_step == 2 * column_step {
+            three_by_three::<1>(row, first, interleave, &finish, out);
         } else {
-            each_pixel(row, quads, first, interleave, &finish, out);
+            three_by_three::<0>(row, first, interleave, &finish, out);
         }
     }
 }
 
-/// Three by three taps, neighbours one pixel apart: the columns of a window are two of the window
-/// before and a new one.
+/// Three by three taps, a quad a column. Of the columns of a window the first `SHARED` are the last
+/// of the window before.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn roll_3x3(row: &Row<'_>, first: usize, interleave: Interleave, finish: &Finish, out: &mut [u8]) {
+fn three_by_three<const SHARED: usize>(
+    row: &Row<'_>,
+    first: usize,
+    interleave: Interleave,
+    finish: &Finish,
+    out: &mut [u8],
+) {
     let channels = row.weights.channels();
     let weights: [__m512i; 3] = std::array::from_fn(|quad| load64(row.weights.quad(quad, first)));
     let inputs: [&[u8]; 3] = std::array::from_fn(|i| &row.input[i * row.steps[0] + first..]);
@@ -39,21 +48,32 @@ fn roll_3x3(row: &Row<'_>, first: usize, interleave: Interleave, finish: &Finish
         // The weight of the fourth is zero.
         interleave.apply([a, b, c, c])
     };
-    let (mut left, mut middle) = (column(0), column(channels));
-    for at in (0..out.len()).step_by(channels) {
-        let right = column(at + 2 * channels);
-        let sums = _mm512_dpbusd_epi32(finish.bias, left, weights[0]);
-        let sums = _mm512_dpbusd_epi32(sums, middle, weights[1]);
-        let sums = _mm512_dpbusd_epi32(sums, right, weights[2]);
+    let step = row.steps[1];
+    // Before the first window, what it will share.
+    let mut columns = match SHARED {
+        0 => [_mm512_setzero_si512(); 3],
+        1 => [column(0); 3],
+        _ => [column(0), column(0), column(step)],
+    };
+    for (x, at) in (0..out.len()).step_by(channels).enumerate() {
+        let new = |i: usize| column(x * row.pixel_step + i * step);
+        let [_, middle, right] = columns;
+        columns = match SHARED {
+            0 => [new(0), new(1), new(2)],
+            1 => [right, new(1), new(2)],
+            _ => [middle, right, new(2)],
+        };
+        let sums = _mm512_dpbusd_epi32(finish.bias, columns[0], weights[0]);
+        let sums = _mm512_dpbusd_epi32(sums, columns[1], weights[1]);
+        let sums = _mm512_dpbusd_epi32(sums, columns[2], weights[2]);
         store16(&mut out[at + first..], finish.bytes(sums));
-        (left, middle) = (middle, right);
     }
 }
 
-/// Any taps, four at a time; `quads` says how far each is from the first.
+/// Any taps, four at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn each_pixel(
+fn any_kernel(
     row: &Row<'_>,
     quads: &[[usize; 4]],
     first: usize,
