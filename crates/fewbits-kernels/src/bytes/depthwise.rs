@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::depthwise_vnni as vnni;
 use super::quantize::Rounding;
 use super::window::{Window, blocks};
-use crate::ImageLayout;
 use crate::cpu::per_cpu;
+use crate::{Cpu, ImageLayout, Level};
 
 /// The weights of a depthwise convolution with one output a channel, `[rows * columns, channels]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepthwiseWeights {
     /// Widened beforehand: the products are taken of pairs of 16 bits.
     taps: Vec<i16>,
+    /// The same by fours, `[quads, channels]`, in the order of [`DepthwiseWeights::quads`].
+    quads: Vec<[i8; 4]>,
     channels: usize,
     kernel: [usize; 2],
 }
@@ -27,7 +31,35 @@ impl DepthwiseWeights {
         let taps = (0..count * channels)
             .map(|i| i16::from(weights[i % channels * count + i / channels]))
             .collect();
-        DepthwiseWeights { taps, channels, kernel }
+        let mut packed = DepthwiseWeights { taps, quads: Vec::new(), channels, kernel };
+        packed.quads = packed
+            .quads()
+            .flat_map(|quad| {
+                (0..channels).map(move |channel| {
+                    quad.map(|tap| {
+                        tap.map_or(0, |[y, x]| weights[channel * count + y * kernel[1] + x])
+                    })
+                })
+            })
+            .collect();
+        packed
+    }
+
+    /// The taps, row and column, by fours. Columns of three are filled up to four, so that each
+    /// quad is a column.
+    fn quads(&self) -> impl Iterator<Item = [Option<[usize; 2]>; 4]> + use<> {
+        let [rows, columns] = self.kernel;
+        let padded = if rows == 3 { 4 } else { rows };
+        let tap = move |i: usize| {
+            Some([i % padded, i / padded]).filter(|t| t[0] < rows && t[1] < columns)
+        };
+        (0..(padded * columns).div_ceil(4))
+            .map(move |quad| std::array::from_fn(|i| tap(4 * quad + i)))
+    }
+
+    /// The quad numbered `quad` of the channels from `first` on.
+    pub(super) fn quad(&self, quad: usize, first: usize) -> &[[i8; 4]] {
+        &self.quads[quad * self.channels + first..]
     }
 
     /// The number of channels.
@@ -63,66 +95,81 @@ pub struct Requantize<'a> {
     pub high: u8,
 }
 
-per_cpu! {
-    /// The output rows `rows` of one image: `[height, width, channels]` to the same.
-    ///
-    /// `input` is one image with its halo, which holds the zero point and in which all windows
-    /// lie. `out` is these rows alone, each [`row_pitch`](ImageLayout::row_pitch) bytes with the
-    /// halo to its sides, so that threads can share an image; the halo is left as it is.
-    ///
-    /// # Panics
-    /// If a length or the kernel does not fit, or windows leave the halo.
-    pub fn depthwise_rows(
-        weights: &DepthwiseWeights,
-        input: &[u8],
-        in_layout: &ImageLayout,
-        window: Window,
-        rows: Range<usize>,
-        requantize: Requantize<'_>,
-        out: &mut [u8],
-        out_layout: &ImageLayout,
-    ) {
-        let channels = weights.channels;
-        assert_eq!((in_layout.channels, out_layout.channels), (channels, channels));
-        assert_eq!((requantize.bias.len(), requantize.scale.len()), (channels, channels));
-        assert_eq!(window.kernel, weights.kernel);
-        assert!(rows.end <= out_layout.height);
-        assert_eq!(out.len(), rows.len() * out_layout.row_pitch());
-        window.assert_within_halo(in_layout, out_layout);
-        if out.is_empty() {
-            return;
+/// The output rows `rows` of one image: `[height, width, channels]` to the same.
+///
+/// `input` is one image with its halo, which holds the zero point and in which all windows lie.
+/// `out` is these rows alone, each [`row_pitch`](ImageLayout::row_pitch) bytes with the halo to
+/// its sides, so that threads can share an image; the halo is left as it is.
+///
+/// # Panics
+/// If a length or the kernel does not fit, or windows leave the halo.
+#[allow(clippy::too_many_arguments)]
+pub fn depthwise_rows(
+    cpu: Cpu,
+    weights: &DepthwiseWeights,
+    input: &[u8],
+    in_layout: &ImageLayout,
+    window: Window,
+    rows: Range<usize>,
+    requantize: Requantize<'_>,
+    out: &mut [u8],
+    out_layout: &ImageLayout,
+) {
+    let channels = weights.channels;
+    assert_eq!((in_layout.channels, out_layout.channels), (channels, channels));
+    assert_eq!((requantize.bias.len(), requantize.scale.len()), (channels, channels));
+    assert_eq!(window.kernel, weights.kernel);
+    assert!(rows.end <= out_layout.height);
+    assert_eq!(out.len(), rows.len() * out_layout.row_pitch());
+    window.assert_within_halo(in_layout, out_layout);
+    if out.is_empty() {
+        return;
+    }
+    let pitch = in_layout.row_pitch();
+    let first_tap =
+        in_layout.start() - window.pads_begin[0] * pitch - window.pads_begin[1] * channels;
+    let steps = [window.dilation[0] * pitch, window.dilation[1] * channels];
+    let pixel_step = window.stride[1] * channels;
+    #[cfg(target_arch = "x86_64")]
+    let quads: Vec<[usize; 4]> = weights
+        .quads()
+        .map(|quad| quad.map(|tap| tap.map_or(0, |[y, x]| y * steps[0] + x * steps[1])))
+        .collect();
+    for (y, out) in rows.zip(out.chunks_exact_mut(out_layout.row_pitch())) {
+        let input = &input[first_tap + y * window.stride[0] * pitch..];
+        let row = Row { weights, input, steps, pixel_step, requantize };
+        let out = &mut out[out_layout.halo.left * channels..][..out_layout.width * channels];
+        match cpu.level() {
+            // SAFETY: a Cpu of this level exists only where the CPU has these features.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni | Level::Amx if channels >= vnni::BLOCK => unsafe {
+                vnni::convolve(&row, &quads, out)
+            },
+            _ => convolve(cpu, &row, out),
         }
-        let first_tap = in_layout.start()
-            - window.pads_begin[0] * in_layout.row_pitch()
-            - window.pads_begin[1] * channels;
-        for (y, out) in rows.zip(out.chunks_exact_mut(out_layout.row_pitch())) {
-            let row = Row {
-                weights,
-                input: &input[first_tap + y * window.stride[0] * in_layout.row_pitch()..],
-                steps: [window.dilation[0] * in_layout.row_pitch(), window.dilation[1] * channels],
-                pixel_step: window.stride[1] * channels,
-                requantize,
-            };
-            let out = &mut out[out_layout.halo.left * channels..][..out_layout.width * channels];
-            match channels {
-                16.. => row.convolve::<16>(out),
-                8.. => row.convolve::<8>(out),
-                _ => row.convolve::<1>(out),
-            }
+    }
+}
+
+per_cpu! {
+    fn convolve(row: &Row<'_>, out: &mut [u8]) {
+        match row.weights.channels {
+            16.. => row.convolve::<16>(out),
+            8.. => row.convolve::<8>(out),
+            _ => row.convolve::<1>(out),
         }
     }
 }
 
 /// One row of the output to be.
-struct Row<'a> {
-    weights: &'a DepthwiseWeights,
+pub(super) struct Row<'a> {
+    pub weights: &'a DepthwiseWeights,
     /// From the first tap of the first pixel on.
-    input: &'a [u8],
+    pub input: &'a [u8],
     /// Bytes from a tap to the one below it, and to the one to its right.
-    steps: [usize; 2],
+    pub steps: [usize; 2],
     /// Bytes from the first tap of a pixel to that of the next.
-    pixel_step: usize,
-    requantize: Requantize<'a>,
+    pub pixel_step: usize,
+    pub requantize: Requantize<'a>,
 }
 
 impl Row<'_> {
@@ -225,7 +272,7 @@ impl<const N: usize> Finish<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cpu, Halo};
+    use crate::Halo;
     use proptest::prelude::*;
 
     proptest! {

@@ -12,6 +12,8 @@
 
 mod add;
 mod depthwise;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_vnni;
 mod dynamic;
 mod lut;
 mod planes;

@@ -1,6 +1,6 @@
 //! Between planes, `[channels, height, width]`, and an image of channels-last bytes with a halo.
 
-use super::quantize::{QuantizeTo, real};
+use super::quantize::{QuantizeTo, Rounding, real};
 use super::window::blocks;
 use crate::ImageLayout;
 use crate::cpu::per_cpu;
@@ -15,13 +15,7 @@ per_cpu! {
     /// # Panics
     /// If `input` is not one image, or `out` is not [`ImageLayout::image_pitch`] bytes.
     pub fn image_from_bytes(input: &[u8], layout: &ImageLayout, halo: u8, out: &mut [u8]) {
-        planes_to_image(input, layout, out, halo, |lane: &mut Lane, plane| {
-            if let Some(bytes) = plane.first_chunk() {
-                *lane = *bytes;
-            } else {
-                lane[..plane.len()].copy_from_slice(plane);
-            }
-        });
+        planes_to_image(input, layout, out, halo, &Same);
     }
 }
 
@@ -32,18 +26,8 @@ per_cpu! {
     /// # Panics
     /// If `input` is not one image, or `out` is not [`ImageLayout::image_pitch`] bytes.
     pub fn quantize_image(input: &[f32], layout: &ImageLayout, to: QuantizeTo, out: &mut [u8]) {
-        let rounding = to.rounding();
-        planes_to_image(input, layout, out, to.zero_point, |lane: &mut Lane, plane| {
-            if let Some(floats) = plane.first_chunk::<SIDE>() {
-                for i in 0..SIDE {
-                    lane[i] = rounding.byte(floats[i] / to.scale);
-                }
-            } else {
-                for (byte, &x) in lane.iter_mut().zip(plane) {
-                    *byte = rounding.byte(x / to.scale);
-                }
-            }
-        });
+        let encode = Encode { scale: to.scale, rounding: to.rounding() };
+        planes_to_image(input, layout, out, to.zero_point, &encode);
     }
 }
 
@@ -53,13 +37,7 @@ per_cpu! {
     /// # Panics
     /// If `input` is not [`ImageLayout::image_pitch`] bytes, or `out` is not one image.
     pub fn image_to_bytes(input: &[u8], layout: &ImageLayout, out: &mut [u8]) {
-        image_to_planes(input, layout, out, |plane: &mut [u8], lane| {
-            if let Some(bytes) = plane.first_chunk_mut() {
-                *bytes = *lane;
-            } else {
-                plane.copy_from_slice(&lane[..plane.len()]);
-            }
-        });
+        image_to_planes(input, layout, out, &Same);
     }
 }
 
@@ -71,39 +49,89 @@ per_cpu! {
     pub fn dequantize_image(
         input: &[u8], layout: &ImageLayout, scale: f32, zero_point: u8, out: &mut [f32],
     ) {
-        image_to_planes(input, layout, out, |plane: &mut [f32], lane| {
-            if let Some(floats) = plane.first_chunk_mut::<SIDE>() {
-                for i in 0..SIDE {
-                    floats[i] = real(lane[i], scale, zero_point);
-                }
-            } else {
-                for (x, &q) in plane.iter_mut().zip(lane) {
-                    *x = real(q, scale, zero_point);
-                }
-            }
-        });
+        image_to_planes(input, layout, out, &Decode { scale, zero_point });
     }
 }
 
-/// Takes tiles from planes, of at most [`SIDE`] pixels that `load` makes bytes of, to the image.
+/// What becomes of an element on its way. Not a closure, which would not be compiled for the CPU.
+trait Convert<From, To> {
+    fn convert(&self, from: From) -> To;
+}
+
+struct Same;
+
+impl Convert<u8, u8> for Same {
+    #[inline(always)]
+    fn convert(&self, byte: u8) -> u8 {
+        byte
+    }
+}
+
+struct Encode {
+    scale: f32,
+    rounding: Rounding,
+}
+
+impl Convert<f32, u8> for Encode {
+    #[inline(always)]
+    fn convert(&self, x: f32) -> u8 {
+        self.rounding.byte(x / self.scale)
+    }
+}
+
+struct Decode {
+    scale: f32,
+    zero_point: u8,
+}
+
+impl Convert<u8, f32> for Decode {
+    #[inline(always)]
+    fn convert(&self, byte: u8) -> f32 {
+        real(byte, self.scale, self.zero_point)
+    }
+}
+
+/// Converts elements, of which there are mostly as many as a vector holds.
 #[inline(always)]
-fn planes_to_image<T>(
+fn convert<From: Copy, To>(by: &impl Convert<From, To>, from: &[From], to: &mut [To]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<SIDE>(), to.first_chunk_mut::<SIDE>()) {
+        for i in 0..SIDE {
+            to[i] = by.convert(from[i]);
+        }
+    } else {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = by.convert(from);
+        }
+    }
+}
+
+#[inline(always)]
+fn planes_to_image<T: Copy>(
     input: &[T],
     layout: &ImageLayout,
     out: &mut [u8],
     halo: u8,
-    load: impl Fn(&mut Lane, &[T]),
+    by: &impl Convert<T, u8>,
 ) {
     let (channels, size) = (layout.channels, layout.height * layout.width);
     assert_eq!((input.len(), out.len()), (channels * size, layout.image_pitch()));
+    match channels {
+        1 => return few_planes_to_image::<1, T>(input, layout, out, halo, by),
+        2 => return few_planes_to_image::<2, T>(input, layout, out, halo, by),
+        3 => return few_planes_to_image::<3, T>(input, layout, out, halo, by),
+        4 => return few_planes_to_image::<4, T>(input, layout, out, halo, by),
+        _ => (),
+    }
     let mut tile = [[0; SIDE]; SIDE];
     let side = channels.min(SIDE);
-    for_each_tile(layout, |pixels, offsets| {
+    for first in runs(layout) {
+        let pixels = Pixels::new(layout, first);
         for block in blocks(channels, side) {
             for (i, lane) in tile[..side].iter_mut().enumerate() {
-                load(lane, &input[(block + i) * size + pixels.start..][..pixels.len()]);
+                convert(by, &input[(block + i) * size + first..][..pixels.count], lane);
             }
-            for (pixel, offset) in transpose(&tile).iter().zip(offsets) {
+            let turned = transpose(&tile);
+            for (pixel, offset) in turned.iter().zip(&pixels.offsets[..pixels.count]) {
                 // Whole lanes where there is room: what is written beyond the channels of this
                 // pixel is halo or belongs to a later pixel.
                 match out[offset + block..].first_chunk_mut() {
@@ -112,57 +140,94 @@ fn planes_to_image<T>(
                 }
             }
         }
-    });
+    }
     ImageLayout { images: 1, ..*layout }.fill_halo(out, halo);
 }
 
-/// Takes tiles from the image to planes; `store` writes the part of a plane in a tile.
+/// The same for pixels of `C` channels, so few that most of a tile would be empty.
 #[inline(always)]
-fn image_to_planes<T>(
-    input: &[u8],
+fn few_planes_to_image<const C: usize, T: Copy>(
+    input: &[T],
     layout: &ImageLayout,
-    out: &mut [T],
-    store: impl Fn(&mut [T], &Lane),
+    out: &mut [u8],
+    halo: u8,
+    by: &impl Convert<T, u8>,
 ) {
+    const RUN: usize = 4 * SIDE;
+    let (width, size) = (layout.width, layout.height * layout.width);
+    for y in 0..layout.height {
+        let out_row = &mut out[layout.offset(0, y, 0)..][..width * C];
+        let (pixels, _) = out_row.as_chunks_mut::<C>();
+        for x in (0..width).step_by(RUN) {
+            let count = RUN.min(width - x);
+            let mut bytes = [[0; RUN]; C];
+            for (channel, bytes) in bytes.iter_mut().enumerate() {
+                let plane = &input[channel * size + y * width + x..][..count];
+                for (byte, &element) in bytes.iter_mut().zip(plane) {
+                    *byte = by.convert(element);
+                }
+            }
+            for (i, pixel) in pixels[x..x + count].iter_mut().enumerate() {
+                for channel in 0..C {
+                    pixel[channel] = bytes[channel][i];
+                }
+            }
+        }
+    }
+    ImageLayout { images: 1, ..*layout }.fill_halo(out, halo);
+}
+
+#[inline(always)]
+fn image_to_planes<T>(input: &[u8], layout: &ImageLayout, out: &mut [T], by: &impl Convert<u8, T>) {
     let (channels, size) = (layout.channels, layout.height * layout.width);
     assert_eq!((out.len(), input.len()), (channels * size, layout.image_pitch()));
     let mut tile = [[0; SIDE]; SIDE];
     let side = channels.min(SIDE);
-    for_each_tile(layout, |pixels, offsets| {
+    for first in runs(layout) {
+        let pixels = Pixels::new(layout, first);
         for block in blocks(channels, side) {
-            for (pixel, offset) in tile.iter_mut().zip(offsets) {
+            for (pixel, offset) in tile.iter_mut().zip(&pixels.offsets[..pixels.count]) {
                 match input[offset + block..].first_chunk() {
                     Some(lane) => *pixel = *lane,
                     None => pixel[..side].copy_from_slice(&input[offset + block..][..side]),
                 }
             }
             for (i, lane) in transpose(&tile)[..side].iter().enumerate() {
-                store(&mut out[(block + i) * size + pixels.start..][..pixels.len()], lane);
+                convert(by, lane, &mut out[(block + i) * size + first..][..pixels.count]);
             }
         }
-    });
+    }
 }
 
-/// Calls `work` on each run of at most [`SIDE`] pixels, in their order, and where each of them
-/// lies in the image. The last run may overlap the one before.
+/// Where runs of [`SIDE`] pixels begin, or the only one of fewer.
 #[inline(always)]
-fn for_each_tile(layout: &ImageLayout, mut work: impl FnMut(std::ops::Range<usize>, &[usize])) {
-    let size = layout.height * layout.width;
-    if size * layout.channels == 0 {
-        return;
-    }
-    let run = size.min(SIDE);
-    for first in blocks(size, run) {
-        let (mut y, mut x) = (first / layout.width, first % layout.width);
+fn runs(layout: &ImageLayout) -> impl Iterator<Item = usize> {
+    let size = if layout.channels == 0 { 0 } else { layout.height * layout.width };
+    blocks(size, size.clamp(1, SIDE))
+}
+
+/// Where the pixels of a run lie in the image.
+struct Pixels {
+    offsets: [usize; SIDE],
+    count: usize,
+}
+
+impl Pixels {
+    #[inline(always)]
+    fn new(layout: &ImageLayout, first: usize) -> Pixels {
+        let count = SIDE.min(layout.height * layout.width);
+        let (y, x) = (first / layout.width, first % layout.width);
+        let (mut offset, mut left) = (layout.offset(0, y, x), layout.width - x);
+        let halo = (layout.halo.left + layout.halo.right) * layout.channels;
         let mut offsets = [0; SIDE];
-        for offset in &mut offsets[..run] {
-            *offset = layout.offset(0, y, x);
-            x += 1;
-            if x == layout.width {
-                (y, x) = (y + 1, 0);
+        for place in &mut offsets[..count] {
+            *place = offset;
+            (offset, left) = (offset + layout.channels, left - 1);
+            if left == 0 {
+                (offset, left) = (offset + halo, layout.width);
             }
         }
-        work(first..first + run, &offsets[..run]);
+        Pixels { offsets, count }
     }
 }
 
@@ -199,7 +264,7 @@ mod tests {
         #[test]
         fn layouts_change_and_change_back(
             channels in prop_oneof![1usize..5, 14usize..19, Just(33)],
-            (height, width) in (1usize..7, 1usize..9),
+            (height, width) in (1usize..7, prop_oneof![1usize..9, 60usize..70]),
             (top, left, bottom, right) in (0usize..2, 0usize..3, 0usize..2, 0usize..2),
         ) {
             let halo = Halo { top, left, bottom, right };
