@@ -3,12 +3,14 @@
 //! - [`Cpu`]: which kernels this CPU can run, asked once.
 //! - [`Buffer`] and [`ImageLayout`]: the memory that kernels work on.
 //! - [`Threads`]: sharing work among the threads of a pool.
+//! - [`float`]: f32 kernels of transformer encoders, the same bits on every CPU.
 //! - [`MappedFile`]: the memory map from which models are read without a copy.
 //! - [`keep_freed_blocks`]: a setting of the allocator.
 
 mod arch;
 mod buffer;
 mod cpu;
+pub mod float;
 mod image;
 mod mapping;
 mod memory;
