@@ -4,7 +4,7 @@
 //! least squares in 160 bits. A comparison is written so that NaN falls through to the argument,
 //! which is also what the `min` and `max` instructions of x86 do.
 
-use std::f32::consts::{LN_2, LOG2_E, SQRT_2};
+use std::f32::consts::{FRAC_2_SQRT_PI, LN_2, LOG2_E, SQRT_2};
 
 /// 1.5 * 2^23: a small number added to it loses its fraction, and its integer part is then found
 /// in the lowest bits.
@@ -102,7 +102,14 @@ fn erf_inside(x: f32) -> f32 {
     let z = x * x;
     let over = polynomial(
         z,
-        [1.128_379_1, 0.190_559_22, 0.052_765_213, 0.003_771_201_7, 2.848_369_8e-4, 2.046_608_4e-6],
+        [
+            FRAC_2_SQRT_PI,
+            0.190_559_22,
+            0.052_765_213,
+            0.003_771_201_7,
+            2.848_369_8e-4,
+            2.046_608_4e-6,
+        ],
     );
     let under = polynomial(
         z,
@@ -135,4 +142,10 @@ pub fn gelu_erf(x: f32) -> f32 {
 pub fn gelu_tanh(x: f32) -> f32 {
     let bent = x + 0.044_715 * (x * x * x);
     0.5 * x * (1.0 + tanh(0.797_884_6 * bent))
+}
+
+/// alpha * x + beta between 0 and 1.
+#[inline(always)]
+pub fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 {
+    clamp(alpha * x + beta, 0.0, 1.0)
 }

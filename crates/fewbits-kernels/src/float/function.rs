@@ -1,7 +1,7 @@
 //! Functions of one number, applied to many.
 
 use super::elementary::{
-    clamp, erf, exp, exp_less_one, gelu_erf, gelu_tanh, sigmoid, softplus, tanh,
+    clamp, erf, exp, exp_less_one, gelu_erf, gelu_tanh, hard_sigmoid, sigmoid, softplus, tanh,
 };
 use super::lanes::each;
 use crate::Cpu;
@@ -76,12 +76,6 @@ impl Function {
     }
 }
 
-/// alpha * x + beta between 0 and 1.
-#[inline(always)]
-fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 {
-    clamp(alpha * x + beta, 0.0, 1.0)
-}
-
 per_cpu! {
     /// Replaces every value by `function` of it.
     pub fn apply(function: Function, values: &mut [f32]) {
@@ -90,12 +84,12 @@ per_cpu! {
             Function::LeakyRelu { slope } => {
                 each(values, |x| if x < 0.0 { slope * x } else { x });
             }
-            Function::Sigmoid => each(values, |x| sigmoid(x)),
-            Function::Tanh => each(values, |x| tanh(x)),
-            Function::Erf => each(values, |x| erf(x)),
-            Function::Exp => each(values, |x| exp(x)),
-            Function::GeluErf => each(values, |x| gelu_erf(x)),
-            Function::GeluTanh => each(values, |x| gelu_tanh(x)),
+            Function::Sigmoid => each(values, sigmoid),
+            Function::Tanh => each(values, tanh),
+            Function::Erf => each(values, erf),
+            Function::Exp => each(values, exp),
+            Function::GeluErf => each(values, gelu_erf),
+            Function::GeluTanh => each(values, gelu_tanh),
             Function::Silu => each(values, |x| x * sigmoid(x)),
             Function::HardSigmoid { alpha, beta } => {
                 each(values, |x| hard_sigmoid(x, alpha, beta));
@@ -110,7 +104,7 @@ per_cpu! {
                 let below = alpha * exp_less_one(if x > 0.0 { 0.0 } else { x });
                 if x < 0.0 { below } else { x }
             }),
-            Function::Softplus => each(values, |x| softplus(x)),
+            Function::Softplus => each(values, softplus),
         }
     }
 }

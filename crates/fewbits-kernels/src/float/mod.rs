@@ -7,11 +7,19 @@
 //!
 //! Every function runs on the caller's thread and panics if slices are too short for the shapes.
 
+pub mod binary;
+pub mod broadcast;
 mod elementary;
 pub mod function;
 mod lanes;
+pub mod norm;
+pub mod softmax;
 
+pub use binary::{Binary, binary, binary_in_place};
+pub use broadcast::{broadcast, broadcast_shape};
 pub use function::{Function, apply};
+pub use norm::{layer_norm, rms_norm};
+pub use softmax::softmax;
 
 #[cfg(test)]
 mod testing {
