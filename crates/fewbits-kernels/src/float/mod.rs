@@ -7,19 +7,26 @@
 //!
 //! Every function runs on the caller's thread and panics if slices are too short for the shapes.
 
+pub mod attention;
 pub mod binary;
 pub mod broadcast;
 mod elementary;
 pub mod function;
 mod lanes;
 pub mod norm;
+mod panel;
+pub mod product;
 pub mod softmax;
+pub mod strided;
 
+pub use attention::{Attention, Mask, attend};
 pub use binary::{Binary, binary, binary_in_place};
 pub use broadcast::{broadcast, broadcast_shape};
 pub use function::{Function, apply};
 pub use norm::{layer_norm, rms_norm};
+pub use product::{matmul, matmul_packed, pack, packed_len};
 pub use softmax::softmax;
+pub use strided::Strided;
 
 #[cfg(test)]
 mod testing {
