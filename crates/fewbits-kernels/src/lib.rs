@@ -2,8 +2,10 @@
 //!
 //! - [`Cpu`]: which kernels this CPU can run, asked once.
 //! - [`Buffer`] and [`ImageLayout`]: the memory that kernels work on.
+//! - [`bytes`]: all other kernels on activations of one byte.
 //! - [`gemm`]: products of bytes, and convolutions.
 //! - [`Threads`]: sharing work among the threads of a pool.
+//! - [`float`]: f32 kernels of transformer encoders, the same bits on every CPU.
 //! - [`MappedFile`]: the memory map from which models are read without a copy.
 //! - [`keep_freed_blocks`]: a setting of the allocator.
 
@@ -11,6 +13,7 @@ mod arch;
 mod buffer;
 pub mod bytes;
 mod cpu;
+pub mod float;
 pub mod gemm;
 mod image;
 mod mapping;

@@ -1,0 +1,139 @@
+//! Operations of two numbers, on arrays of which one may repeat.
+
+use super::broadcast::{Axis, over_axes};
+use crate::Cpu;
+use crate::cpu::per_cpu;
+
+/// An operation of two f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// a + b.
+    Add,
+    /// a - b.
+    Sub,
+    /// a * b.
+    Mul,
+    /// a / b.
+    Div,
+    /// The larger, or NaN if either is.
+    Max,
+    /// The smaller, or NaN if either is.
+    Min,
+}
+
+/// [`Binary::Max`].
+#[inline(always)]
+pub(super) fn max(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// [`Binary::Min`].
+#[inline(always)]
+pub(super) fn min(a: f32, b: f32) -> f32 {
+    if a < b || a.is_nan() { a } else { b }
+}
+
+/// `out` = `operation` of `a` and `b`, where the length of `b` divides that of `a`: it repeats, as
+/// if `a` had more axes in front. `out` is as long as `a`.
+pub fn binary(cpu: Cpu, operation: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert_eq!(out.len(), a.len(), "an output of another size");
+    let rows = repetitions(a, b);
+    let axes = if b.len() == 1 {
+        [Axis::ONE, Axis { len: a.len(), a: 1, b: 0 }]
+    } else {
+        [Axis { len: rows, a: b.len(), b: 0 }, Axis { len: b.len(), a: 1, b: 1 }]
+    };
+    over_axes(cpu, operation, a, b, &axes, out);
+}
+
+/// How often `b` fits into `a`.
+fn repetitions(a: &[f32], b: &[f32]) -> usize {
+    if a.is_empty() {
+        return 0;
+    }
+    assert!(
+        !b.is_empty() && a.len().is_multiple_of(b.len()),
+        "{} values over {}",
+        b.len(),
+        a.len()
+    );
+    a.len() / b.len()
+}
+
+per_cpu! {
+    /// `a` = `operation` of `a` and `b`, which repeats as in [`binary`].
+    pub fn binary_in_place(operation: Binary, a: &mut [f32], b: &[f32]) {
+        match operation {
+            Binary::Add => in_place(a, b, |a, b| a + b),
+            Binary::Sub => in_place(a, b, |a, b| a - b),
+            Binary::Mul => in_place(a, b, |a, b| a * b),
+            Binary::Div => in_place(a, b, |a, b| a / b),
+            Binary::Max => in_place(a, b, max),
+            Binary::Min => in_place(a, b, min),
+        }
+    }
+}
+
+#[inline(always)]
+fn in_place(a: &mut [f32], b: &[f32], operation: impl Fn(f32, f32) -> f32) {
+    if repetitions(a, b) == 0 {
+        return;
+    }
+    if let [b] = *b {
+        a.iter_mut().for_each(|a| *a = operation(*a, b));
+        return;
+    }
+    for a in a.chunks_exact_mut(b.len()) {
+        a.iter_mut().zip(b).for_each(|(a, &b)| *a = operation(*a, b));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::testing::{SIZES, at_every_level, noise, same_bits};
+
+    const ALL: [Binary; 6] =
+        [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min];
+
+    fn reference(operation: Binary, a: f32, b: f32) -> f32 {
+        match operation {
+            Binary::Add => a + b,
+            Binary::Sub => a - b,
+            Binary::Mul => a * b,
+            Binary::Div => a / b,
+            Binary::Max | Binary::Min if a.is_nan() || b.is_nan() => f32::NAN,
+            Binary::Max => a.max(b),
+            Binary::Min => a.min(b),
+        }
+    }
+
+    #[test]
+    fn repeating_operands_are_right_at_every_level() {
+        for width in SIZES {
+            for (b_len, operation) in
+                [width, 3 * width, 1].into_iter().flat_map(|n| ALL.map(|o| (n, o)))
+            {
+                let (mut a, b) = (noise(3 * width, 1), noise(b_len, 2));
+                a[width / 2] = f32::NAN;
+                let wanted: Vec<f32> = a
+                    .iter()
+                    .zip(b.iter().cycle())
+                    .map(|(&a, &b)| reference(operation, a, b))
+                    .collect();
+                let got = at_every_level(|cpu| {
+                    let mut out = vec![0.0; a.len()];
+                    binary(cpu, operation, &a, &b, &mut out);
+                    out
+                });
+                assert!(same_bits(&got, &wanted));
+                let got = at_every_level(|cpu| {
+                    let mut out = a.clone();
+                    binary_in_place(cpu, operation, &mut out, &b);
+                    out
+                });
+                assert!(same_bits(&got, &wanted));
+            }
+        }
+    }
+}

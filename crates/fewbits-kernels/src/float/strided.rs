@@ -1,0 +1,61 @@
+//! Matrices inside of slices.
+
+/// A matrix inside of a slice: element (i, j) is `values[start + i * row + j * col]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// What holds the elements.
+    pub values: &'a [f32],
+    /// Where the first one is.
+    pub start: usize,
+    /// The distance from a row to the next.
+    pub row: usize,
+    /// The distance from a column to the next.
+    pub col: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Rows of `width`, one behind the other.
+    pub fn rows(values: &'a [f32], width: usize) -> Strided<'a> {
+        Strided { values, start: 0, row: width, col: 1 }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub fn transposed(self) -> Strided<'a> {
+        Strided { row: self.col, col: self.row, ..self }
+    }
+
+    /// The part from row `row` and column `col` on.
+    pub fn from(self, row: usize, col: usize) -> Strided<'a> {
+        Strided { start: self.start + row * self.row + col * self.col, ..self }
+    }
+
+    /// The same `m` rows of `k` elements with the elements of a row side by side, copied to
+    /// `copy` unless they are already.
+    pub(super) fn straightened<'b>(self, m: usize, k: usize, copy: &'b mut [f32]) -> Strided<'b>
+    where
+        'a: 'b,
+    {
+        if self.col == 1 {
+            return self;
+        }
+        for i in 0..m {
+            for j in 0..k {
+                copy[i * k + j] = self.values[self.start + i * self.row + j * self.col];
+            }
+        }
+        Strided::rows(copy, k)
+    }
+
+    /// How much [`Strided::straightened`] copies.
+    pub(super) fn copied_len(self, m: usize, k: usize) -> usize {
+        if self.col == 1 { 0 } else { m * k }
+    }
+}
+
+/// `scratch` with a length of at least `len`, of unspecified content.
+pub(super) fn at_least(scratch: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if scratch.len() < len {
+        scratch.resize(len, 0.0);
+    }
+    &mut scratch[..len]
+}
