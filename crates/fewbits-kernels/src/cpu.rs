@@ -61,7 +61,7 @@ impl Cpu {
         #[allow(unused_mut)]
         let mut cpus = Cpu::available();
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if cpus.last() == Some(&Cpu(Level::Avx512Vnni)) {
+        if cpus.last() == Some(&Cpu(Level::Avx512Vnni)) && !crate::arch::amx::present() {
             crate::arch::amx::emulator::install();
             cpus.push(Cpu(Level::Amx));
         }

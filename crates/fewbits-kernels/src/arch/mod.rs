@@ -130,3 +130,6 @@ impl Session {
 /// Rows up to which vectors are as fast as tiles: a step of 64 activations and 64 columns takes
 /// them 32 cycles for each row, and tiles 64 for up to 16.
 const AMX_LEAST_ROWS: usize = 4;
+
+#[cfg(test)]
+mod tests;

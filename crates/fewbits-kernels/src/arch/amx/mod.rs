@@ -56,7 +56,7 @@ pub(crate) fn permitted() -> bool {
 
 /// Whether this CPU has AMX for bytes, with tiles of the size used here, and the system saves them.
 #[cfg(target_os = "linux")]
-fn present() -> bool {
+pub(crate) fn present() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
     #[target_feature(enable = "xsave")]
