@@ -267,7 +267,7 @@ impl Group {
     fn gather(args: &TileArgs, rows: &[usize], gathered: &mut Gathered) -> Group {
         let depth = args.runs.len() * args.run_bytes;
         // An odd number of cache lines, or the rows would compete for the same few of the cache.
-        let pitch = (depth / ROW_BYTES | 1) * ROW_BYTES;
+        let pitch = ((depth / ROW_BYTES) | 1) * ROW_BYTES;
         let mut wanted = Rows {
             input: args.input,
             runs: args.runs,
