@@ -72,7 +72,7 @@ impl Kernel {
         match self.0.level() {
             Level::Scalar => 4,
             Level::Avx2 => 3,
-            // A tile of AMX takes as long for one row as for 32.
+            // Tiles take as long for one row as for 16.
             Level::Amx if left > AMX_LEAST_ROWS => TILE_ROWS,
             Level::Avx512Vnni | Level::Amx => 6,
         }
