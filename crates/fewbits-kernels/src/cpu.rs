@@ -55,6 +55,19 @@ impl Cpu {
         Level::ALL.into_iter().filter_map(Cpu::new).collect()
     }
 
+    /// Every level that tests can run: those of this CPU, and AMX, emulated where it is missing.
+    #[cfg(test)]
+    pub(crate) fn tested() -> Vec<Cpu> {
+        #[allow(unused_mut)]
+        let mut cpus = Cpu::available();
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if cpus.last() == Some(&Cpu(Level::Avx512Vnni)) && !crate::arch::amx::present() {
+            crate::arch::amx::emulator::install();
+            cpus.push(Cpu(Level::Amx));
+        }
+        cpus
+    }
+
     /// The fastest level, or the one that the environment variable `FEWBITS_CPU` names.
     ///
     /// # Errors

@@ -72,16 +72,41 @@ impl Kernel {
         match self.0.level() {
             Level::Scalar => 4,
             Level::Avx2 => 3,
-            // A tile of AMX takes as long for one row as for 32.
+            // Tiles take as long for one row as for 16.
             Level::Amx if left > AMX_LEAST_ROWS => TILE_ROWS,
             Level::Avx512Vnni | Level::Amx => 6,
         }
     }
 
+    /// Begins a product on this thread.
+    pub(crate) fn session(self) -> Session {
+        Session {
+            kernel: self,
+            #[cfg(target_arch = "x86_64")]
+            tiles: None,
+        }
+    }
+}
+
+/// What a thread holds during one product, whose input does not change; one at a time.
+pub(crate) struct Session {
+    kernel: Kernel,
+    /// From the first product that takes them on.
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<amx::Tiles>,
+}
+
+impl Session {
     /// Fills the first `rows` rows and `panels` panels of `sums`; the rest is unspecified.
-    pub(crate) fn sum(self, args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
+    pub(crate) fn sum(
+        &mut self,
+        args: &TileArgs,
+        rows: usize,
+        panels: usize,
+        sums: &mut Tile<i32>,
+    ) {
         args.check(rows, panels);
-        match self.0.level() {
+        match self.kernel.0.level() {
             Level::Scalar => scalar::sum(args, rows, panels, sums),
             // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
             // bounds have been checked.
@@ -89,7 +114,10 @@ impl Kernel {
             Level::Avx2 => unsafe { avx2::sum(args, rows, panels, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Amx if rows > 6 => unsafe { amx::sum(args, rows, panels, sums) },
+            Level::Amx if rows > AMX_LEAST_ROWS => unsafe {
+                let tiles = self.tiles.get_or_insert_with(|| amx::Tiles::configure());
+                tiles.sum(args, rows, panels, sums);
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, rows, panels, sums) },
@@ -99,5 +127,9 @@ impl Kernel {
     }
 }
 
-/// Rows up to which vectors are faster than tiles.
-const AMX_LEAST_ROWS: usize = 8;
+/// Rows up to which vectors are as fast as tiles: a step of 64 activations and 64 columns takes
+/// them 32 cycles for each row, and tiles 64 for up to 16.
+const AMX_LEAST_ROWS: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ pub use grid::{Grid, Walk};
 pub use packed::PackedWeights;
 pub(crate) use packed::{PANEL, STEP};
 
-use crate::arch::TileArgs;
+use crate::arch::{Session, TileArgs};
 use crate::{SLACK_BYTES, Threads};
 use shared::Shared;
 
@@ -131,20 +131,27 @@ impl Job<'_> {
     fn run(&self, rows: Range<usize>, columns: Range<usize>) {
         let panel_bytes = self.weights.panel_bytes();
         let chunk = (CHUNK_BYTES / panel_bytes * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS;
+        let mut session = self.weights.kernel.session();
         let mut sums = Tile([0; TILE_ROWS * TILE_COLUMNS]);
         for start in columns.clone().step_by(chunk) {
             let columns = start..columns.end.min(start + chunk);
             let mut row = rows.start;
             while row < rows.end {
                 let count = self.weights.kernel.rows(rows.end - row).min(rows.end - row);
-                self.rows(row..row + count, columns.clone(), &mut sums);
+                self.rows(row..row + count, columns.clone(), &mut session, &mut sums);
                 row += count;
             }
         }
     }
 
     /// Computes the rows of one tile.
-    fn rows(&self, rows: Range<usize>, columns: Range<usize>, sums: &mut Tile<i32>) {
+    fn rows(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        session: &mut Session,
+        sums: &mut Tile<i32>,
+    ) {
         let Input { bytes, walk, runs } = *self.input;
         let count = rows.len();
         let mut at = [0usize; TILE_ROWS];
@@ -175,7 +182,7 @@ impl Job<'_> {
             };
             // `multiply` checked the furthest row and run; a kernel reads less than the slack
             // behind them.
-            self.weights.kernel.sum(&args, count, width.div_ceil(PANEL), sums);
+            session.sum(&args, count, width.div_ceil(PANEL), sums);
             let cpu = self.weights.kernel.cpu();
             match self.sink {
                 Sink::Bytes { out, requantize, .. } => epilogue::requantize_tile(

@@ -60,7 +60,7 @@ proptest! {
     #[test]
     fn every_cpu_sums_exactly((weights, rows) in product()) {
         let wanted = oracle(&weights, &rows);
-        for cpu in Cpu::available() {
+        for cpu in Cpu::tested() {
             prop_assert_eq!(&sums_on(cpu, &weights, &rows, Threads::ONE), &wanted, "{:?}", cpu);
         }
     }
@@ -72,7 +72,7 @@ fn extremes_do_not_saturate() {
     let rows = vec![vec![255; 512]; 7];
     for weight in [-128, 127] {
         let weights = vec![weight; 512 * 17];
-        for cpu in Cpu::available() {
+        for cpu in Cpu::tested() {
             let sums = sums_on(cpu, &weights, &rows, Threads::ONE);
             assert!(sums.iter().all(|&s| s == 512 * 255 * i32::from(weight)), "{cpu:?}");
         }
@@ -85,11 +85,103 @@ fn threads_share_rows_or_columns() {
     for (rows, columns) in [(130, 100), (1, 1000)] {
         let weights: Vec<i8> = random(columns * 500).into_iter().map(|b| b as i8).collect();
         let rows: Vec<Vec<u8>> = random(rows * 500).chunks(500).map(<[u8]>::to_vec).collect();
-        for cpu in Cpu::available() {
+        for cpu in Cpu::tested() {
             assert_eq!(
                 sums_on(cpu, &weights, &rows, Threads::new(3)),
                 sums_on(Cpu::SCALAR, &weights, &rows, Threads::ONE)
             );
+        }
+    }
+}
+
+/// Bytes without a pattern.
+fn random(len: usize) -> Vec<u8> {
+    let mut state = len as u64 + 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        (state >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn sizes_around_those_of_tiles() {
+    for rows in [4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48] {
+        for depth in [1, 63, 64, 65, 200] {
+            for columns in [1, 16, 17, 33, 49, 64, 65, 80] {
+                let weights: Vec<i8> =
+                    random(columns * depth).into_iter().map(|b| b as i8).collect();
+                let rows: Vec<Vec<u8>> =
+                    random(rows * depth).chunks(depth).map(<[u8]>::to_vec).collect();
+                let wanted = oracle(&weights, &rows);
+                for cpu in Cpu::tested() {
+                    let size = [rows.len(), depth, columns];
+                    assert_eq!(
+                        sums_on(cpu, &weights, &rows, Threads::ONE),
+                        wanted,
+                        "{cpu:?}, {size:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_dot_products() {
+    for (rows, depth, columns) in [(17, 5000, 80), (32, 5000, 16), (41, 70_000, 3)] {
+        // Small weights, for sums that are exact in f32.
+        let weights: Vec<i8> = random(columns * depth).into_iter().map(|b| b as i8 % 2).collect();
+        let rows: Vec<Vec<u8>> = random(rows * depth).chunks(depth).map(<[u8]>::to_vec).collect();
+        let wanted = oracle(&weights, &rows);
+        for cpu in Cpu::tested() {
+            assert_eq!(sums_on(cpu, &weights, &rows, Threads::ONE), wanted, "{cpu:?}, {depth}");
+        }
+    }
+}
+
+/// Tiles of rows that end anywhere in lines of pixels, and images.
+#[test]
+fn windows_of_images() {
+    let halo = Halo { top: 1, left: 1, bottom: 1, right: 1 };
+    for (width, stride, channels, filters) in
+        [(5, 1, 3, 70), (14, 1, 64, 33), (16, 1, 22, 16), (18, 1, 5, 130), (34, 2, 3, 65)]
+    {
+        let layout = ImageLayout { images: 3, height: 4, width, channels, halo };
+        let grid = Grid { images: 3, height: 3 / stride + 1, width: (width - 1) / stride + 1 };
+        let bytes = filled(&random(layout.len_bytes()));
+        let weights: Vec<i8> =
+            random(filters * 9 * channels).into_iter().map(|b| b as i8).collect();
+        let runs: Vec<usize> = (0..3).map(|dy| dy * layout.row_pitch()).collect();
+        let sums = |cpu, threads| {
+            let mut floats = vec![0.0; grid.len() * filters];
+            multiply(
+                &PackedWeights::new(cpu, &weights, filters, 3, 3 * channels),
+                grid,
+                &Input {
+                    bytes: bytes.with_slack(),
+                    walk: Walk::of_windows(&layout, [1, 1], [stride, stride]),
+                    runs: &runs,
+                },
+                Output::Floats {
+                    floats: &mut floats,
+                    walk: Walk {
+                        start: 0,
+                        image: grid.height * grid.width * filters,
+                        row: grid.width * filters,
+                        pixel: filters,
+                    },
+                    dequantize: Dequantize { bias: &vec![0; filters], scale: &vec![1.0; filters] },
+                },
+                threads,
+            );
+            floats
+        };
+        let wanted = sums(Cpu::SCALAR, Threads::ONE);
+        for cpu in Cpu::tested() {
+            for threads in [Threads::ONE, Threads::new(2)] {
+                assert_eq!(sums(cpu, threads), wanted, "{cpu:?}, {width}");
+            }
         }
     }
 }
@@ -141,7 +233,7 @@ fn convolution_with_a_residual() {
         }
     }
     let runs: Vec<usize> = (0..3).map(|dy| dy * layout.row_pitch()).collect();
-    for cpu in Cpu::available() {
+    for cpu in Cpu::tested() {
         let mut out = vec![0u8; out_layout.len_bytes()];
         multiply(
             &PackedWeights::new(cpu, &weights, filters, 3, 3 * channels),

@@ -1,0 +1,142 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Bytes that end where a page begins that cannot be read.
+#[cfg(target_os = "linux")]
+struct Guarded {
+    pages: *mut libc::c_void,
+    mapped: usize,
+    bytes: *mut u8,
+    len: usize,
+}
+
+#[cfg(target_os = "linux")]
+impl Guarded {
+    fn new(content: &[u8]) -> Guarded {
+        const PAGE: usize = 4096;
+        let readable = content.len().next_multiple_of(PAGE);
+        let mapped = readable + PAGE;
+        // SAFETY: fresh pages of which the last becomes unreadable; the content ends in front of
+        // it, and fits.
+        unsafe {
+            let pages = libc::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            assert_ne!(pages, libc::MAP_FAILED);
+            assert_eq!(libc::mprotect(pages.add(readable), PAGE, libc::PROT_NONE), 0);
+            let bytes = pages.cast::<u8>().add(readable - content.len());
+            bytes.copy_from_nonoverlapping(content.as_ptr(), content.len());
+            Guarded { pages, mapped, bytes, len: content.len() }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl std::ops::Deref for Guarded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `new` wrote these bytes.
+        unsafe { std::slice::from_raw_parts(self.bytes, self.len) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the pages are this value's.
+        unsafe { libc::munmap(self.pages, self.mapped) };
+    }
+}
+
+/// Elsewhere nothing guards them.
+#[cfg(not(target_os = "linux"))]
+struct Guarded(Vec<u8>);
+
+#[cfg(not(target_os = "linux"))]
+impl Guarded {
+    fn new(content: &[u8]) -> Guarded {
+        Guarded(content.to_vec())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl std::ops::Deref for Guarded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Where rows start: a few apart, the last `odd` of them elsewhere.
+fn rows() -> impl Strategy<Value = Vec<usize>> {
+    let pitch = prop_oneof![Just(0), Just(1), Just(64), 0..200usize];
+    let odd = prop_oneof![Just(0), Just(0), 0..32usize];
+    (1..=TILE_ROWS, pitch, odd, 0..300usize, any::<bool>()).prop_map(
+        |(count, pitch, odd, gap, descending)| {
+            let start = |row| row * pitch + if row + odd >= count { gap } else { 0 };
+            let mut rows: Vec<usize> = (0..count).map(start).collect();
+            if descending {
+                rows.reverse();
+            }
+            rows
+        },
+    )
+}
+
+/// How many runs, and tiles of a run; where the runs start; and how many panels.
+fn sizes() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
+    (prop::collection::vec(0..500usize, 1..4), 1..4usize, 1..=4usize)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// All kernels sum what the specification does, and read what `TileArgs::check` has seen only.
+    #[test]
+    fn tiles_are_those_of_the_specification(
+        (starts, (runs, tiles, panels), seed) in (rows(), sizes(), any::<u8>())
+    ) {
+        let run_bytes = tiles * 64;
+        let panel_bytes = runs.len() * run_bytes * PANEL;
+        let byte = |i: usize| (i * i + i / 7 * 31 + usize::from(seed)) as u8;
+        let len = starts.iter().max().unwrap() + runs.iter().max().unwrap() + run_bytes;
+        let input = Guarded::new(&(0..len).map(byte).collect::<Vec<u8>>());
+        let weights = Guarded::new(&(0..panels * panel_bytes).map(byte).collect::<Vec<u8>>());
+        for cpu in Cpu::tested() {
+            let kernel = Kernel::of(cpu);
+            let mut session = kernel.session();
+            // Twice, since a session remembers rows.
+            for end in [starts.len(), starts.len() / 2 + 1, starts.len()] {
+                let count = kernel.rows(end).min(end);
+                let mut at = [starts[count - 1]; TILE_ROWS];
+                at[..count].copy_from_slice(&starts[..count]);
+                let args = TileArgs {
+                    input: &input,
+                    rows: &at,
+                    runs: &runs,
+                    run_bytes,
+                    panels: &weights,
+                    panel_bytes,
+                };
+                let mut wanted = Tile([7; TILE_ROWS * TILE_COLUMNS]);
+                scalar::sum(&args, count, panels, &mut wanted);
+                let mut sums = Tile([9; TILE_ROWS * TILE_COLUMNS]);
+                session.sum(&args, count, panels, &mut sums);
+                for row in 0..count {
+                    let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
+                    prop_assert_eq!(
+                        &sums.0[columns.clone()], &wanted.0[columns], "{:?}, row {}", cpu, row
+                    );
+                }
+            }
+        }
+    }
+}
