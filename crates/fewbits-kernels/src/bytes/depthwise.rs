@@ -58,6 +58,7 @@ impl DepthwiseWeights {
     }
 
     /// The quad numbered `quad` of the channels from `first` on.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn quad(&self, quad: usize, first: usize) -> &[[i8; 4]] {
         &self.quads[quad * self.channels + first..]
     }
@@ -177,22 +178,19 @@ impl Row<'_> {
     #[inline(always)]
     fn convolve<const N: usize>(&self, out: &mut [u8]) {
         let channels = self.weights.channels;
-        let (pixels, adjacent) = (out.len() / channels, self.pixel_step == channels);
         for first in blocks(channels, N) {
             let finish = Finish::<N>::new(&self.requantize, first);
-            let mut x = 0;
-            if self.weights.kernel == [3, 3] && adjacent && self.steps[1] == channels {
+            if self.weights.kernel == [3, 3] {
                 let taps: [[i16; N]; 9] = std::array::from_fn(|tap| *self.weights.tap(tap, first));
-                while x + 2 <= pixels {
-                    let sums = self.pair_of_3x3(&taps, x * channels + first);
-                    finish.store(&sums[0], &mut out[x * channels + first..]);
-                    finish.store(&sums[1], &mut out[(x + 1) * channels + first..]);
-                    x += 2;
+                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+                    let sums = self.pixel_of_3x3(&taps, x * self.pixel_step + first);
+                    finish.store(&sums, &mut out[first..]);
                 }
-            }
-            for x in x..pixels {
-                let sums = self.pixel::<N>(x * self.pixel_step, first);
-                finish.store(&sums, &mut out[x * channels + first..]);
+            } else {
+                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+                    let sums = self.pixel::<N>(x * self.pixel_step, first);
+                    finish.store(&sums, &mut out[first..]);
+                }
             }
         }
     }
@@ -212,20 +210,18 @@ impl Row<'_> {
         sums
     }
 
-    /// The sums of two neighbours, which share most of their input, under three by three taps.
+    /// The same for the commonest kernel, whose loops unroll.
     #[inline(always)]
-    fn pair_of_3x3<const N: usize>(&self, taps: &[[i16; N]; 9], at: usize) -> [[i32; N]; 2] {
-        let mut sums = [[0; N]; 2];
+    fn pixel_of_3x3<const N: usize>(&self, taps: &[[i16; N]; 9], at: usize) -> [i32; N] {
+        let mut sums = [0; N];
         for row in 0..3 {
-            let input = &self.input[at + row * self.steps[0]..][..3 * self.steps[1] + N];
-            for column in 0..4 {
-                let bytes = block(input, column * self.steps[1]);
-                if column < 3 {
-                    accumulate(&mut sums[0], bytes, &taps[3 * row + column]);
-                }
-                if column > 0 {
-                    accumulate(&mut sums[1], bytes, &taps[3 * row + column - 1]);
-                }
+            let input = &self.input[at + row * self.steps[0]..][..2 * self.steps[1] + N];
+            for column in 0..3 {
+                accumulate(
+                    &mut sums,
+                    block(input, column * self.steps[1]),
+                    &taps[3 * row + column],
+                );
             }
         }
         sums
