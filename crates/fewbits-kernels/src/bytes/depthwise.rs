@@ -4,81 +4,11 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::depthwise_vnni as vnni;
+use super::depthwise_weights::DepthwiseWeights;
 use super::quantize::Rounding;
 use super::window::{Window, blocks};
 use crate::cpu::per_cpu;
 use crate::{Cpu, ImageLayout, Level};
-
-/// The weights of a depthwise convolution with one output a channel, `[rows * columns, channels]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DepthwiseWeights {
-    /// Widened beforehand: the products are taken of pairs of 16 bits.
-    taps: Vec<i16>,
-    /// The same by fours, `[quads, channels]`, in the order of [`DepthwiseWeights::quads`].
-    quads: Vec<[i8; 4]>,
-    channels: usize,
-    kernel: [usize; 2],
-}
-
-impl DepthwiseWeights {
-    /// From `[channels, rows, columns]`, as ONNX has them.
-    ///
-    /// # Panics
-    /// If `weights` is of another length.
-    pub fn new(weights: &[i8], channels: usize, kernel: [usize; 2]) -> DepthwiseWeights {
-        let count = kernel[0] * kernel[1];
-        assert_eq!(weights.len(), channels * count);
-        let taps = (0..count * channels)
-            .map(|i| i16::from(weights[i % channels * count + i / channels]))
-            .collect();
-        let mut packed = DepthwiseWeights { taps, quads: Vec::new(), channels, kernel };
-        packed.quads = packed
-            .quads()
-            .flat_map(|quad| {
-                (0..channels).map(move |channel| {
-                    quad.map(|tap| {
-                        tap.map_or(0, |[y, x]| weights[channel * count + y * kernel[1] + x])
-                    })
-                })
-            })
-            .collect();
-        packed
-    }
-
-    /// The taps, row and column, by fours. Columns of three are filled up to four, so that each
-    /// quad is a column.
-    fn quads(&self) -> impl Iterator<Item = [Option<[usize; 2]>; 4]> + use<> {
-        let [rows, columns] = self.kernel;
-        let padded = if rows == 3 { 4 } else { rows };
-        let tap = move |i: usize| {
-            Some([i % padded, i / padded]).filter(|t| t[0] < rows && t[1] < columns)
-        };
-        (0..(padded * columns).div_ceil(4))
-            .map(move |quad| std::array::from_fn(|i| tap(4 * quad + i)))
-    }
-
-    /// The quad numbered `quad` of the channels from `first` on.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn quad(&self, quad: usize, first: usize) -> &[[i8; 4]] {
-        &self.quads[quad * self.channels + first..]
-    }
-
-    /// The number of channels.
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// Rows and columns of the kernel.
-    pub fn kernel(&self) -> [usize; 2] {
-        self.kernel
-    }
-
-    /// The tap numbered `tap` of `N` channels from `first` on.
-    #[inline(always)]
-    fn tap<const N: usize>(&self, tap: usize, first: usize) -> &[i16; N] {
-        block(&self.taps, tap * self.channels + first)
-    }
-}
 
 /// How the sums of a convolution become bytes: `(sum + bias) * scale`, rounded half to even, plus
 /// the zero point, within `low..=high`.
@@ -116,10 +46,10 @@ pub fn depthwise_rows(
     out: &mut [u8],
     out_layout: &ImageLayout,
 ) {
-    let channels = weights.channels;
+    let channels = weights.channels();
     assert_eq!((in_layout.channels, out_layout.channels), (channels, channels));
     assert_eq!((requantize.bias.len(), requantize.scale.len()), (channels, channels));
-    assert_eq!(window.kernel, weights.kernel);
+    assert_eq!(window.kernel, weights.kernel());
     assert!(rows.end <= out_layout.height);
     assert_eq!(out.len(), rows.len() * out_layout.row_pitch());
     window.assert_within_halo(in_layout, out_layout);
@@ -153,7 +83,7 @@ pub fn depthwise_rows(
 
 per_cpu! {
     fn convolve(row: &Row<'_>, out: &mut [u8]) {
-        match row.weights.channels {
+        match row.weights.channels() {
             16.. => row.convolve::<16>(out),
             8.. => row.convolve::<8>(out),
             _ => row.convolve::<1>(out),
@@ -177,10 +107,10 @@ impl Row<'_> {
     /// Takes `N` channels at a time along the whole row, so that their weights stay in registers.
     #[inline(always)]
     fn convolve<const N: usize>(&self, out: &mut [u8]) {
-        let channels = self.weights.channels;
+        let channels = self.weights.channels();
         for first in blocks(channels, N) {
             let finish = Finish::<N>::new(&self.requantize, first);
-            if self.weights.kernel == [3, 3] {
+            if self.weights.kernel() == [3, 3] {
                 let taps: [[i16; N]; 9] = std::array::from_fn(|tap| *self.weights.tap(tap, first));
                 for (x, out) in out.chunks_exact_mut(channels).enumerate() {
                     let sums = self.pixel_of_3x3(&taps, x * self.pixel_step + first);
@@ -198,7 +128,7 @@ impl Row<'_> {
     /// The sums of a pixel whose first tap is at `at`.
     #[inline(always)]
     fn pixel<const N: usize>(&self, at: usize, first: usize) -> [i32; N] {
-        let [rows, columns] = self.weights.kernel;
+        let [rows, columns] = self.weights.kernel();
         let mut sums = [0; N];
         for row in 0..rows {
             for column in 0..columns {

@@ -14,15 +14,19 @@ mod add;
 mod depthwise;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_vnni;
+mod depthwise_weights;
 mod dynamic;
 mod lut;
 mod planes;
 mod pool;
+mod pool_rules;
 mod quantize;
+mod transpose;
 mod window;
 
 pub use add::{AddScales, add, mul, requantize};
-pub use depthwise::{DepthwiseWeights, Requantize, depthwise_rows};
+pub use depthwise::{Requantize, depthwise_rows};
+pub use depthwise_weights::DepthwiseWeights;
 pub use dynamic::{dynamic_parameters, min_max};
 pub use lut::look_up;
 pub use planes::{dequantize_image, image_from_bytes, image_to_bytes, quantize_image};
