@@ -4,8 +4,8 @@
 //! throughout: add up exactly in integers, convert to `f32`, multiply once by a scale, round half
 //! to even, add the zero point, saturate. Where a graph of DequantizeLinear, a float operator and
 //! QuantizeLinear is replaced element by element, the float operations of that graph are done in
-//! its order instead, so that the bytes are those of the unfused graph in onnxruntime. What a kernel computes does not
-//! depend on the [`Cpu`](crate::Cpu).
+//! its order instead, so that the bytes are those of the unfused graph in onnxruntime. What a
+//! kernel computes does not depend on the [`Cpu`](crate::Cpu).
 //!
 //! Images are channels-last with a halo ([`ImageLayout`](crate::ImageLayout)); functions named
 //! `_image` take one image of the batch: [`image_pitch`](crate::ImageLayout::image_pitch) bytes.
