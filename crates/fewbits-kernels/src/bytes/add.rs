@@ -24,7 +24,8 @@ macro_rules! binary {
             $(#[$meta])*
             ///
             /// The float operations are those of DequantizeLinear, this operator and
-            /// QuantizeLinear, one rounding each, so the bytes are those of onnxruntime.
+            /// QuantizeLinear, one rounding each, so the bytes are those of onnxruntime when it runs
+            /// that graph as it stands. Its fused operator rounds otherwise and may be one step off.
             ///
             /// # Panics
             /// If the lengths differ.

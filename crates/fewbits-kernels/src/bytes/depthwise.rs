@@ -4,80 +4,11 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::depthwise_vnni as vnni;
+use super::depthwise_weights::DepthwiseWeights;
 use super::quantize::Rounding;
 use super::window::{Window, blocks};
 use crate::cpu::per_cpu;
 use crate::{Cpu, ImageLayout, Level};
-
-/// The weights of a depthwise convolution with one output a channel, `[rows * columns, channels]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DepthwiseWeights {
-    /// Widened beforehand: the products are taken of pairs of 16 bits.
-    taps: Vec<i16>,
-    /// The same by fours, `[quads, channels]`, in the order of [`DepthwiseWeights::quads`].
-    quads: Vec<[i8; 4]>,
-    channels: usize,
-    kernel: [usize; 2],
-}
-
-impl DepthwiseWeights {
-    /// From `[channels, rows, columns]`, as ONNX has them.
-    ///
-    /// # Panics
-    /// If `weights` is of another length.
-    pub fn new(weights: &[i8], channels: usize, kernel: [usize; 2]) -> DepthwiseWeights {
-        let count = kernel[0] * kernel[1];
-        assert_eq!(weights.len(), channels * count);
-        let taps = (0..count * channels)
-            .map(|i| i16::from(weights[i % channels * count + i / channels]))
-            .collect();
-        let mut packed = DepthwiseWeights { taps, quads: Vec::new(), channels, kernel };
-        packed.quads = packed
-            .quads()
-            .flat_map(|quad| {
-                (0..channels).map(move |channel| {
-                    quad.map(|tap| {
-                        tap.map_or(0, |[y, x]| weights[channel * count + y * kernel[1] + x])
-                    })
-                })
-            })
-            .collect();
-        packed
-    }
-
-    /// The taps, row and column, by fours. Columns of three are filled up to four, so that each
-    /// quad is a column.
-    fn quads(&self) -> impl Iterator<Item = [Option<[usize; 2]>; 4]> + use<> {
-        let [rows, columns] = self.kernel;
-        let padded = if rows == 3 { 4 } else { rows };
-        let tap = move |i: usize| {
-            Some([i % padded, i / padded]).filter(|t| t[0] < rows && t[1] < columns)
-        };
-        (0..(padded * columns).div_ceil(4))
-            .map(move |quad| std::array::from_fn(|i| tap(4 * quad + i)))
-    }
-
-    /// The quad numbered `quad` of the channels from `first` on.
-    pub(super) fn quad(&self, quad: usize, first: usize) -> &[[i8; 4]] {
-        &self.quads[quad * self.channels + first..]
-    }
-
-    /// The number of channels.
-    pub fn channels(&self) -> usize {
-        self.channels
-    }
-
-    /// Rows and columns of the kernel.
-    pub fn kernel(&self) -> [usize; 2] {
-        self.kernel
-    }
-
-    /// The tap numbered `tap` of `N` channels from `first` on.
-    #[inline(always)]
-    fn tap<const N: usize>(&self, tap: usize, first: usize) -> &[i16; N] {
-        block(&self.taps, tap * self.channels + first)
-    }
-}
 
 /// How the sums of a convolution become bytes: `(sum + bias) * scale`, rounded half to even, plus
 /// the zero point, within `low..=high`.
@@ -115,10 +46,10 @@ pub fn depthwise_rows(
     out: &mut [u8],
     out_layout: &ImageLayout,
 ) {
-    let channels = weights.channels;
+    let channels = weights.channels();
     assert_eq!((in_layout.channels, out_layout.channels), (channels, channels));
     assert_eq!((requantize.bias.len(), requantize.scale.len()), (channels, channels));
-    assert_eq!(window.kernel, weights.kernel);
+    assert_eq!(window.kernel, weights.kernel());
     assert!(rows.end <= out_layout.height);
     assert_eq!(out.len(), rows.len() * out_layout.row_pitch());
     window.assert_within_halo(in_layout, out_layout);
@@ -152,7 +83,7 @@ pub fn depthwise_rows(
 
 per_cpu! {
     fn convolve(row: &Row<'_>, out: &mut [u8]) {
-        match row.weights.channels {
+        match row.weights.channels() {
             16.. => row.convolve::<16>(out),
             8.. => row.convolve::<8>(out),
             _ => row.convolve::<1>(out),
@@ -176,23 +107,20 @@ impl Row<'_> {
     /// Takes `N` channels at a time along the whole row, so that their weights stay in registers.
     #[inline(always)]
     fn convolve<const N: usize>(&self, out: &mut [u8]) {
-        let channels = self.weights.channels;
-        let (pixels, adjacent) = (out.len() / channels, self.pixel_step == channels);
+        let channels = self.weights.channels();
         for first in blocks(channels, N) {
             let finish = Finish::<N>::new(&self.requantize, first);
-            let mut x = 0;
-            if self.weights.kernel == [3, 3] && adjacent && self.steps[1] == channels {
+            if self.weights.kernel() == [3, 3] {
                 let taps: [[i16; N]; 9] = std::array::from_fn(|tap| *self.weights.tap(tap, first));
-                while x + 2 <= pixels {
-                    let sums = self.pair_of_3x3(&taps, x * channels + first);
-                    finish.store(&sums[0], &mut out[x * channels + first..]);
-                    finish.store(&sums[1], &mut out[(x + 1) * channels + first..]);
-                    x += 2;
+                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+                    let sums = self.pixel_of_3x3(&taps, x * self.pixel_step + first);
+                    finish.store(&sums, &mut out[first..]);
                 }
-            }
-            for x in x..pixels {
-                let sums = self.pixel::<N>(x * self.pixel_step, first);
-                finish.store(&sums, &mut out[x * channels + first..]);
+            } else {
+                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+                    let sums = self.pixel::<N>(x * self.pixel_step, first);
+                    finish.store(&sums, &mut out[first..]);
+                }
             }
         }
     }
@@ -200,7 +128,7 @@ impl Row<'_> {
     /// The sums of a pixel whose first tap is at `at`.
     #[inline(always)]
     fn pixel<const N: usize>(&self, at: usize, first: usize) -> [i32; N] {
-        let [rows, columns] = self.weights.kernel;
+        let [rows, columns] = self.weights.kernel();
         let mut sums = [0; N];
         for row in 0..rows {
             for column in 0..columns {
@@ -212,20 +140,18 @@ impl Row<'_> {
         sums
     }
 
-    /// The sums of two neighbours, which share most of their input, under three by three taps.
+    /// The same for the commonest kernel, whose loops unroll.
     #[inline(always)]
-    fn pair_of_3x3<const N: usize>(&self, taps: &[[i16; N]; 9], at: usize) -> [[i32; N]; 2] {
-        let mut sums = [[0; N]; 2];
+    fn pixel_of_3x3<const N: usize>(&self, taps: &[[i16; N]; 9], at: usize) -> [i32; N] {
+        let mut sums = [0; N];
         for row in 0..3 {
-            let input = &self.input[at + row * self.steps[0]..][..3 * self.steps[1] + N];
-            for column in 0..4 {
-                let bytes = block(input, column * self.steps[1]);
-                if column < 3 {
-                    accumulate(&mut sums[0], bytes, &taps[3 * row + column]);
-                }
-                if column > 0 {
-                    accumulate(&mut sums[1], bytes, &taps[3 * row + column - 1]);
-                }
+            let input = &self.input[at + row * self.steps[0]..][..2 * self.steps[1] + N];
+            for column in 0..3 {
+                accumulate(
+                    &mut sums,
+                    block(input, column * self.steps[1]),
+                    &taps[3 * row + column],
+                );
             }
         }
         sums

@@ -4,8 +4,8 @@
 //! throughout: add up exactly in integers, convert to `f32`, multiply once by a scale, round half
 //! to even, add the zero point, saturate. Where a graph of DequantizeLinear, a float operator and
 //! QuantizeLinear is replaced element by element, the float operations of that graph are done in
-//! its order instead, so that the bytes are those of onnxruntime. What a kernel computes does not
-//! depend on the [`Cpu`](crate::Cpu).
+//! its order instead, so that the bytes are those of the unfused graph in onnxruntime. What a
+//! kernel computes does not depend on the [`Cpu`](crate::Cpu).
 //!
 //! Images are channels-last with a halo ([`ImageLayout`](crate::ImageLayout)); functions named
 //! `_image` take one image of the batch: [`image_pitch`](crate::ImageLayout::image_pitch) bytes.
@@ -14,15 +14,19 @@ mod add;
 mod depthwise;
 #[cfg(target_arch = "x86_64")]
 mod depthwise_vnni;
+mod depthwise_weights;
 mod dynamic;
 mod lut;
 mod planes;
 mod pool;
+mod pool_rules;
 mod quantize;
+mod transpose;
 mod window;
 
 pub use add::{AddScales, add, mul, requantize};
-pub use depthwise::{DepthwiseWeights, Requantize, depthwise_rows};
+pub use depthwise::{Requantize, depthwise_rows};
+pub use depthwise_weights::DepthwiseWeights;
 pub use dynamic::{dynamic_parameters, min_max};
 pub use lut::look_up;
 pub use planes::{dequantize_image, image_from_bytes, image_to_bytes, quantize_image};

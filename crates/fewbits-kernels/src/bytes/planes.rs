@@ -1,13 +1,10 @@
 //! Between planes, `[channels, height, width]`, and an image of channels-last bytes with a halo.
 
 use super::quantize::{QuantizeTo, Rounding, real};
+use super::transpose::{SIDE, transpose};
 use super::window::blocks;
 use crate::ImageLayout;
 use crate::cpu::per_cpu;
-
-/// Pixels and channels of a tile, the unit of transposition.
-const SIDE: usize = 16;
-type Lane = [u8; SIDE];
 
 per_cpu! {
     /// Lays planes of bytes out as the image `out`, and fills its halo with `halo`.
@@ -229,28 +226,6 @@ impl Pixels {
         }
         Pixels { offsets, count }
     }
-}
-
-/// Row `i` becomes column `i`.
-///
-/// The number of a byte has four bits of row and four of column. Interleaving the halves of the
-/// tile turns these bits round by one, and vectors can do that; four times swaps row and column.
-#[inline(always)]
-fn transpose(tile: &[Lane; SIDE]) -> [Lane; SIDE] {
-    let mut from = *tile;
-    for _ in 0..4 {
-        let mut to = [[0; SIDE]; SIDE];
-        {
-            let to = to.as_flattened_mut();
-            let (low, high) = from.as_flattened().split_at(SIDE * SIDE / 2);
-            for i in 0..SIDE * SIDE / 2 {
-                to[2 * i] = low[i];
-                to[2 * i + 1] = high[i];
-            }
-        }
-        from = to;
-    }
-    from
 }
 
 #[cfg(test)]
