@@ -33,7 +33,11 @@ fn sums_on(cpu: Cpu, weights: &[i8], rows: &[Vec<u8>], threads: Threads) -> Vec<
         Output::Floats {
             floats: &mut floats,
             walk: Walk::of_matrix(columns),
-            dequantize: Dequantize { bias: &vec![0; columns], scale: &vec![1.0; columns], offset: None },
+            dequantize: Dequantize {
+                bias: &vec![0; columns],
+                scale: &vec![1.0; columns],
+                offset: None,
+            },
         },
         threads,
     );
@@ -171,7 +175,11 @@ fn windows_of_images() {
                         row: grid.width * filters,
                         pixel: filters,
                     },
-                    dequantize: Dequantize { bias: &vec![0; filters], scale: &vec![1.0; filters] },
+                    dequantize: Dequantize {
+                        bias: &vec![0; filters],
+                        scale: &vec![1.0; filters],
+                        offset: None,
+                    },
                 },
                 threads,
             );

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::compare::OutputError;
 use crate::data::Dataset;
 use crate::padding::Tokens;
-use crate::run::{run_rows, float_runner};
+use crate::run::{float_runner, run_rows};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 8;
