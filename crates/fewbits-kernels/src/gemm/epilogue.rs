@@ -1,7 +1,10 @@
 //! What happens to the sums of a product before they are stored.
 
-use crate::bytes::{QuantizeTo, real};
+use crate::Cpu;
+use crate::bytes::{QuantizeTo, quantize, real};
 use crate::cpu::per_cpu;
+use crate::float::{Function, apply};
+use crate::gemm::Walk;
 use crate::gemm::shared::Shared;
 
 /// Columns of a tile of sums.
@@ -33,7 +36,7 @@ pub struct AddBytes<'a> {
     /// The other bytes.
     pub other: &'a [u8],
     /// Where the rows of `other` lie.
-    pub walk: crate::gemm::Walk,
+    pub walk: Walk,
     /// The other zero point.
     pub other_zero_point: u8,
     /// The other scale.
@@ -42,15 +45,19 @@ pub struct AddBytes<'a> {
     pub to: QuantizeTo,
 }
 
-/// From sums to floats: `(sum + bias) * scale + offset`.
+/// From sums to floats: `function((sum + bias) * scale + offset) + other`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dequantize<'a> {
     /// For each column, in units of the sums.
     pub bias: &'a [i32],
     /// For each column.
     pub scale: &'a [f32],
-    /// For each column, added last.
+    /// For each column, added behind the scale.
     pub offset: Option<&'a [f32]>,
+    /// What follows.
+    pub function: Option<Function>,
+    /// Floats that are added last, and where their rows lie.
+    pub add: Option<(&'a [f32], Walk)>,
 }
 
 per_cpu! {
@@ -96,28 +103,92 @@ per_cpu! {
 }
 
 per_cpu! {
-    /// Writes `rows` rows of `columns` floats of a tile at `offsets` of `out`.
-    pub(crate) fn dequantize_tile(
+    /// Turns the first `rows` rows of `columns` sums of a tile into floats.
+    fn dequantize_tile(
         sums: &Tile<i32>,
         columns: usize,
         first: usize,
         dequantize: &Dequantize,
-        offsets: &[usize],
-        out: Shared<f32>,
+        rows: usize,
+        floats: &mut Tile<f32>,
     ) {
         let bias = &dequantize.bias[first..first + columns];
         let scale = &dequantize.scale[first..first + columns];
-        for (row, &offset) in offsets.iter().enumerate() {
+        for row in 0..rows {
             let sums = &sums.0[row * TILE_COLUMNS..][..columns];
-            // SAFETY: as in `requantize_tile`.
-            let out = unsafe { out.row(offset + first, columns) };
-            for i in 0..columns {
-                out[i] = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
-            }
-            if let Some(offset) = dequantize.offset {
-                for (out, x) in out.iter_mut().zip(&offset[first..first + columns]) {
-                    *out += x;
+            let floats = &mut floats.0[row * TILE_COLUMNS..][..columns];
+            match dequantize.offset {
+                None => {
+                    for i in 0..columns {
+                        floats[i] = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
+                    }
                 }
+                Some(offset) => {
+                    let offset = &offset[first..first + columns];
+                    for i in 0..columns {
+                        floats[i] = sums[i].wrapping_add(bias[i]) as f32 * scale[i] + offset[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+per_cpu! {
+    /// Adds rows of `others`.
+    fn add_rows(columns: usize, others: &[&[f32]], floats: &mut Tile<f32>) {
+        for (row, other) in others.iter().enumerate() {
+            let floats = &mut floats.0[row * TILE_COLUMNS..][..columns];
+            for (x, &other) in floats.iter_mut().zip(&other[..columns]) {
+                *x += other;
+            }
+        }
+    }
+}
+
+/// Where the floats of a tile go.
+#[derive(Clone, Copy)]
+pub(crate) enum FloatSink<'a> {
+    Floats(Shared<'a, f32>),
+    Bytes(Shared<'a, u8>, QuantizeTo),
+}
+
+/// Writes rows of `columns` floats, or their bytes, at `offsets` of `out`.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn floats_of_tile(
+    cpu: Cpu,
+    sums: &Tile<i32>,
+    columns: usize,
+    first: usize,
+    dequantize: &Dequantize,
+    offsets: &[usize],
+    others: &[usize],
+    floats: &mut Tile<f32>,
+    sink: FloatSink,
+) {
+    let rows = offsets.len();
+    dequantize_tile(cpu, sums, columns, first, dequantize, rows, floats);
+    if let Some(function) = dequantize.function {
+        // With the columns behind the last, which do not count.
+        apply(cpu, function, &mut floats.0[..rows * TILE_COLUMNS]);
+    }
+    if let Some((other, _)) = dequantize.add {
+        let mut slices = [&other[..0]; TILE_ROWS];
+        for (slice, &at) in slices.iter_mut().zip(others) {
+            *slice = &other[at + first..][..columns];
+        }
+        add_rows(cpu, columns, &slices[..rows], floats);
+    }
+    for (row, &offset) in offsets.iter().enumerate() {
+        let floats = &floats.0[row * TILE_COLUMNS..][..columns];
+        match sink {
+            // SAFETY: as in `requantize_tile`.
+            FloatSink::Floats(out) => {
+                unsafe { out.row(offset + first, columns) }.copy_from_slice(floats)
+            }
+            // SAFETY: as above.
+            FloatSink::Bytes(out, to) => {
+                quantize(cpu, floats, to, unsafe { out.row(offset + first, columns) });
             }
         }
     }

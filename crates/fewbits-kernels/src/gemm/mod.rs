@@ -11,6 +11,7 @@ mod shared;
 
 use std::ops::Range;
 
+use epilogue::FloatSink;
 pub use epilogue::{AddBytes, Dequantize, Requantize};
 pub(crate) use epilogue::{TILE_COLUMNS, TILE_ROWS, Tile};
 pub use grid::{Grid, Walk};
@@ -18,6 +19,7 @@ pub use packed::PackedWeights;
 pub(crate) use packed::{PANEL, STEP};
 
 use crate::arch::{Session, TileArgs};
+use crate::bytes::QuantizeTo;
 use crate::{SLACK_BYTES, Threads};
 use shared::Shared;
 
@@ -58,6 +60,17 @@ pub enum Output<'a> {
         /// How sums become floats.
         dequantize: Dequantize<'a>,
     },
+    /// To floats, and these to bytes.
+    Quantized {
+        /// What takes them.
+        bytes: &'a mut [u8],
+        /// Where the rows lie.
+        walk: Walk,
+        /// How sums become floats.
+        dequantize: Dequantize<'a>,
+        /// How floats become bytes.
+        to: QuantizeTo,
+    },
 }
 
 /// Multiplies every row of `grid` by `weights`.
@@ -95,7 +108,7 @@ pub fn multiply(
 /// An [`Output`] that several threads may write.
 enum Sink<'a> {
     Bytes { out: Shared<'a, u8>, walk: Walk, requantize: Requantize<'a> },
-    Floats { out: Shared<'a, f32>, walk: Walk, dequantize: Dequantize<'a> },
+    Floats { out: FloatSink<'a>, walk: Walk, dequantize: Dequantize<'a> },
 }
 
 impl<'a> Sink<'a> {
@@ -112,7 +125,12 @@ impl<'a> Sink<'a> {
             }
             Output::Floats { floats, walk, dequantize } => {
                 check(&walk, floats.len(), dequantize.bias.len(), dequantize.scale.len());
-                Sink::Floats { out: Shared::new(floats), walk, dequantize }
+                Sink::Floats { out: FloatSink::Floats(Shared::new(floats)), walk, dequantize }
+            }
+            Output::Quantized { bytes, walk, dequantize, to } => {
+                check(&walk, bytes.len(), dequantize.bias.len(), dequantize.scale.len());
+                let out = FloatSink::Bytes(Shared::new(bytes), to);
+                Sink::Floats { out, walk, dequantize }
             }
         }
     }
@@ -133,12 +151,13 @@ impl Job<'_> {
         let chunk = (CHUNK_BYTES / panel_bytes * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS;
         let mut session = self.weights.kernel.session();
         let mut sums = Tile([0; TILE_ROWS * TILE_COLUMNS]);
+        let mut floats = Tile([0.0; TILE_ROWS * TILE_COLUMNS]);
         for start in columns.clone().step_by(chunk) {
             let columns = start..columns.end.min(start + chunk);
             let mut row = rows.start;
             while row < rows.end {
                 let count = self.weights.kernel.rows(rows.end - row).min(rows.end - row);
-                self.rows(row..row + count, columns.clone(), &mut session, &mut sums);
+                self.rows(row..row + count, columns.clone(), &mut session, &mut sums, &mut floats);
                 row += count;
             }
         }
@@ -151,6 +170,7 @@ impl Job<'_> {
         columns: Range<usize>,
         session: &mut Session,
         sums: &mut Tile<i32>,
+        floats: &mut Tile<f32>,
     ) {
         let Input { bytes, walk, runs } = *self.input;
         let count = rows.len();
@@ -159,7 +179,7 @@ impl Job<'_> {
         let mut others = [0usize; TILE_ROWS];
         let (out_walk, other_walk) = match self.sink {
             Sink::Bytes { walk, requantize, .. } => (walk, requantize.add.map(|a| a.walk)),
-            Sink::Floats { walk, .. } => (walk, None),
+            Sink::Floats { walk, dequantize, .. } => (walk, dequantize.add.map(|a| a.1)),
         };
         let mut position = self.grid.position(rows.start);
         for i in 0..count {
@@ -195,13 +215,15 @@ impl Job<'_> {
                     &others[..count],
                     *out,
                 ),
-                Sink::Floats { out, dequantize, .. } => epilogue::dequantize_tile(
+                Sink::Floats { out, dequantize, .. } => epilogue::floats_of_tile(
                     cpu,
                     sums,
                     width,
                     first,
                     dequantize,
                     &to[..count],
+                    &others[..count],
+                    floats,
                     *out,
                 ),
             }
