@@ -3,7 +3,7 @@
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
-use fewbits_onnx::passes::{cleanup, constants};
+use fewbits_onnx::passes::{cleanup, constants, to_qdq};
 use fewbits_onnx::proto::{NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
@@ -12,10 +12,11 @@ use crate::{Result, RuntimeError};
 /// The domains whose operators rten has.
 const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 
-/// Lowers, folds constants into initializers and unpacks quantized weights.
+/// Lowers, folds constants into initializers, brings the forms of other quantizers to ours and
+/// unpacks quantized weights.
 ///
 /// # Errors
-/// If the model holds classical or custom operators that stay, by name.
+/// If the model holds classical, integer or custom operators that stay, by name.
 pub(crate) fn prepare(model: &Model) -> Result<Model> {
     let (model, kept) = prepare_leniently(model)?;
     if let Some(kept) = kept.first() {
@@ -40,15 +41,20 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
     Ok(model)
 }
 
-/// As [`prepare`], but operators that the executor does not have stay; the classical ones are
-/// returned.
+/// As [`prepare`], but operators that the executor does not have stay; the classical and the
+/// integer ones are returned.
 pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let mut model = model.clone();
     let lowered = lower_ml::lower_ml(&mut model)?;
     constants::constants_to_initializers(model.graph_mut());
+    let mut kept = lowered.kept;
+    // What stays of the other two is left to the executor, which runs some of it.
+    kept.append(&mut to_qdq::to_qdq(&mut model).kept);
+    to_qdq::integer_convolutions_to_float(&mut model);
+    to_qdq::unpack_nbits(&mut model);
     unpack_weights(&mut model);
     cleanup::cleanup(model.graph_mut());
-    Ok((model, lowered.kept))
+    Ok((model, kept))
 }
 
 /// Replaces the operators that unpack and dequantize weights by float initializers.
