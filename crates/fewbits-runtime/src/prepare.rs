@@ -4,7 +4,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
 use fewbits_onnx::passes::{cleanup, constants, to_qdq};
-use fewbits_onnx::proto::{NodeProto, TensorProto};
+use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
 use crate::{Result, RuntimeError};
@@ -48,13 +48,56 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let lowered = lower_ml::lower_ml(&mut model)?;
     constants::constants_to_initializers(model.graph_mut());
     let mut kept = lowered.kept;
-    // What stays of the other two is left to the executor, which runs some of it.
+    // What stays of the other three is left to the executor, which runs some of it.
     kept.append(&mut to_qdq::to_qdq(&mut model).kept);
     to_qdq::integer_convolutions_to_float(&mut model);
+    to_qdq::split_column_zero_points(&mut model);
     to_qdq::unpack_nbits(&mut model);
     unpack_weights(&mut model);
+    first_of_equals(&mut model);
     cleanup::cleanup(model.graph_mut());
     Ok((model, kept))
+}
+
+/// Makes `ArgMax` and `ArgMin` answer the first of equal elements, as ONNX asks, by a `TopK` of one:
+/// those of rten 0.27 answer the last, and probabilities that are quantized are often equal.
+fn first_of_equals(model: &mut Model) {
+    let opset = model.opset();
+    let graph = model.graph_mut();
+    let mut names = Names::new(graph);
+    for node in std::mem::take(&mut graph.node) {
+        let largest = node.is("ArgMax");
+        let first = node.int("select_last_index", 0) == 0;
+        let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
+            graph.node.push(node);
+            continue;
+        };
+        if !((largest || node.is("ArgMin")) && first) {
+            graph.node.push(node);
+            continue;
+        }
+        let axis = node.int("axis", 0);
+        let squeezed = node.int("keepdims", 1) == 0;
+        let place = if squeezed { names.fresh("place") } else { output.clone() };
+        let (one, value) = (names.fresh("one"), names.fresh("value"));
+        graph.initializer.push(TensorProto::from_i64(&one, &[1], &[1]));
+        let mut top = NodeProto::new("TopK", &[input, &one], &[&value, &place])
+            .with(AttributeProto::of_int("axis", axis))
+            .with(AttributeProto::of_int("largest", i64::from(largest)));
+        top.name.clone_from(&node.name);
+        graph.node.push(top);
+        if squeezed {
+            graph.node.push(match opset < 13 {
+                true => NodeProto::new("Squeeze", &[&place], &[output])
+                    .with(AttributeProto::of_ints("axes", &[axis])),
+                false => {
+                    let axes = names.fresh("axes");
+                    graph.initializer.push(TensorProto::from_i64(&axes, &[1], &[axis]));
+                    NodeProto::new("Squeeze", &[&place, &axes], &[output])
+                }
+            });
+        }
+    }
 }
 
 /// Replaces the operators that unpack and dequantize weights by float initializers.

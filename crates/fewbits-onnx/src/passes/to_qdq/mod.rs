@@ -4,14 +4,15 @@
 //! - [`to_qdq`]: operators on integers (`QLinearConv`, `QGemm`, …) become the float operator with
 //!   `DequantizeLinear` before and `QuantizeLinear` behind it; products that give floats become
 //!   `MatMulInteger` and what scales its sums.
-//! - [`integer_convolutions_to_float`] and [`unpack_nbits`] are for executors that have only float
-//!   operators: nothing of the quantization is left behind them, so whoever computes on integers
-//!   looks for those operators first.
+//! - [`integer_convolutions_to_float`], [`split_column_zero_points`] and [`unpack_nbits`] are for
+//!   executors that lack an operator or have a wrong one: less is left of the quantization behind
+//!   them, so whoever computes on integers looks for those operators first.
 //!
 //! To add an operator: a line in `FORMS`, if it is a float operator between the two; a case in the
 //! tests, here and in `tests/python/test_foreign_forms.py`.
 
 mod carried;
+mod column_zero_points;
 mod conv_integer;
 mod emit;
 mod forms;
@@ -20,6 +21,7 @@ mod products;
 #[cfg(test)]
 mod tests;
 
+pub use self::column_zero_points::split_column_zero_points;
 pub use self::conv_integer::integer_convolutions_to_float;
 use self::emit::{Emit, Why};
 pub use self::nbits::unpack_nbits;

@@ -220,6 +220,20 @@ fn integer_convolutions_take_their_zero_points_into_the_weight() {
 }
 
 #[test]
+fn zero_points_of_columns_are_split_off() {
+    for (zero_points, expected) in
+        [([3, 3], "MatMulInteger"), ([3, -1], "MatMulInteger MatMulInteger Mul Sub")]
+    {
+        let product = NodeProto::new("MatMulInteger", &["q", "w", "z", "zc"], &["y"]);
+        let mut m = model(vec![product], 13);
+        m.graph_mut().initializer.push(TensorProto::from_i8("zc", &[2], &zero_points));
+        assert_eq!(split_column_zero_points(&mut m).nodes, 1);
+        assert_eq!(ops(&m), expected);
+        assert_eq!(split_column_zero_points(&mut m), Rewritten::default());
+    }
+}
+
+#[test]
 fn packed_weights_are_unpacked_for_every_width_and_kind_of_zero_point() {
     let nbits = |bits: i64, inputs: &[&str]| {
         let sizes = [("K", 3), ("N", 2), ("block_size", 16), ("bits", bits)];
