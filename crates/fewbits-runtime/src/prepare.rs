@@ -55,6 +55,7 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     to_qdq::unpack_nbits(&mut model);
     unpack_weights(&mut model);
     first_of_equals(&mut model);
+    spell_out_kernels(&mut model);
     cleanup::cleanup(model.graph_mut());
     Ok((model, kept))
 }
@@ -97,6 +98,28 @@ fn first_of_equals(model: &mut Model) {
                 }
             });
         }
+    }
+}
+
+/// Gives every convolution the shape of its kernel and every pooling its strides: ONNX has defaults
+/// for them, and rten 0.27 takes those of no dimension at all.
+fn spell_out_kernels(model: &mut Model) {
+    let graph = model.graph_mut();
+    for node in &mut graph.node {
+        let given = |name| node.attr(name).is_some();
+        let attribute = match node.op_type() {
+            "Conv" | "ConvTranspose" if !given("kernel_shape") => {
+                let name = node.input.get(1).map(String::as_str);
+                let weight = graph.initializer.iter().find(|t| Some(t.name()) == name);
+                let Some([_, _, kernel @ ..]) = weight.map(|w| w.dims.as_slice()) else { continue };
+                AttributeProto::of_ints("kernel_shape", kernel)
+            }
+            "MaxPool" | "AveragePool" if !given("strides") => {
+                AttributeProto::of_ints("strides", &vec![1; node.ints("kernel_shape").len()])
+            }
+            _ => continue,
+        };
+        node.attribute.push(attribute);
     }
 }
 
