@@ -99,6 +99,35 @@ def test_static(
     assert np.array_equal(actual[scores].argmax(-1), theirs[scores].argmax(-1))
 
 
+def test_nncf(fewbits: Fewbits, tmp_path: Path) -> None:
+    """Activations that a depthwise convolution reads have a scale for each channel there."""
+    model = tmp_path / "nncf.onnx"
+    model.write_bytes((FIXTURES / "digits_cnn" / "nncf.onnx").read_bytes())
+    name, x = rows_of("cnn")
+    assert_within(ours(fewbits, model, name, x), run_onnxruntime(model, x), 0.2, share=0.05)
+
+
+def test_weights_that_are_still_floats(fewbits: Fewbits, tmp_path: Path) -> None:
+    model = tmp_path / "trt.onnx"
+    name, x = rows_of("cnn")
+    options = {"AddQDQPairToWeight": True, "QDQKeepRemovableActivations": True}
+    kind = QuantType.QInt8
+    quantize_static(
+        NETS["cnn"],
+        model,
+        Batches(name, x),
+        activation_type=kind,
+        weight_type=kind,
+        per_channel=True,
+        extra_options=options,
+    )
+    graph = onnx.load(model).graph
+    constants = {t.name for t in graph.initializer}
+    assert any(n.op_type == "QuantizeLinear" and n.input[0] in constants for n in graph.node)
+    actual, theirs = ours(fewbits, model, name, x), run_onnxruntime(model, x)
+    assert_within(actual, theirs, final_step(model), share=0.005)
+
+
 def final_step(path: Path) -> float:
     """The scale of the last values that are dequantized."""
     graph = onnx.load(path).graph

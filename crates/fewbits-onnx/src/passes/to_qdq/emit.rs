@@ -113,9 +113,19 @@ impl<'a> Emit<'a> {
     pub fn add(&mut self, mut tensor: TensorProto) -> String {
         let name = self.fresh(tensor.name());
         tensor.name = Some(name.clone());
-        self.added.insert(name.clone(), self.constants.len());
-        self.constants.push(tensor);
+        self.define(tensor);
         name
+    }
+
+    /// Adds a constant under the name of the value that it takes the place of.
+    pub fn define(&mut self, tensor: TensorProto) {
+        self.added.insert(tensor.name().to_string(), self.constants.len());
+        self.constants.push(tensor);
+    }
+
+    /// Whether `name` is an output of the graph, which a node must make.
+    pub fn is_output(&self, name: &str) -> bool {
+        self.index.is_output(name)
     }
 
     pub fn push(&mut self, node: NodeProto) {

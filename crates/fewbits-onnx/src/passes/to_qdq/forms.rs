@@ -2,7 +2,7 @@
 //! `QuantizeLinear`.
 
 use super::emit::{Emit, Params, Why};
-use super::{MICROSOFT, Outcome, input, is_known_domain, optional, output};
+use super::{MICROSOFT, Outcome, input, is_known_domain, optional, output, weights};
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
 /// How an operator spells its inputs: three a quantized value, its integers, scale and zero point.
@@ -190,7 +190,8 @@ fn check_softmax(node: &NodeProto, emit: &Emit) -> Result<(), Why> {
 }
 
 /// `QuantizeLinear` and `DequantizeLinear` as the specification has them: in the default domain,
-/// scalars where there is one scale, a zero point that says the type of the result.
+/// scalars where there is one scale, a zero point that says the type of the result, and a constant
+/// as integers.
 pub(super) fn rewrite_linear(node: &NodeProto, emit: &mut Emit) -> Result<Outcome, Why> {
     let foreign = node.domain() == MICROSOFT;
     if !(foreign || node.is_onnx()) || node.int("block_size", 0) != 0 {
@@ -205,6 +206,13 @@ pub(super) fn rewrite_linear(node: &NodeProto, emit: &mut Emit) -> Result<Outcom
     let quantizes = node.op_type() == "QuantizeLinear";
     if quantizes && node.int("output_dtype", 0) == 0 {
         params = emit.with_zero_point(&params, DataType::Uint8);
+    }
+    if quantizes
+        && !emit.is_output(result)
+        && let Some(weight) = weights::quantized(node, &params, result, emit)
+    {
+        emit.define(weight);
+        return Ok(Outcome::Replaced);
     }
     if quantizes && params.channels == Some(1) {
         emit.remember(result, params.clone());

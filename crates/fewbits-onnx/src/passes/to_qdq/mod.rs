@@ -20,6 +20,7 @@ mod nbits;
 mod products;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub use self::column_zero_points::split_column_zero_points;
 pub use self::conv_integer::integer_convolutions_to_float;

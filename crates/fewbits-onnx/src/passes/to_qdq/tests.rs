@@ -158,6 +158,20 @@ fn what_moves_or_chooses_keeps_its_scale() {
 }
 
 #[test]
+fn weights_become_integers() {
+    let floats = TensorProto::from_f32("fw", &[2, 2], &[0.75, -100.0, 0.375, 1.0]);
+    for (axis, expected) in [(0, [2, -128, 2, 4]), (1, [2, -128, 1, 4])] {
+        let quantize = NodeProto::new("QuantizeLinear", &["fw", "s2", "zw"], &["wq"])
+            .with(AttributeProto::of_int("axis", axis));
+        let mut m = model(vec![quantize, NodeProto::new("Identity", &["wq"], &["y"])], 13);
+        m.graph_mut().initializer.push(floats.clone());
+        assert_eq!(to_qdq(&mut m).nodes, 1);
+        assert_eq!(ops(&m), "Identity");
+        assert_eq!(m.graph().find_initializer("wq").unwrap().ints().unwrap(), expected);
+    }
+}
+
+#[test]
 fn what_cannot_be_expressed_stays_and_is_named() {
     let unary = ["q", "s", "z", "s", "z"];
     let softmax = microsoft("QLinearSoftmax", &["p", "s", "z", "s", "z"])
