@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from conftest import Fewbits
 from models import FIXTURES, run_onnxruntime
@@ -100,11 +101,15 @@ def test_static(
 
 
 def test_nncf(fewbits: Fewbits, tmp_path: Path) -> None:
-    """Activations that a depthwise convolution reads have a scale for each channel there."""
     model = tmp_path / "nncf.onnx"
     model.write_bytes((FIXTURES / "digits_cnn" / "nncf.onnx").read_bytes())
     name, x = rows_of("cnn")
-    assert_within(ours(fewbits, model, name, x), run_onnxruntime(model, x), 0.2, share=0.05)
+    # As the file says: optimized, ONNX Runtime rounds the float biases to integers.
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    [logits] = session.run(None, {name: x})
+    assert_within(ours(fewbits, model, name, x), {"logits": logits}, 0.1, share=0.01)
 
 
 def test_weights_that_are_still_floats(fewbits: Fewbits, tmp_path: Path) -> None:
