@@ -3,8 +3,8 @@
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
-use fewbits_onnx::passes::{cleanup, constants};
-use fewbits_onnx::proto::{NodeProto, TensorProto};
+use fewbits_onnx::passes::{cleanup, constants, to_qdq};
+use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
 use crate::{Result, RuntimeError};
@@ -12,12 +12,39 @@ use crate::{Result, RuntimeError};
 /// The domains whose operators rten has.
 const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 
-/// Lowers, folds constants into initializers and unpacks quantized weights.
+/// Lowers, folds constants into initializers, brings the forms of other quantizers to ours and
+/// unpacks quantized weights.
+///
+/// # Errors
+/// If the model holds classical, integer or custom operators that stay, by name.
+pub(crate) fn prepare(model: &Model) -> Result<Model> {
+    let (model, kept) = prepare_leniently(model)?;
+    refuse(&model, &kept)?;
+    Ok(model)
+}
+
+/// Lowers, folds constants into initializers, and brings what other tools quantized to one form.
 ///
 /// # Errors
 /// If the model holds classical or custom operators that stay, by name.
-pub(crate) fn prepare(model: &Model) -> Result<Model> {
-    let (model, kept) = prepare_leniently(model)?;
+pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
+    let (mut model, kept) = to_one_form(model)?;
+    cleanup::cleanup(model.graph_mut());
+    refuse(&model, &kept)?;
+    Ok(model)
+}
+
+fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
+    let mut model = model.clone();
+    let lowered = lower_ml::lower_ml(&mut model)?;
+    constants::constants_to_initializers(model.graph_mut());
+    let mut kept = lowered.kept;
+    kept.append(&mut to_qdq::to_qdq(&mut model).kept);
+    Ok((model, kept))
+}
+
+/// Fails if operators stayed that no executor has.
+fn refuse(model: &Model, kept: &[Kept]) -> Result<()> {
     if let Some(kept) = kept.first() {
         let reason = format!(
             "node '{}' is a {} ({}), which the executor does not have",
@@ -37,30 +64,85 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
         );
         return Err(RuntimeError::Load { reason });
     }
-    Ok(model)
+    Ok(())
 }
 
-/// As [`prepare`], but quantized weights stay as they are.
-///
-/// # Errors
-/// If the model holds classical operators that cannot be lowered.
-pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
-    let mut model = model.clone();
-    lower_ml::lower_ml(&mut model)?;
-    constants::constants_to_initializers(model.graph_mut());
-    cleanup::cleanup(model.graph_mut());
-    Ok(model)
-}
-
-/// As [`prepare`], but operators that the executor does not have stay; the classical ones are
-/// returned.
+/// As [`prepare`], but operators that the executor does not have stay; the classical and the
+/// integer ones are returned.
 pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
-    let mut model = model.clone();
-    let lowered = lower_ml::lower_ml(&mut model)?;
-    constants::constants_to_initializers(model.graph_mut());
+    let (mut model, kept) = to_one_form(model)?;
+    // What stays of these three is left to the executor, which runs some of it.
+    to_qdq::integer_convolutions_to_float(&mut model);
+    to_qdq::split_column_zero_points(&mut model);
+    to_qdq::unpack_nbits(&mut model);
     unpack_weights(&mut model);
+    first_of_equals(&mut model);
+    spell_out_kernels(&mut model);
     cleanup::cleanup(model.graph_mut());
-    Ok((model, lowered.kept))
+    Ok((model, kept))
+}
+
+/// Makes `ArgMax` and `ArgMin` answer the first of equal elements, as ONNX asks, by a `TopK` of one:
+/// those of rten 0.27 answer the last, and probabilities that are quantized are often equal.
+fn first_of_equals(model: &mut Model) {
+    let opset = model.opset();
+    let graph = model.graph_mut();
+    let mut names = Names::new(graph);
+    for node in std::mem::take(&mut graph.node) {
+        let largest = node.is("ArgMax");
+        let first = node.int("select_last_index", 0) == 0;
+        let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
+            graph.node.push(node);
+            continue;
+        };
+        if !((largest || node.is("ArgMin")) && first) {
+            graph.node.push(node);
+            continue;
+        }
+        let axis = node.int("axis", 0);
+        let squeezed = node.int("keepdims", 1) == 0;
+        let place = if squeezed { names.fresh("place") } else { output.clone() };
+        let (one, value) = (names.fresh("one"), names.fresh("value"));
+        graph.initializer.push(TensorProto::from_i64(&one, &[1], &[1]));
+        let mut top = NodeProto::new("TopK", &[input, &one], &[&value, &place])
+            .with(AttributeProto::of_int("axis", axis))
+            .with(AttributeProto::of_int("largest", i64::from(largest)));
+        top.name.clone_from(&node.name);
+        graph.node.push(top);
+        if squeezed {
+            graph.node.push(match opset < 13 {
+                true => NodeProto::new("Squeeze", &[&place], &[output])
+                    .with(AttributeProto::of_ints("axes", &[axis])),
+                false => {
+                    let axes = names.fresh("axes");
+                    graph.initializer.push(TensorProto::from_i64(&axes, &[1], &[axis]));
+                    NodeProto::new("Squeeze", &[&place, &axes], &[output])
+                }
+            });
+        }
+    }
+}
+
+/// Gives every convolution the shape of its kernel and every pooling its strides: ONNX has defaults
+/// for them, and rten 0.27 takes those of no dimension at all.
+fn spell_out_kernels(model: &mut Model) {
+    let graph = model.graph_mut();
+    for node in &mut graph.node {
+        let given = |name| node.attr(name).is_some();
+        let attribute = match node.op_type() {
+            "Conv" | "ConvTranspose" if !given("kernel_shape") => {
+                let name = node.input.get(1).map(String::as_str);
+                let weight = graph.initializer.iter().find(|t| Some(t.name()) == name);
+                let Some([_, _, kernel @ ..]) = weight.map(|w| w.dims.as_slice()) else { continue };
+                AttributeProto::of_ints("kernel_shape", kernel)
+            }
+            "MaxPool" | "AveragePool" if !given("strides") => {
+                AttributeProto::of_ints("strides", &vec![1; node.ints("kernel_shape").len()])
+            }
+            _ => continue,
+        };
+        node.attribute.push(attribute);
+    }
 }
 
 /// Replaces the operators that unpack and dequantize weights by float initializers.

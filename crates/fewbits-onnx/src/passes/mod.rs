@@ -5,4 +5,5 @@ pub mod constants;
 pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod qdq;
+pub mod to_qdq;
 pub mod upgrade_opset;

@@ -22,7 +22,7 @@ use fewbits_onnx::proto::ValueInfoProto;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
 use crate::integer::program::Program;
-use crate::integer::schedule::schedule;
+use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
 use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
@@ -130,13 +130,15 @@ fn compile(
 ) -> Result<Program> {
     let net = Net::new(model.graph(), model.opset());
     let mut lowering = Lowering::new(net, cpu);
+    let constant = constant_nodes(model.graph());
+    lowering.choose_float_nodes(&constant);
     for input in &model.graph().input {
         lowering.tensor(input.name());
     }
     for output in &model.graph().output {
         lowering.tensor(output.name());
     }
-    schedule(model, lowering, inputs, outputs, options)
+    schedule(model, lowering, &constant, inputs, outputs, options)
 }
 
 impl Runner for IntegerRunner {

@@ -108,6 +108,12 @@ impl<'a> Net<'a> {
             .then_some(ByteType { scale: ByteScale { scale, zero_point }, signed })
     }
 
+    /// The floats that the quantized weights `name` stand for, with their shape.
+    pub(crate) fn dequantized(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
+        let weight = self.weights.get(name)?;
+        Some((weight.dequantize(), weight.layout().shape().to_vec()))
+    }
+
     /// The quantized weights that `name` is, with `axis` as their columns.
     pub(crate) fn weights(&self, name: &str, axis: Axis) -> Option<IntWeights> {
         let weight = self.weights.get(name)?;

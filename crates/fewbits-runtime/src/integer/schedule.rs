@@ -24,15 +24,15 @@ enum Item {
 pub(crate) fn schedule(
     model: &Model,
     mut lowering: Lowering,
+    constant: &HashSet<usize>,
     inputs: &[ValueSpec],
     outputs: &[ValueSpec],
     options: &RunOptions,
 ) -> Result<Program> {
     let graph = model.graph();
-    let constant = constant_nodes(graph);
     let output_ids: Vec<ValueId> =
         outputs.iter().map(|o| lowering.tensors[o.name.as_str()]).collect();
-    let flow = Flow::new(graph, &lowering, &constant);
+    let flow = Flow::new(graph, &lowering, constant);
     let order = flow.order(&flow.live(&output_ids));
     let wanted: HashSet<ValueId> = order
         .iter()
@@ -67,7 +67,7 @@ pub(crate) fn schedule(
             let later = |id: &ValueId| {
                 wanted.contains(id) || read_by[i + 1..].iter().any(|reads| reads.contains(id))
             };
-            ordered.push(region(model, &lowering, &constant, nodes, later, options)?);
+            ordered.push(region(model, &lowering, constant, nodes, later, options)?);
         }
         ordered.extend(own.into_iter().filter_map(|unit| units[unit].take()));
     }
@@ -92,7 +92,7 @@ pub(crate) fn schedule(
 }
 
 /// The nodes that depend on no input of the graph.
-fn constant_nodes(graph: &GraphProto) -> HashSet<usize> {
+pub(crate) fn constant_nodes(graph: &GraphProto) -> HashSet<usize> {
     let mut known: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
     let mut constant = HashSet::new();
     for (position, node) in graph.node.iter().enumerate() {

@@ -97,10 +97,15 @@ pub(crate) struct State {
 /// Memory that a step uses for itself.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    pub floats: Vec<f32>,
-    pub more_floats: Vec<f32>,
-    pub ints: Vec<i32>,
     pub offsets: Vec<usize>,
+    pub dynamic: DynamicScratch,
+}
+
+/// What a product corrects its sums by, when its input was quantized as it came.
+#[derive(Default)]
+pub(crate) struct DynamicScratch {
+    pub bias: Vec<i32>,
+    pub scale: Vec<f32>,
 }
 
 impl State {

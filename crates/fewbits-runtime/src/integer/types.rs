@@ -1,4 +1,4 @@
-//! The element types of a graph's values, as far as our own steps must know them.
+//! The element types and ranks of a graph's values, as far as our own steps must know them.
 
 use std::collections::HashMap;
 
@@ -49,5 +49,71 @@ fn of(node: &NodeProto, types: &HashMap<&str, DataType>) -> Option<DataType> {
             None => Some(DataType::Float),
         },
         _ => input(0),
+    }
+}
+
+/// The number of axes of every value for which it is known.
+pub(crate) fn ranks(graph: &GraphProto) -> HashMap<&str, usize> {
+    let mut ranks: HashMap<&str, usize> = HashMap::new();
+    for info in graph.input.iter().chain(&graph.value_info).chain(&graph.output) {
+        if let Some(dims) = info.dims() {
+            ranks.insert(info.name(), dims.len());
+        }
+    }
+    let mut lengths: HashMap<&str, usize> = HashMap::new();
+    for tensor in &graph.initializer {
+        ranks.insert(tensor.name(), tensor.dims.len());
+        if let [length] = tensor.dims[..] {
+            lengths.insert(tensor.name(), length as usize);
+        }
+    }
+    for node in &graph.node {
+        let Some(rank) = rank_of(node, &ranks, &lengths) else { continue };
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            ranks.entry(output).or_insert(rank);
+        }
+    }
+    ranks
+}
+
+fn rank_of(
+    node: &NodeProto,
+    ranks: &HashMap<&str, usize>,
+    lengths: &HashMap<&str, usize>,
+) -> Option<usize> {
+    let name = |i: usize| node.input.get(i).map(String::as_str);
+    let input = |i: usize| ranks.get(name(i)?).copied();
+    let axes = |i: usize| match name(i) {
+        Some(axes) => lengths.get(axes).copied(),
+        None => Some(node.ints("axes").len()).filter(|&n| n > 0),
+    };
+    if !node.is_onnx() {
+        return None;
+    }
+    match node.op_type() {
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" | "Equal" | "Less" | "Greater" => {
+            Some(input(0)?.max(input(1)?))
+        }
+        "Where" => Some(input(0)?.max(input(1)?).max(input(2)?)),
+        "MatMul" | "MatMulInteger" => match (input(0)?, input(1)?) {
+            (a, b) if a >= 2 && b >= 2 => Some(a.max(b)),
+            _ => None,
+        },
+        "Gather" => Some((input(0)? + input(1)?).checked_sub(1)?),
+        "Reshape" | "Expand" | "ConstantOfShape" => {
+            let shape = if node.is("ConstantOfShape") { name(0) } else { name(1) };
+            lengths.get(shape?).copied()
+        }
+        "Unsqueeze" => Some(input(0)? + axes(1)?),
+        "Squeeze" => input(0)?.checked_sub(axes(1)?),
+        "Flatten" | "Gemm" => Some(2),
+        "Shape" => Some(1),
+        "Transpose" | "Relu" | "Sigmoid" | "Tanh" | "Erf" | "Exp" | "Sqrt" | "Neg" | "Abs"
+        | "Clip" | "Cast" | "Softmax" | "LayerNormalization" | "Identity" | "Dropout" | "Conv"
+        | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "QuantizeLinear" | "Slice"
+        | "DequantizeLinear" | "Concat" | "Gelu" | "BatchNormalization" | "LeakyRelu" => input(0),
+        "ReduceMean" | "ReduceSum" | "ReduceMax" if node.int("keepdims", 1) == 1 => input(0),
+        "DynamicQuantizeLinear" => None,
+        _ => None,
     }
 }

@@ -66,29 +66,28 @@ impl<'a> Lowering<'a> {
             && self.net.has_one_use(q)
             && product.id != other.id;
         alone.then_some(())?;
-        let unit = self.values[product.id.index()].unit?;
+        let id = product.id;
+        let unit = self.values[id.index()].unit?;
         match &self.units[unit].step {
             AnyStep::Product(step)
-                if step.output == product.id
+                if step.output == id
                     && matches!(step.epilogue, Epilogue::Bytes { add: None, .. }) => {}
             _ => return None,
         }
-        let form = self.form(product.id);
+        let form = self.form(id);
         let other_id = match form {
             Form::Image => self.as_image(other, Halo::default(), node),
             Form::Plain => self.in_form(other, Form::Plain, node),
         };
-        let output = self.value(form);
-        self.values[output.index()].unit = Some(unit);
+        let product = self.value(form);
+        let output = self.fuse(id, form, &format!(" + Add{behind}"));
         let unit = &mut self.units[unit];
         unit.inputs.push(other_id);
-        unit.outputs = vec![output];
-        unit.what = format!("{} + Add{behind}", unit.what);
-        if let AnyStep::Product(step) = &mut unit.step {
-            step.output = output;
-            if let Epilogue::Bytes { add, .. } = &mut step.epilogue {
-                *add = Some(Residual { other: other_id, scale: other.ty.scale, to });
-            }
+        unit.outputs.push(product);
+        if let AnyStep::Product(step) = &mut unit.step
+            && let Epilogue::Bytes { add, .. } = &mut step.epilogue
+        {
+            *add = Some(Residual { other: other_id, product, scale: other.ty.scale, to });
         }
         Some(output)
     }

@@ -6,12 +6,15 @@
 //! by its own name ([`Lowering::tensor`]): a product of bytes whose sums become floats, one of our
 //! own float steps, or a node that is left to the float executor ("the rest").
 
+mod attention;
+mod dynamic;
 mod elementwise;
+mod float;
 mod image;
 mod movement;
 mod product;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_kernels::{Cpu, Halo};
@@ -20,6 +23,7 @@ use fewbits_onnx::proto::{DataType, NodeProto};
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Step, Unit};
 use crate::integer::state::ValueId;
+use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, LookUp, Quantize, Reorder};
 use crate::integer::types;
 
@@ -52,6 +56,7 @@ pub(crate) struct Lowering<'a> {
     pub net: Net<'a>,
     pub cpu: Cpu,
     pub types: HashMap<&'a str, DataType>,
+    pub ranks: HashMap<&'a str, usize>,
     pub values: Vec<Known>,
     pub units: Vec<Unit>,
     /// Nodes left to the float executor.
@@ -60,21 +65,28 @@ pub(crate) struct Lowering<'a> {
     pub tensors: HashMap<&'a str, ValueId>,
     bytes: HashMap<&'a str, Option<Bytes>>,
     other_form: HashMap<ValueId, ValueId>,
+    /// Outputs of DynamicQuantizeLinear.
+    dynamic: HashMap<&'a str, ValueId>,
+    /// Float nodes that become steps of ours.
+    own_float: HashSet<usize>,
 }
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(net: Net<'a>, cpu: Cpu) -> Lowering<'a> {
-        let types = types::infer(net.graph);
+        let (types, ranks) = (types::infer(net.graph), types::ranks(net.graph));
         Lowering {
             net,
             cpu,
             types,
+            ranks,
             values: Vec::new(),
             units: Vec::new(),
             rest: BTreeSet::new(),
             tensors: HashMap::new(),
             bytes: HashMap::new(),
             other_form: HashMap::new(),
+            dynamic: HashMap::new(),
+            own_float: HashSet::new(),
         }
     }
 
@@ -151,6 +163,13 @@ impl<'a> Lowering<'a> {
             return Some(Bytes { id, ty });
         }
         let input = self.tensor(float);
+        let to = QuantizeTo::all_bytes(ty.scale.scale, ty.scale.zero_point);
+        if let Some(product) = self.open_product(float, input)
+            && let Epilogue::Floats { quantize: quantize @ None, .. } = &mut product.epilogue
+        {
+            *quantize = Some(to);
+            return Some(Bytes { id: self.fuse(input, Form::Plain, " + QuantizeLinear"), ty });
+        }
         Some(Bytes { id: self.quantize(input, ty, Form::Plain, node), ty })
     }
 
@@ -280,9 +299,37 @@ impl<'a> Lowering<'a> {
                     Dequantize { input, output, scale: ty.scale, form }
                 }))
             }
-            "MatMul" | "Gemm" | "Add" => self.matrix_to_floats(node),
+            "MatMul" | "Gemm" | "Add" => self
+                .matrix_to_floats(node)
+                .or_else(|| self.float_product(node))
+                .or_else(|| self.float_node(name, node)),
+            "Mul" => self.dynamic_product(node).or_else(|| self.float_node(name, node)),
+            _ => self.float_node(name, node),
+        }
+    }
+
+    /// The product that computes `id`, the float value `name`, if nothing else reads it: more can
+    /// be done where its sums become floats.
+    fn open_product(&mut self, name: &str, id: ValueId) -> Option<&mut Product> {
+        self.net.has_one_use(name).then_some(())?;
+        let unit = self.values[id.index()].unit?;
+        match &mut self.units[unit].step {
+            AnyStep::Product(product) if product.output == id => Some(product),
             _ => None,
         }
+    }
+
+    /// Gives the product of `unit` another output, and says in words what was fused.
+    fn fuse(&mut self, from: ValueId, form: Form, what: &str) -> ValueId {
+        let output = self.value(form);
+        let unit = self.values[from.index()].unit.expect("a unit computes it");
+        self.values[output.index()].unit = Some(unit);
+        self.units[unit].outputs[0] = output;
+        self.units[unit].what.push_str(what);
+        if let AnyStep::Product(product) = &mut self.units[unit].step {
+            product.output = output;
+        }
+        output
     }
 
     /// Leaves a node to the float executor.

@@ -44,6 +44,7 @@ impl<'a> Lowering<'a> {
             output,
             weights: self.packed(&weights, 1, 1)?,
             conv: None,
+            dynamic: false,
             bias: sums.ints()?,
             scale: sums.scale.iter().map(|s| s / to.scale).collect(),
             epilogue: Epilogue::Bytes { to, add: None },
@@ -68,9 +69,10 @@ impl<'a> Lowering<'a> {
             output,
             weights: self.packed(&weights, 1, 1)?,
             conv: None,
+            dynamic: false,
             bias,
             scale,
-            epilogue: Epilogue::Floats { offset },
+            epilogue: Epilogue::floats(offset),
         };
         let step = AnyStep::Product(Box::new(product));
         self.push(step, &[id], output, format!("{what} to floats"), node);
@@ -144,7 +146,7 @@ impl<'a> Lowering<'a> {
     ///
     /// Integers beyond 8 bits (unsigned weights with a zero point) are two terms, each of 8 bits,
     /// which the same activations are multiplied by.
-    fn packed(
+    pub(super) fn packed(
         &self,
         weights: &IntWeights,
         groups: usize,
@@ -222,6 +224,7 @@ impl<'a> Lowering<'a> {
             output,
             weights: self.packed(&weights, groups, runs)?,
             conv: Some(Conv { window, end, terms: weights.terms(), joined }),
+            dynamic: false,
             bias,
             scale,
             epilogue: Epilogue::Bytes { to, add: None },
@@ -246,7 +249,7 @@ fn channels_last(weights: &mut IntWeights) {
 }
 
 /// A value for each column from one for each column or one for all.
-fn spread(values: Vec<f32>, columns: usize) -> Option<Vec<f32>> {
+pub(super) fn spread(values: Vec<f32>, columns: usize) -> Option<Vec<f32>> {
     match values.len() {
         1 => Some(vec![values[0]; columns]),
         n if n == columns => Some(values),

@@ -1,17 +1,29 @@
 //! The steps of a program, one kind a file.
 
+pub(crate) mod attention;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
+pub(crate) mod float;
 pub(crate) mod movement;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod quantize;
 pub(crate) mod region;
 
+use std::cell::RefCell;
+
 use fewbits_kernels::bytes::Window;
 
 use crate::integer::state::{MAX_RANK, Shape};
 use crate::{Result, RuntimeError};
+
+/// Calls `work` with memory of this thread, which it may use for anything.
+pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Vec<f32>) -> R) -> R {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    }
+    SCRATCH.with_borrow_mut(work)
+}
 
 /// A shape of at most [`MAX_RANK`] axes.
 pub(crate) fn shape(dims: &[usize]) -> Result<Shape> {

@@ -1,12 +1,17 @@
 //! A product of bytes with constant weights: a matrix, or a convolution.
 
-use fewbits_kernels::bytes::{QuantizeTo, Window};
+use fewbits_kernels::bytes::{AddScales, QuantizeTo, Window};
+use fewbits_kernels::float::{self, Function};
 use fewbits_kernels::gemm::{
     self, AddBytes, Dequantize, Grid, Input, Output, PackedWeights, Requantize, Walk,
 };
 
+use crate::integer::lower::Form;
 use crate::integer::program::Step;
-use crate::integer::state::{ByteScale, State, ValueId, image_layout};
+use crate::integer::state::{ByteScale, Shape, State, ValueId, image_layout};
+use crate::integer::steps::elementwise::{Binary, Operator};
+use crate::integer::steps::float::FloatBinary;
+use crate::integer::steps::quantize::Quantize;
 use crate::integer::steps::windowed;
 use crate::{Result, RuntimeError};
 
@@ -18,6 +23,9 @@ pub(crate) struct Product {
     pub weights: Vec<PackedWeights>,
     /// Of a convolution.
     pub conv: Option<Conv>,
+    /// Whether scale and zero point of the input come with it. Then `bias` is the sum of each
+    /// column's weights with its sign changed, and `scale` that of the weights.
+    pub dynamic: bool,
     /// For each column, in units of the sums.
     pub bias: Vec<i32>,
     /// For each column: what a sum is multiplied by.
@@ -38,15 +46,44 @@ pub(crate) struct Conv {
 
 /// What becomes of the sums.
 pub(crate) enum Epilogue {
-    Bytes { to: QuantizeTo, add: Option<Residual> },
-    Floats { offset: Option<Vec<f32>> },
+    Bytes {
+        to: QuantizeTo,
+        add: Option<Residual>,
+    },
+    Floats {
+        /// Added to each column.
+        offset: Option<Vec<f32>>,
+        function: Option<Function>,
+        /// Added last.
+        add: Option<FloatResidual>,
+        /// How the floats become bytes.
+        quantize: Option<QuantizeTo>,
+    },
+}
+
+impl Epilogue {
+    /// Floats, and nothing done with them yet.
+    pub(crate) fn floats(offset: Option<Vec<f32>>) -> Epilogue {
+        Epilogue::Floats { offset, function: None, add: None, quantize: None }
+    }
 }
 
 /// Bytes that are added to the product.
 pub(crate) struct Residual {
     pub other: ValueId,
+    /// Takes the product where shapes differ.
+    pub product: ValueId,
     pub scale: ByteScale,
     pub to: QuantizeTo,
+}
+
+/// Floats that are added to the product.
+pub(crate) struct FloatResidual {
+    pub other: ValueId,
+    /// Takes the product where shapes differ.
+    pub product: ValueId,
+    /// Takes the sum where shapes differ and it is quantized.
+    pub sum: ValueId,
 }
 
 impl Product {
@@ -54,7 +91,7 @@ impl Product {
         self.scale.len()
     }
 
-    fn matrix(&self, state: &mut State) -> Result<()> {
+    fn matrix(&self, state: &mut State, aside: Option<ValueId>) -> Result<()> {
         let weights = &self.weights[0];
         let shape = state.shape(self.input);
         let depth = weights.run_bytes();
@@ -67,8 +104,23 @@ impl Product {
         let grid = Grid::of_matrix(shape.rows());
         let out_walk = Walk::of_matrix(self.columns());
         let runs = [0, 0];
-        let element = self.element_bytes();
-        let mut out = state.take(self.output, out_shape, out_shape.len() * element);
+        let target = aside.unwrap_or(self.output);
+        let element = self.element_bytes(aside);
+        let mut out = state.take(target, out_shape, out_shape.len() * element);
+        let mut dynamic = std::mem::take(&mut state.scratch.dynamic);
+        let (bias, scale) = if self.dynamic {
+            let ByteScale { scale, zero_point } =
+                state.value(self.input).dynamic.ok_or_else(|| RuntimeError::Run {
+                    reason: "bytes came without their scale".to_string(),
+                })?;
+            dynamic.bias.clear();
+            dynamic.bias.extend(self.bias.iter().map(|b| b.wrapping_mul(i32::from(zero_point))));
+            dynamic.scale.clear();
+            dynamic.scale.extend(self.scale.iter().map(|s| scale * s));
+            (dynamic.bias.as_slice(), dynamic.scale.as_slice())
+        } else {
+            (self.bias.as_slice(), self.scale.as_slice())
+        };
         let input = Input {
             bytes: state.buffer(self.input).with_slack(),
             walk: Walk::of_matrix(depth),
@@ -76,53 +128,39 @@ impl Product {
         };
         let output = match &self.epilogue {
             Epilogue::Bytes { to, add } => {
-                let add = match add {
-                    Some(add) => Some(self.add(add, state, Walk::of_matrix(self.columns()))?),
-                    None => None,
-                };
-                let requantize = Requantize { bias: &self.bias, scale: &self.scale, to: *to, add };
+                let add = add.as_ref().filter(|_| aside.is_none());
+                let add = add.map(|add| add.bytes(state, out_walk));
+                let requantize = Requantize { bias, scale, to: *to, add };
                 Output::Bytes { bytes: out.u8s_mut(), walk: out_walk, requantize }
             }
-            Epilogue::Floats { offset } => Output::Floats {
-                floats: out.f32s_mut(),
-                walk: out_walk,
-                dequantize: Dequantize {
-                    bias: &self.bias,
-                    scale: &self.scale,
-                    offset: offset.as_deref(),
-                },
-            },
+            Epilogue::Floats { offset, function, add, quantize } => {
+                let add = add.as_ref().filter(|_| aside.is_none());
+                let add = add.map(|add| (state.floats(add.other), out_walk));
+                let (offset, function) = (offset.as_deref(), *function);
+                let dequantize = Dequantize { bias, scale, offset, function, add };
+                match quantize.filter(|_| aside.is_none()) {
+                    None => Output::Floats { floats: out.f32s_mut(), walk: out_walk, dequantize },
+                    Some(to) => {
+                        Output::Quantized { bytes: out.u8s_mut(), walk: out_walk, dequantize, to }
+                    }
+                }
+            }
         };
         gemm::multiply(weights, grid, &input, output, state.threads);
-        state.give(self.output, out);
+        state.scratch.dynamic = dynamic;
+        state.give(target, out);
         Ok(())
     }
 
-    fn element_bytes(&self) -> usize {
+    fn element_bytes(&self, aside: Option<ValueId>) -> usize {
         match self.epilogue {
             Epilogue::Bytes { .. } => 1,
+            Epilogue::Floats { quantize: Some(_), .. } if aside.is_none() => 1,
             Epilogue::Floats { .. } => 4,
         }
     }
 
-    /// The residual, whose rows lie as `walk` says.
-    fn add<'a>(&self, add: &Residual, state: &'a State, walk: Walk) -> Result<AddBytes<'a>> {
-        let (have, want) = (state.shape(add.other), state.shape(self.output));
-        if have != want {
-            return Err(RuntimeError::Run {
-                reason: format!("a value of shape {have:?} is added to one of shape {want:?}"),
-            });
-        }
-        Ok(AddBytes {
-            other: state.bytes(add.other),
-            walk,
-            other_zero_point: add.scale.zero_point,
-            other_scale: add.scale.scale,
-            to: add.to,
-        })
-    }
-
-    fn convolution(&self, conv: &Conv, state: &mut State) -> Result<()> {
+    fn convolution(&self, conv: &Conv, state: &mut State, aside: Option<ValueId>) -> Result<()> {
         let window = &conv.window;
         let from = state.image(self.input);
         let out_shape = windowed(state.shape(self.input), self.columns(), window, conv.end)?;
@@ -138,8 +176,9 @@ impl Product {
                 ),
             });
         }
-        let to = image_layout(out_shape.dims(), state.value(self.output).halo);
-        let mut out = state.take(self.output, out_shape, to.len_bytes());
+        let target = aside.unwrap_or(self.output);
+        let to = image_layout(out_shape.dims(), state.value(target).halo);
+        let mut out = state.take(target, out_shape, to.len_bytes());
         let grid = Grid { images: to.images, height: to.height, width: to.width };
         let columns = self.columns() / groups;
         let mut runs = std::mem::take(&mut state.scratch.offsets);
@@ -154,14 +193,13 @@ impl Product {
         let Epilogue::Bytes { to: bytes_to, add } = &self.epilogue else {
             unreachable!("convolutions end in bytes")
         };
-        let other_walk = add.as_ref().map(|add| Walk::of_image(&state.image(add.other)));
+        let add = add.as_ref().filter(|_| aside.is_none());
+        let other_walk = add.map(|add| Walk::of_image(&state.image(add.other)));
         for (group, weights) in self.weights.iter().enumerate() {
             let behind = |walk: Walk, by: usize| Walk { start: walk.start + by, ..walk };
             let part = group * columns..(group + 1) * columns;
-            let add = match (add, other_walk) {
-                (Some(add), Some(walk)) => Some(self.add(add, state, behind(walk, part.start))?),
-                _ => None,
-            };
+            let add = add.zip(other_walk);
+            let add = add.map(|(add, walk)| add.bytes(state, behind(walk, part.start)));
             let walk = Walk::of_windows(&from, window.pads_begin, window.stride);
             gemm::multiply(
                 weights,
@@ -184,19 +222,88 @@ impl Product {
                 state.threads,
             );
         }
-        let halo = add.as_ref().map_or(bytes_to.zero_point, |add| add.to.zero_point);
+        let halo = add.map_or(bytes_to.zero_point, |add| add.to.zero_point);
         to.fill_halo(out.u8s_mut(), halo);
         state.scratch.offsets = runs;
-        state.give(self.output, out);
+        state.give(target, out);
         Ok(())
+    }
+
+    /// The shape of the product.
+    fn shape(&self, state: &State) -> Result<Shape> {
+        let from = state.shape(self.input);
+        match &self.conv {
+            None => Ok(from.with_last(self.columns())),
+            Some(conv) => windowed(from, self.columns(), &conv.window, conv.end),
+        }
+    }
+
+    fn compute(&self, state: &mut State, aside: Option<ValueId>) -> Result<()> {
+        match &self.conv {
+            None => self.matrix(state, aside),
+            Some(conv) => self.convolution(conv, state, aside),
+        }
+    }
+
+    /// Adds bytes of another shape: the product first, then the sum.
+    fn add_apart(&self, to: QuantizeTo, add: &Residual, state: &mut State) -> Result<()> {
+        self.compute(state, Some(add.product))?;
+        let scales = AddScales {
+            a_scale: to.scale,
+            a_zero_point: to.zero_point,
+            b_scale: add.scale.scale,
+            b_zero_point: add.scale.zero_point,
+            to: add.to,
+        };
+        let form = if self.conv.is_some() { Form::Image } else { Form::Plain };
+        let inputs = [add.product, add.other];
+        Binary { inputs, output: self.output, operator: Operator::Add, scales, form }.run(state)
+    }
+
+    /// Adds floats of another shape: the product first, then the sum.
+    fn add_floats_apart(
+        &self,
+        quantize: Option<QuantizeTo>,
+        add: &FloatResidual,
+        state: &mut State,
+    ) -> Result<()> {
+        self.compute(state, Some(add.product))?;
+        let sum = if quantize.is_some() { add.sum } else { self.output };
+        let inputs = [add.product, add.other];
+        FloatBinary { inputs, output: sum, operation: float::Binary::Add }.run(state)?;
+        let Some(QuantizeTo { scale, zero_point, .. }) = quantize else { return Ok(()) };
+        let scale = ByteScale { scale, zero_point };
+        Quantize { input: sum, output: self.output, scale, form: Form::Plain }.run(state)
+    }
+}
+
+impl Residual {
+    /// What the kernels add; its rows lie as `walk` says.
+    fn bytes<'a>(&self, state: &'a State, walk: Walk) -> AddBytes<'a> {
+        AddBytes {
+            other: state.bytes(self.other),
+            walk,
+            other_zero_point: self.scale.zero_point,
+            other_scale: self.scale.scale,
+            to: self.to,
+        }
     }
 }
 
 impl Step for Product {
     fn run(&self, state: &mut State) -> Result<()> {
-        match &self.conv {
-            None => self.matrix(state),
-            Some(conv) => self.convolution(conv, state),
+        match &self.epilogue {
+            Epilogue::Bytes { to, add: Some(add) }
+                if state.shape(add.other) != self.shape(state)? =>
+            {
+                self.add_apart(*to, add, state)
+            }
+            Epilogue::Floats { add: Some(add), quantize, .. }
+                if state.shape(add.other) != self.shape(state)? =>
+            {
+                self.add_floats_apart(*quantize, add, state)
+            }
+            _ => self.compute(state, None),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Between floats and bytes, and between the orders in which bytes lie.
 
 use fewbits_kernels::bytes::{
-    QuantizeTo, dequantize, dequantize_image, image_from_bytes, image_to_bytes, look_up, quantize,
-    quantize_image,
+    QuantizeTo, dequantize, dequantize_image, dynamic_parameters, image_from_bytes, image_to_bytes,
+    look_up, min_max, quantize, quantize_image,
 };
 
 use crate::Result;
@@ -50,6 +50,30 @@ impl Step for Quantize {
                 state.give(self.output, out);
             }
         }
+        Ok(())
+    }
+}
+
+/// DynamicQuantizeLinear: the scale and zero point go with the bytes.
+pub(crate) struct DynamicQuantize {
+    pub input: ValueId,
+    pub output: ValueId,
+}
+
+impl Step for DynamicQuantize {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let shape = state.shape(self.input);
+        let mut out = state.take(self.output, shape, shape.len());
+        let input = state.floats(self.input);
+        let (least, most) = min_max(cpu, input);
+        let (scale, zero_point) = dynamic_parameters(least, most);
+        let to = QuantizeTo::all_bytes(scale, zero_point);
+        threads.rows(out.u8s_mut(), 1, LEAST, |first, out| {
+            quantize(cpu, &input[first..][..out.len()], to, out);
+        });
+        state.give(self.output, out);
+        state.value_mut(self.output).dynamic = Some(ByteScale { scale, zero_point });
         Ok(())
     }
 }

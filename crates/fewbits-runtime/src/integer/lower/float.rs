@@ -1,0 +1,389 @@
+//! Our own steps in f32: what stands between integer products in a transformer or a perceptron.
+
+use std::collections::HashSet;
+
+use fewbits_kernels::float::{Binary, Function};
+use fewbits_onnx::proto::NodeProto;
+
+use crate::integer::lower::movement::permutation;
+use crate::integer::lower::{Form, Lowering};
+use crate::integer::program::AnyStep;
+use crate::integer::state::ValueId;
+use crate::integer::steps::float::{Elementwise, FloatBinary, LayerNorm, Softmax};
+use crate::integer::steps::movement::Transpose;
+use crate::integer::steps::product::{Epilogue, FloatResidual, Product};
+
+/// The operators that start or end integers.
+const ANCHORS: [&str; 4] =
+    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"];
+
+impl<'a> Lowering<'a> {
+    /// Chooses which float nodes become our own steps: those that are linked to integers by nodes
+    /// that can all be ours, or all nodes of the graph. Others go to the float executor, so that
+    /// values are not handed to and fro.
+    pub(crate) fn choose_float_nodes(&mut self, constant: &HashSet<usize>) {
+        let graph = self.net.graph;
+        let is_anchor = |node: &NodeProto| ANCHORS.iter().any(|op| node.is(op));
+        let candidates: HashSet<usize> = (0..graph.node.len())
+            .filter(|i| !constant.contains(i) && self.can_be_ours(&graph.node[*i]))
+            .collect();
+        let anchors =
+            (0..graph.node.len()).filter(|i| !constant.contains(i) && is_anchor(&graph.node[*i]));
+        let mut reached: HashSet<usize> = anchors.collect();
+        let all = (0..graph.node.len())
+            .all(|i| constant.contains(&i) || candidates.contains(&i) || reached.contains(&i));
+        if all {
+            self.own_float = candidates;
+            return;
+        }
+        let mut open: Vec<usize> = reached.iter().copied().collect();
+        while let Some(position) = open.pop() {
+            let node = &graph.node[position];
+            let before = node.input.iter().filter_map(|name| self.net.index.producer(name));
+            let behind = node.output.iter().flat_map(|o| self.net.index.consumers(o)).copied();
+            for next in before.chain(behind) {
+                if candidates.contains(&next) && reached.insert(next) {
+                    open.push(next);
+                }
+            }
+        }
+        self.own_float = reached;
+    }
+
+    /// Whether a step of ours computes this node, if its values are floats.
+    fn can_be_ours(&self, node: &NodeProto) -> bool {
+        let Some(output) = node.output.first() else { return false };
+        if !node.is_onnx() || !self.is_float(output) {
+            return false;
+        }
+        match node.op_type() {
+            "MatMul" => node.input.iter().all(|name| self.rank(name).is_some_and(|r| r >= 2)),
+            "Gemm" => node.int("transA", 0) == 0,
+            "LayerNormalization" => self.is_last_axis(node, -1) && node.output.len() == 1,
+            "Softmax" => self.softmax_is_last(node),
+            "Transpose" => permutation(node).is_some(),
+            _ => {
+                binary_of(node).is_some()
+                    || function_of(self, node).is_some()
+                    || self.new_shape(node).is_some()
+            }
+        }
+    }
+
+    fn rank(&self, name: &str) -> Option<usize> {
+        self.ranks.get(name).copied()
+    }
+
+    /// Whether a node's `axis` is the last of its input.
+    fn is_last_axis(&self, node: &NodeProto, default: i64) -> bool {
+        let axis = node.int("axis", default);
+        axis == -1 || self.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
+    }
+
+    fn softmax_is_last(&self, node: &NodeProto) -> bool {
+        // Before opset 13 all axes from `axis` on were one.
+        self.is_last_axis(node, if self.net.opset >= 13 { -1 } else { 1 })
+    }
+
+    /// A float node as a step of ours.
+    pub(super) fn float_node(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
+        let (position, _) = self.net.producer(name)?;
+        self.own_float.contains(&position).then_some(())?;
+        if let Some((function, input)) = self.function_at(node) {
+            return Some(self.elementwise(input, function, node));
+        }
+        match node.op_type() {
+            "LayerNormalization" => {
+                let (gain, _) = self.net.floats(node.input.get(1)?)?;
+                let bias = match node.input.get(2).map_or("", String::as_str) {
+                    "" => Vec::new(),
+                    name => self.net.floats(name)?.0,
+                };
+                let epsilon = node.float("epsilon", 1e-5);
+                let input = self.tensor(&node.input[0]);
+                Some(self.step(Form::Plain, &[input], node.op_type(), node, |output| LayerNorm {
+                    input,
+                    output,
+                    gain,
+                    bias,
+                    epsilon,
+                }))
+            }
+            "Softmax" => {
+                let input = self.tensor(&node.input[0]);
+                Some(self.step(Form::Plain, &[input], "Softmax", node, |output| Softmax {
+                    input,
+                    output,
+                }))
+            }
+            "Transpose" => {
+                let permutation = permutation(node)?;
+                if let Some(id) = self.transposed_product(&node.input[0], &permutation) {
+                    return Some(id);
+                }
+                let input = self.tensor(&node.input[0]);
+                Some(self.step(Form::Plain, &[input], "Transpose", node, |output| Transpose {
+                    input,
+                    output,
+                    permutation,
+                    element_bytes: 4,
+                }))
+            }
+            _ => {
+                if let Some(to) = self.new_shape(node) {
+                    let input = self.tensor(&node.input[0]);
+                    return Some(self.reshape(input, to, node));
+                }
+                let operation = binary_of(node)?;
+                Some(self.float_binary(operation, node))
+            }
+        }
+    }
+
+    /// A function of each element; inside the product that gives them, if one does.
+    fn elementwise(&mut self, name: &'a str, function: Function, node: &'a NodeProto) -> ValueId {
+        let input = self.tensor(name);
+        if let Some(product) = self.product_before(name, node, input)
+            && let Epilogue::Floats { function: open @ None, add: None, quantize: None, .. } =
+                &mut product.epilogue
+        {
+            *open = Some(function);
+            return self.fuse(input, Form::Plain, &format!(" + {}", node.op_type()));
+        }
+        self.step(Form::Plain, &[input], format!("{function:?}"), node, |output| Elementwise {
+            input,
+            output,
+            function,
+        })
+    }
+
+    fn float_binary(&mut self, operation: Binary, node: &'a NodeProto) -> ValueId {
+        let (a_name, b_name) = (node.input[0].as_str(), node.input[1].as_str());
+        let (a, b) = (self.tensor(a_name), self.tensor(b_name));
+        if operation == Binary::Add {
+            for ((name, id), (other_name, other)) in
+                [((a_name, a), (b_name, b)), ((b_name, b), (a_name, a))]
+            {
+                if let Some(sum) = self.added_to_product(name, id, other_name, other) {
+                    return sum;
+                }
+            }
+        }
+        self.step(Form::Plain, &[a, b], node.op_type(), node, |output| FloatBinary {
+            inputs: [a, b],
+            output,
+            operation,
+        })
+    }
+
+    /// Adds `other` inside the product that gives `id`, if nothing else reads it.
+    fn added_to_product(
+        &mut self,
+        name: &str,
+        id: ValueId,
+        other_name: &str,
+        other: ValueId,
+    ) -> Option<ValueId> {
+        let row = self.net.floats(other_name).filter(|(_, shape)| {
+            shape.len() <= 1 || shape[..shape.len() - 1].iter().all(|&d| d == 1)
+        });
+        let is_constant = self.net.initializer(other_name).is_some();
+        let product = self.open_product(name, id)?;
+        let columns = product.scale.len();
+        let Epilogue::Floats { offset, function, add: None, quantize: None } =
+            &mut product.epilogue
+        else {
+            return None;
+        };
+        if let Some((values, _)) = row
+            && offset.is_none()
+            && function.is_none()
+            && values.len() == columns
+        {
+            *offset = Some(values);
+            return Some(self.fuse(id, Form::Plain, " + Add"));
+        }
+        (id != other && !is_constant).then_some(())?;
+        let residual =
+            FloatResidual { other, product: self.value(Form::Plain), sum: self.value(Form::Plain) };
+        let output = self.fuse(id, Form::Plain, " + Add");
+        let unit = self.values[output.index()].unit?;
+        let unit = &mut self.units[unit];
+        unit.inputs.push(other);
+        unit.outputs.extend([residual.product, residual.sum]);
+        if let AnyStep::Product(product) = &mut unit.step
+            && let Epilogue::Floats { add, .. } = &mut product.epilogue
+        {
+            *add = Some(residual);
+        }
+        Some(output)
+    }
+
+    /// A function of one value that `node` finishes, and the value.
+    fn function_at(&self, node: &'a NodeProto) -> Option<(Function, &'a str)> {
+        if let Some(x) = self.gelu(node) {
+            return Some((Function::GeluErf, x));
+        }
+        if node.is("Mul")
+            && let [a, b] = node.input.as_slice()
+        {
+            // x * Sigmoid(x), either way round.
+            for (x, other) in [(a, b), (b, a)] {
+                let sigmoid = self.net.producer(other).filter(|(_, n)| n.is("Sigmoid"));
+                if sigmoid.is_some_and(|(_, n)| n.input[0] == *x) {
+                    return Some((Function::Silu, x));
+                }
+            }
+        }
+        Some((function_of(self, node)?, node.input[0].as_str()))
+    }
+
+    /// `x * (1 + Erf(x / √2)) * 0.5` in any order of the factors: the name of x.
+    fn gelu(&self, node: &'a NodeProto) -> Option<&'a str> {
+        node.is("Mul").then_some(())?;
+        let factors = self.factors(node);
+        let [half, erf, x] = self.sorted(&factors)?;
+        (self.net.scalar(half)? == 0.5).then_some(())?;
+        let (_, add) = self.net.producer(erf)?;
+        let (erf, one) = self.value_and_scalar(add)?;
+        (one == 1.0).then_some(())?;
+        let (_, erf) = self.net.producer(erf).filter(|(_, n)| n.is("Erf"))?;
+        let (_, scaled) = self.net.producer(&erf.input[0])?;
+        let (inner, factor) = self.value_and_scalar(scaled)?;
+        let wanted = if scaled.is("Div") { 2f32.sqrt() } else { 0.5f32.sqrt() };
+        let fits = (scaled.is("Div") || scaled.is("Mul")) && (factor - wanted).abs() < 1e-6;
+        (fits && inner == x).then_some(x)
+    }
+
+    /// The three factors of a product of products.
+    fn factors(&self, node: &'a NodeProto) -> Vec<&'a str> {
+        let mut factors = Vec::new();
+        for name in &node.input {
+            match self.net.producer(name) {
+                Some((_, inner)) if inner.is("Mul") && self.net.has_one_use(name) => {
+                    factors.extend(inner.input.iter().map(String::as_str));
+                }
+                _ => factors.push(name.as_str()),
+            }
+        }
+        factors
+    }
+
+    /// The constant, the sum and the value among three factors.
+    fn sorted(&self, factors: &[&'a str]) -> Option<[&'a str; 3]> {
+        (factors.len() == 3).then_some(())?;
+        let constant = factors.iter().position(|name| self.net.scalar(name).is_some())?;
+        let is_sum = |name: &&&str| self.net.producer(name).is_some_and(|(_, n)| n.is("Add"));
+        let others: Vec<&&'a str> =
+            factors.iter().enumerate().filter(|(i, _)| *i != constant).map(|(_, n)| n).collect();
+        // The value may be a sum itself: the right one leads to an Erf.
+        let leads_to_erf = |name: &&&str| {
+            is_sum(name)
+                && self.net.producer(name).is_some_and(|(_, n)| {
+                    n.input.iter().any(|i| self.net.producer(i).is_some_and(|(_, e)| e.is("Erf")))
+                })
+        };
+        let sum = **others.iter().find(|n| leads_to_erf(n))?;
+        let value = **others.iter().find(|n| ***n != sum)?;
+        Some([factors[constant], sum, value])
+    }
+
+    /// A node of one value and one constant.
+    fn value_and_scalar(&self, node: &'a NodeProto) -> Option<(&'a str, f32)> {
+        let [a, b] = node.input.as_slice() else { return None };
+        match (self.net.scalar(a), self.net.scalar(b)) {
+            (None, Some(scalar)) => Some((a, scalar)),
+            (Some(scalar), None) if !node.is("Div") && !node.is("Sub") => Some((b, scalar)),
+            _ => None,
+        }
+    }
+
+    /// The product that gives `id`, if nothing but the nodes that `node` finishes reads it.
+    fn product_before(
+        &mut self,
+        name: &'a str,
+        node: &'a NodeProto,
+        id: ValueId,
+    ) -> Option<&mut Product> {
+        // Gelu and Silu read their input twice.
+        let inside = self.nodes_between(name, node);
+        let alone = !self.net.index.is_output(name)
+            && self.net.index.consumers(name).iter().all(|c| inside.contains(c));
+        alone.then_some(())?;
+        let unit = self.values[id.index()].unit?;
+        match &mut self.units[unit].step {
+            AnyStep::Product(product) if product.output == id => Some(product),
+            _ => None,
+        }
+    }
+
+    /// The nodes on the way from `name` to `node`, whose values nothing else reads.
+    fn nodes_between(&self, name: &str, node: &'a NodeProto) -> HashSet<usize> {
+        let mut inside = HashSet::new();
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            let Some(position) = node.output.first().and_then(|o| self.net.index.producer(o))
+            else {
+                continue;
+            };
+            inside.insert(position);
+            if inside.len() > 8 {
+                break;
+            }
+            for input in node.input.iter().filter(|i| *i != name) {
+                if self.net.has_one_use(input)
+                    && let Some((_, before)) = self.net.producer(input)
+                {
+                    open.push(before);
+                }
+            }
+        }
+        inside
+    }
+}
+
+fn binary_of(node: &NodeProto) -> Option<Binary> {
+    (node.input.len() == 2).then_some(())?;
+    Some(match node.op_type() {
+        "Add" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        "Max" => Binary::Max,
+        "Min" => Binary::Min,
+        _ => return None,
+    })
+}
+
+fn function_of(lowering: &Lowering, node: &NodeProto) -> Option<Function> {
+    Some(match node.op_type() {
+        "Relu" => Function::Relu,
+        "LeakyRelu" => Function::LeakyRelu { slope: node.float("alpha", 0.01) },
+        "Sigmoid" => Function::Sigmoid,
+        "Tanh" => Function::Tanh,
+        "Erf" => Function::Erf,
+        "Exp" => Function::Exp,
+        "Sqrt" => Function::Sqrt,
+        "Reciprocal" => Function::Reciprocal,
+        "Neg" => Function::Neg,
+        "Abs" => Function::Abs,
+        "Softplus" => Function::Softplus,
+        "Elu" => Function::Elu { alpha: node.float("alpha", 1.0) },
+        "HardSwish" => Function::HardSwish,
+        "HardSigmoid" => {
+            Function::HardSigmoid { alpha: node.float("alpha", 0.2), beta: node.float("beta", 0.5) }
+        }
+        "Gelu" => match node.string("approximate", "none").as_str() {
+            "tanh" => Function::GeluTanh,
+            _ => Function::GeluErf,
+        },
+        "Clip" => {
+            let (low, high) = lowering.clip_bounds(node)?;
+            Function::Clip {
+                low: low.unwrap_or(f32::NEG_INFINITY),
+                high: high.unwrap_or(f32::INFINITY),
+            }
+        }
+        _ => return None,
+    })
+}

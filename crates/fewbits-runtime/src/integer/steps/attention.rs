@@ -1,0 +1,346 @@
+//! Products of two float values, and attention.
+
+use fewbits_kernels::float::{self, Mask, Strided, attend, matmul};
+
+use crate::integer::program::Step;
+use crate::integer::state::{MAX_RANK, Shape, State, ValueId};
+use crate::integer::steps::{shape, with_scratch};
+use crate::{Result, RuntimeError};
+
+/// A value, its axes in another order if a permutation is given.
+pub(crate) struct View {
+    pub id: ValueId,
+    pub permutation: Option<Vec<usize>>,
+}
+
+/// Where the products of each head go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heads {
+    /// One behind the other: `[batch, heads, rows, columns]`.
+    Apart,
+    /// Side by side in each row: `[batch, rows, heads, columns]`.
+    Together,
+}
+
+/// A view with the shapes of this run.
+#[derive(Clone, Copy)]
+struct Matrices<'a> {
+    values: &'a [f32],
+    dims: [usize; MAX_RANK],
+    strides: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl<'a> Matrices<'a> {
+    fn new(state: &'a State, view: &View) -> Result<Matrices<'a>> {
+        let shape = state.shape(view.id);
+        let rank = shape.dims().len();
+        let fault = || RuntimeError::Run {
+            reason: format!("a value of shape {shape:?} is no stack of matrices"),
+        };
+        if rank < 2 {
+            return Err(fault());
+        }
+        let mut pitches = [1; MAX_RANK];
+        for axis in (0..rank - 1).rev() {
+            pitches[axis] = pitches[axis + 1] * shape.dims()[axis + 1];
+        }
+        let (mut dims, mut strides) = ([0; MAX_RANK], [0; MAX_RANK]);
+        for axis in 0..rank {
+            let from = match &view.permutation {
+                Some(permutation) if permutation.len() == rank => permutation[axis],
+                Some(_) => return Err(fault()),
+                None => axis,
+            };
+            dims[axis] = *shape.dims().get(from).ok_or_else(fault)?;
+            strides[axis] = pitches[from];
+        }
+        Ok(Matrices { values: state.floats(view.id), dims, strides, rank })
+    }
+
+    fn rows(&self) -> usize {
+        self.dims[self.rank - 2]
+    }
+
+    fn columns(&self) -> usize {
+        self.dims[self.rank - 1]
+    }
+
+    /// The sizes of the axes before the matrices, filled up in front with 1 to `rank` axes.
+    fn batch(&self, rank: usize) -> [usize; MAX_RANK] {
+        let mut batch = [1; MAX_RANK];
+        batch[rank + 2 - self.rank..rank].copy_from_slice(&self.dims[..self.rank - 2]);
+        batch
+    }
+
+    /// The matrix at `index` of a batch of `rank` axes; axes of size 1 repeat.
+    fn at(&self, index: &[usize]) -> Strided<'a> {
+        let missing = index.len() + 2 - self.rank;
+        let start =
+            (0..self.rank - 2)
+                .map(|axis| {
+                    if self.dims[axis] == 1 {
+                        0
+                    } else {
+                        index[missing + axis] * self.strides[axis]
+                    }
+                })
+                .sum();
+        let (row, col) = (self.strides[self.rank - 2], self.strides[self.rank - 1]);
+        Strided { values: self.values, start, row, col }
+    }
+}
+
+/// The sizes of a batch that several stacks of matrices have in common.
+struct Batch {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Batch {
+    fn new(stacks: &[&Matrices]) -> Result<Batch> {
+        let rank = stacks.iter().map(|m| m.rank - 2).max().unwrap_or(0);
+        let mut dims = [1; MAX_RANK];
+        for stack in stacks {
+            for (dim, size) in dims.iter_mut().zip(stack.batch(rank)).take(rank) {
+                match (*dim, size) {
+                    (a, b) if a == b || b == 1 => {}
+                    (1, b) => *dim = b,
+                    (a, b) => {
+                        return Err(RuntimeError::Run {
+                            reason: format!("stacks of {a} and {b} matrices do not go together"),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(Batch { dims, rank })
+    }
+
+    fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    fn index(&self, mut number: usize) -> [usize; MAX_RANK] {
+        let mut index = [0; MAX_RANK];
+        for axis in (0..self.rank).rev() {
+            index[axis] = number % self.dims[axis];
+            number /= self.dims[axis];
+        }
+        index
+    }
+}
+
+/// Computes `rows` x `columns` products for every member of a batch, shared among threads: `work`
+/// gets the index, the first row and the number of rows, and where to put them.
+fn for_each_matrix(
+    state: &State,
+    batch: &Batch,
+    rows: usize,
+    columns: usize,
+    heads: Heads,
+    out: &mut [f32],
+    work: impl Fn(&[usize], usize, usize, &mut [f32], usize, usize) + Sync,
+) {
+    let threads = state.threads;
+    let rank = batch.rank;
+    match heads {
+        Heads::Apart => {
+            threads.rows(out, rows * columns, 1, |first, out| {
+                for (i, out) in out.chunks_exact_mut((rows * columns).max(1)).enumerate() {
+                    work(&batch.index(first + i)[..rank], 0, rows, out, 0, columns);
+                }
+            });
+        }
+        Heads::Together => {
+            let count = batch.dims[rank - 1];
+            let width = count * columns;
+            for (item, out) in out.chunks_exact_mut((rows * width).max(1)).enumerate() {
+                threads.rows(out, width, 24, |first, out| {
+                    for head in 0..count {
+                        let index = batch.index(item * count + head);
+                        let rows = out.len() / width;
+                        work(&index[..rank], first, rows, out, head * columns, width);
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn shape_of(batch: &Batch, rows: usize, columns: usize, heads: Heads) -> Result<Shape> {
+    let mut dims = batch.dims().to_vec();
+    match heads {
+        Heads::Apart => dims.extend([rows, columns]),
+        Heads::Together => {
+            let count = dims.pop().ok_or_else(|| RuntimeError::Run {
+                reason: "a product of matrices has no heads".to_string(),
+            })?;
+            dims.extend([rows, count, columns]);
+        }
+    }
+    shape(&dims)
+}
+
+/// MatMul of two values.
+pub(crate) struct FloatProduct {
+    pub a: View,
+    pub b: View,
+    pub output: ValueId,
+    pub heads: Heads,
+}
+
+impl Step for FloatProduct {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let cpu = state.cpu;
+        let (a, b) = (Matrices::new(state, &self.a)?, Matrices::new(state, &self.b)?);
+        let batch = Batch::new(&[&a, &b])?;
+        let (rows, depth, columns) = (a.rows(), a.columns(), b.columns());
+        if b.rows() != depth {
+            return Err(RuntimeError::Run {
+                reason: format!(
+                    "{rows}x{depth} and {}x{columns} matrices cannot be multiplied",
+                    b.rows()
+                ),
+            });
+        }
+        let out_shape = shape_of(&batch, rows, columns, self.heads)?;
+        let mut out = state.take(self.output, out_shape, out_shape.len() * 4);
+        // The views again: `take` needed the state.
+        let (a, b) = (Matrices::new(state, &self.a)?, Matrices::new(state, &self.b)?);
+        for_each_matrix(
+            state,
+            &batch,
+            rows,
+            columns,
+            self.heads,
+            out.f32s_mut(),
+            |index, first, count, out, start, pitch| {
+                let left = a.at(index).from(first, 0);
+                with_scratch(|scratch| {
+                    matmul(
+                        cpu,
+                        count,
+                        depth,
+                        columns,
+                        left,
+                        b.at(index),
+                        out,
+                        start,
+                        pitch,
+                        scratch,
+                    );
+                });
+            },
+        );
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// softmax(q kᵀ · scale + mask) v for each head; `k` is given with its rows and columns exchanged.
+pub(crate) struct Attention {
+    pub q: View,
+    pub k: View,
+    pub v: View,
+    pub scale: f32,
+    pub mask: Option<ValueId>,
+    pub output: ValueId,
+    pub heads: Heads,
+}
+
+impl Attention {
+    fn views<'a>(&self, state: &'a State) -> Result<(Matrices<'a>, Matrices<'a>, Matrices<'a>)> {
+        Ok((
+            Matrices::new(state, &self.q)?,
+            Matrices::new(state, &self.k)?,
+            Matrices::new(state, &self.v)?,
+        ))
+    }
+}
+
+impl Step for Attention {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let cpu = state.cpu;
+        let (q, k, v) = self.views(state)?;
+        let batch = Batch::new(&[&q, &k, &v])?;
+        let (queries, depth, keys, width) = (q.rows(), q.columns(), k.columns(), v.columns());
+        if k.rows() != depth || v.rows() != keys || keys == 0 {
+            return Err(RuntimeError::Run {
+                reason: format!(
+                    "attention of {queries}x{depth} queries, {}x{keys} keys and {}x{width} values",
+                    k.rows(),
+                    v.rows()
+                ),
+            });
+        }
+        let mask = match self.mask {
+            Some(id) => {
+                let fits = |shape: Shape| {
+                    let dims = shape.dims();
+                    let missing = (batch.rank + 2).checked_sub(dims.len())?;
+                    let sizes = batch.dims().iter().copied().chain([queries, keys]);
+                    dims.iter()
+                        .zip(sizes.skip(missing))
+                        .enumerate()
+                        .all(|(i, (&d, size))| d == size || (d == 1 && i + 1 < dims.len()))
+                        .then_some(())
+                };
+                let shape = state.shape(id);
+                fits(shape).ok_or_else(|| RuntimeError::Run {
+                    reason: format!("a mask of shape {shape:?} does not fit the scores"),
+                })?;
+                // A vector is one row.
+                Some(View { id, permutation: None })
+            }
+            None => None,
+        };
+        let out_shape = shape_of(&batch, queries, width, self.heads)?;
+        let mut out = state.take(self.output, out_shape, out_shape.len() * 4);
+        let (q, k, v) = self.views(state)?;
+        let mask = match &mask {
+            Some(view) if state.shape(view.id).dims().len() >= 2 => {
+                Some(Matrices::new(state, view)?)
+            }
+            _ => None,
+        };
+        let row_mask = self.mask.filter(|_| mask.is_none()).map(|id| state.floats(id));
+        for_each_matrix(
+            state,
+            &batch,
+            queries,
+            width,
+            self.heads,
+            out.f32s_mut(),
+            |index, first, count, out, start, pitch| {
+                let mask = match (&mask, row_mask) {
+                    (Some(mask), _) => {
+                        let rows = mask.at(index);
+                        match mask.rows() {
+                            1 => Mask::Row(&mask.values[rows.start..][..keys]),
+                            _ => {
+                                Mask::Full(&mask.values[rows.start + first * rows.row..], rows.row)
+                            }
+                        }
+                    }
+                    (None, Some(row)) => Mask::Row(row),
+                    (None, None) => Mask::None,
+                };
+                let attention = float::Attention {
+                    queries: count,
+                    keys,
+                    depth,
+                    value_depth: width,
+                    q: q.at(index).from(first, 0),
+                    k: k.at(index).transposed(),
+                    v: v.at(index),
+                    scale: self.scale,
+                    mask,
+                };
+                with_scratch(|scratch| attend(cpu, &attention, out, start, pitch, scratch));
+            },
+        );
+        state.give(self.output, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Steps in f32.
+
+use fewbits_kernels::Cpu;
+use fewbits_kernels::float::{
+    self, Binary, Function, Strided, apply, binary, binary_in_place, layer_norm, matmul_packed,
+    softmax,
+};
+
+use crate::integer::program::Step;
+use crate::integer::state::{State, ValueId};
+use crate::integer::steps::elementwise::broadcast;
+use crate::{Result, RuntimeError};
+
+/// Elements that a thread must have at least.
+const LEAST: usize = 8 << 10;
+
+/// A function of each element.
+pub(crate) struct Elementwise {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub function: Function,
+}
+
+impl Step for Elementwise {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let shape = state.shape(self.input);
+        let mut out = state.take(self.output, shape, shape.len() * 4);
+        let input = state.floats(self.input);
+        threads.rows(out.f32s_mut(), 1, LEAST, |first, out| {
+            out.copy_from_slice(&input[first..][..out.len()]);
+            apply(cpu, self.function, out);
+        });
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// An operator on two values.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatBinary {
+    pub inputs: [ValueId; 2],
+    pub output: ValueId,
+    pub operation: Binary,
+}
+
+impl Step for FloatBinary {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads, [a, b]) = (state.cpu, state.threads, self.inputs);
+        let (a_shape, b_shape) = (state.shape(a), state.shape(b));
+        let shape = broadcast(a_shape, b_shape)?;
+        let mut out = state.take(self.output, shape, shape.len() * 4);
+        let (left, right) = (state.floats(a), state.floats(b));
+        if a_shape == b_shape {
+            threads.rows(out.f32s_mut(), 1, LEAST, |first, out| {
+                let part = first..first + out.len();
+                binary(cpu, self.operation, &left[part.clone()], &right[part], out);
+            });
+        } else {
+            let (a_dims, b_dims) = (a_shape.dims(), b_shape.dims());
+            float::broadcast(cpu, self.operation, left, a_dims, right, b_dims, out.f32s_mut());
+        }
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// LayerNormalization over the last axis.
+pub(crate) struct LayerNorm {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub gain: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub epsilon: f32,
+}
+
+impl Step for LayerNorm {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let shape = state.shape(self.input);
+        let width = shape.last();
+        if self.gain.len() != width || (!self.bias.is_empty() && self.bias.len() != width) {
+            return Err(RuntimeError::Run {
+                reason: format!("rows of {} are normalized, {width} given", self.gain.len()),
+            });
+        }
+        let mut out = state.take(self.output, shape, shape.len() * 4);
+        let input = state.floats(self.input);
+        threads.rows(out.f32s_mut(), width, LEAST.div_ceil(width.max(1)), |first, out| {
+            let input = &input[first * width..][..out.len()];
+            layer_norm(cpu, input, width, &self.gain, &self.bias, self.epsilon, out);
+        });
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// Softmax over the last axis.
+pub(crate) struct Softmax {
+    pub input: ValueId,
+    pub output: ValueId,
+}
+
+impl Step for Softmax {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let shape = state.shape(self.input);
+        let width = shape.last();
+        let mut out = state.take(self.output, shape, shape.len() * 4);
+        let input = state.floats(self.input);
+        threads.rows(out.f32s_mut(), width, LEAST.div_ceil(width.max(1)), |first, out| {
+            out.copy_from_slice(&input[first * width..][..out.len()]);
+            if width > 0 {
+                softmax(cpu, out, width);
+            }
+        });
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// A product of floats with constant floats, packed once.
+pub(crate) struct ConstantProduct {
+    input: ValueId,
+    output: ValueId,
+    depth: usize,
+    columns: usize,
+    packed: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl ConstantProduct {
+    /// With the matrix `values` of the shape `dims`, whose rows are columns if `transposed`.
+    pub(crate) fn new(
+        cpu: Cpu,
+        input: ValueId,
+        output: ValueId,
+        values: &[f32],
+        dims: [usize; 2],
+        transposed: bool,
+        bias: Option<Vec<f32>>,
+    ) -> ConstantProduct {
+        let matrix = Strided::rows(values, dims[1]);
+        let (matrix, depth, columns) = match transposed {
+            true => (matrix.transposed(), dims[1], dims[0]),
+            false => (matrix, dims[0], dims[1]),
+        };
+        let mut packed = vec![0.0; float::packed_len(depth, columns)];
+        float::pack(cpu, depth, columns, matrix, &mut packed);
+        ConstantProduct { input, output, depth, columns, packed, bias }
+    }
+}
+
+impl Step for ConstantProduct {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (cpu, threads) = (state.cpu, state.threads);
+        let shape = state.shape(self.input);
+        let (depth, columns) = (self.depth, self.columns);
+        if shape.last() != depth {
+            return Err(RuntimeError::Run {
+                reason: format!("a product of rows of {depth} was given the shape {shape:?}"),
+            });
+        }
+        let out_shape = shape.with_last(columns);
+        let mut out = state.take(self.output, out_shape, out_shape.len() * 4);
+        let input = state.floats(self.input);
+        let least = LEAST.div_ceil(depth.max(1)).max(8);
+        threads.rows(out.f32s_mut(), columns, least, |first, out| {
+            let rows = out.len() / columns.max(1);
+            let input = Strided::rows(&input[first * depth..], depth);
+            super::with_scratch(|scratch| {
+                matmul_packed(
+                    cpu,
+                    rows,
+                    depth,
+                    columns,
+                    input,
+                    &self.packed,
+                    out,
+                    0,
+                    columns,
+                    scratch,
+                );
+            });
+            if let Some(bias) = &self.bias {
+                binary_in_place(cpu, Binary::Add, out, bias);
+            }
+        });
+        state.give(self.output, out);
+        Ok(())
+    }
+}
