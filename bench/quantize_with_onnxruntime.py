@@ -1,11 +1,12 @@
 """Quantize a model with onnxruntime's own quantizer, as one process to be measured.
 
     python quantize_with_onnxruntime.py MODEL OUT [--method minmax|percentile|entropy|dynamic]
-           [--calibrate DATA.npz] [--limit N] [--preprocess] [--signed]
-           [--ops MatMul,Conv] [--normalize MEAN,STD]
+           [--calibrate DATA.npz] [--limit N] [--preprocess] [--signed] [--per-tensor]
+           [--qoperator] [--ops MatMul,Conv] [--normalize MEAN,STD]
 
 Static quantization writes QDQ with weights per channel; activations are unsigned, which is what
-onnxruntime computes fastest, unless --signed asks for its default. DATA holds an array for each
+onnxruntime computes fastest, unless --signed asks for its default. --per-tensor gives a weight one
+scale, --qoperator writes integer operators instead of QDQ. DATA holds an array for each
 input, under its name; a single array may have any name, and labels are left out.
 """
 
@@ -79,8 +80,8 @@ def static(arguments: argparse.Namespace) -> None:
             str(model),
             str(arguments.out),
             Rows(load(arguments)),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
+            quant_format=QuantFormat.QOperator if arguments.qoperator else QuantFormat.QDQ,
+            per_channel=not arguments.per_tensor,
             activation_type=QuantType.QInt8 if arguments.signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[arguments.method],
@@ -88,7 +89,17 @@ def static(arguments: argparse.Namespace) -> None:
         )
 
 
-def main() -> None:
+def dynamic(arguments: argparse.Namespace) -> None:
+    quantize_dynamic(
+        str(arguments.model),
+        str(arguments.out),
+        per_channel=not arguments.per_tensor,
+        weight_type=QuantType.QInt8,
+    )
+
+
+def quantize(words: list[str] | None = None) -> None:
+    """Does what a command line says; that of the process if none is given."""
     parser = argparse.ArgumentParser(description="Quantize with onnxruntime.")
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
@@ -97,16 +108,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--preprocess", action="store_true")
     parser.add_argument("--signed", action="store_true")
+    parser.add_argument("--per-tensor", action="store_true")
+    parser.add_argument("--qoperator", action="store_true")
     parser.add_argument("--ops", help="operators to quantize, with commas")
     parser.add_argument("--normalize", type=lambda t: tuple(map(float, t.split(","))))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.method == "dynamic":
-        quantize_dynamic(
-            str(arguments.model), str(arguments.out), per_channel=True, weight_type=QuantType.QInt8
-        )
+        dynamic(arguments)
     else:
         static(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    quantize()

@@ -4,7 +4,7 @@
                             [--against 'COMMAND {model} {out}']
 
 Takes the notebook's model and, when --transformer names the file that
-make_transformer.py wrote, that one too. With --against another command runs
+make_models.py wrote, that one too. With --against another command runs
 between ours, so that a busy machine slows both alike; compare the ratios.
 Needs nothing but Python; works on Linux and macOS. On Linux a process inherits the
 peak of the one that started it, so no peak reads below this script's own, some 16 MB.
@@ -91,7 +91,7 @@ def commands_for(model: Path, out: Path, arguments: argparse.Namespace) -> dict[
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure fewbits quantize as a whole process.")
     parser.add_argument("--binary", default=str(ROOT / "target" / "release" / "fewbits"))
-    parser.add_argument("--transformer", type=Path, help="what make_transformer.py wrote")
+    parser.add_argument("--transformer", type=Path, help="what make_models.py wrote")
     parser.add_argument("--repeat", type=int, default=11)
     parser.add_argument("--options", default="--bits 8", help="more options of quantize")
     parser.add_argument("--against", help="another command, with {model} and {out}")

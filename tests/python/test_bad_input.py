@@ -46,6 +46,9 @@ class TestBadModel:
     def test_compare(self, fewbits: Fewbits, scratch: Path, name: str) -> None:
         assert_nothing_changed(fewbits, scratch, "compare", MODEL, name, "--data", ROWS)
 
+    def test_bench(self, fewbits: Fewbits, scratch: Path, name: str) -> None:
+        assert_nothing_changed(fewbits, scratch, "bench", MODEL, "--against", name)
+
 
 @pytest.mark.parametrize("name", BAD_DATA)
 def test_compare_with_bad_data(fewbits: Fewbits, scratch: Path, name: str) -> None:

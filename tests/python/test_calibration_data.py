@@ -52,6 +52,58 @@ def test_wrong_data_is_refused(
     assert folder_bytes(tmp_path) == before
 
 
+NOT_FINITE = ["NaN", "infinite", "overflows inside"]
+
+
+@pytest.mark.parametrize("recipe", ["weights", "dynamic"])
+@pytest.mark.parametrize("wrong", NOT_FINITE)
+def test_what_is_not_finite_is_refused_by_every_recipe(
+    fewbits: Fewbits, tmp_path: Path, recipe: str, wrong: str
+) -> None:
+    arrays, says = WRONG_DATA[wrong]
+    np.savez(tmp_path / "calib.npz", **arrays)
+    command = ["quantize", CNN / "model.onnx", "-o", "q.onnx", "--recipe", recipe]
+    result = fewbits(*command, "--calibrate", "calib.npz", cwd=tmp_path)
+    result.assert_refused(1)
+    assert says.lower() in result.err.lower() and "'" in result.err, result.err
+    assert not (tmp_path / "q.onnx").exists()
+
+
+@pytest.mark.parametrize("recipe", ["weights", "dynamic", "static"])
+@pytest.mark.parametrize("token", [False, True], ids=["padding", "token"])
+def test_only_what_is_not_padding_must_be_finite(
+    fewbits: Fewbits, tmp_path: Path, recipe: str, token: bool
+) -> None:
+    """Rows divided by the mask: NaN or infinite at every padded position, and perhaps at a token."""
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["m", "last"], ["column"]),
+        helper.make_node("Div", ["x", "column"], ["divided"]),
+        helper.make_node("MatMul", ["divided", "w"], ["y"]),
+    ]
+    takes = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "s", 8]),
+        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["n", "s"]),
+    ]
+    gives = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "s", 8])]
+    last = numpy_helper.from_array(np.array([2], np.int64), "last")
+    graph = helper.make_graph(nodes, "g", takes, gives, [weight("w", 8, 8), last])
+    model = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), model)
+    x = np.random.default_rng(3).normal(size=(6, 4, 8)).astype(np.float32)
+    mask = np.ones((6, 4), np.int64)
+    mask[2, 3:] = mask[4, 1:] = 0
+    x[4, 0] *= np.nan if token else 1
+    np.savez(tmp_path / "calib.npz", x=x, attention_mask=mask)
+    command = ["quantize", model, "-o", "q.onnx", "--recipe", recipe]
+    result = fewbits(*command, "--calibrate", "calib.npz", cwd=tmp_path)
+    if token:
+        result.assert_refused(1)
+        assert "divided" in result.err
+    else:
+        result.assert_done()
+
+
 # Small models, made here because what is wrong with them is the point.
 
 

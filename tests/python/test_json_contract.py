@@ -98,6 +98,6 @@ def test_progress_is_not_on_standard_output(fewbits: Fewbits, tmp_path: Path) ->
 
 def test_version_and_help(fewbits: Fewbits) -> None:
     assert fewbits("--version").assert_done().out.startswith("fewbits ")
-    for command in ("inspect", "quantize", "compare", "run", "demo"):
+    for command in ("inspect", "quantize", "compare", "run", "bench", "demo"):
         assert command in fewbits("--help").assert_done().out
         assert "--" in fewbits(command, "--help").assert_done().out

@@ -256,6 +256,14 @@ class TestSmoothQuant:
         before, after = (run(m, test)[0] for m in (model, adjusted(model, plan)))
         assert sqnr_db(before, after) > 90
 
+    @pytest.mark.parametrize("bits", [1, 2])
+    def test_the_narrowest_weights(self, fewbits: Fewbits, tmp_path: Path, bits: int) -> None:
+        """Factors are found for one bit, too, whose integers are -1 and 1."""
+        model = transformer(tmp_path / "m.onnx", outliers=OUTLIERS)
+        options = ["--recipe", "dynamic", "--bits", bits, "--methods", "smoothquant"]
+        plan = quantize(fewbits, model, tmp_path / "q.onnx", *options, rows=sequences(24, 1))
+        assert methods_of(plan) == {"smoothquant"}
+
     def test_nothing_is_done_without_outliers(self, fewbits: Fewbits, tmp_path: Path) -> None:
         model = transformer(tmp_path / "m.onnx")
         plain, auto = tmp_path / "plain.onnx", tmp_path / "auto.onnx"

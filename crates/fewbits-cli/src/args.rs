@@ -169,18 +169,25 @@ pub struct DataArgs {
     /// Data: .npz, .npy, .csv (with a header) or .parquet
     #[arg(long, value_name = "DATA")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+/// How data is read.
+#[derive(Args)]
+pub struct ReadArgs {
     /// The array or column that holds the labels
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "data")]
     pub label: Option<String>,
     /// Scale integer images: (x/255 - mean)/std, for example 0.286,0.353 or m1,m2,m3/s1,s2,s3
-    #[arg(long, value_name = "MEAN,STD")]
+    #[arg(long, value_name = "MEAN,STD", requires = "data")]
     pub normalize: Option<Normalize>,
     /// Use the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "data")]
     pub limit: Option<NonZeroUsize>,
 }
 
-impl DataArgs {
+impl ReadArgs {
     pub fn options(&self) -> DataOptions {
         DataOptions {
             label: self.label.clone(),
@@ -246,8 +253,11 @@ pub struct BenchArgs {
     /// Another model to time beside it
     #[arg(long, value_name = "OTHER")]
     pub against: Option<PathBuf>,
+    /// Data: .npz, .npy, .csv (with a header) or .parquet; without it inputs are made up
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<PathBuf>,
     #[command(flatten)]
-    pub data: Option<DataArgs>,
+    pub read: ReadArgs,
     /// Rows of one call; 1, or what the model insists on, by default
     #[arg(long, value_name = "N")]
     pub batch: Option<NonZeroUsize>,

@@ -25,7 +25,7 @@ pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer};
 pub use packing::{Encoding, PackedInts};
-pub use params::{QuantParams, is_below_scales};
+pub use params::{QuantParams, affine_max, is_below_scales, symmetric_max};
 pub use qtensor::{QTensor, check, quantize, sqnr_db};
 pub use range::{Levels, Percentile, RangeMethod};
 pub use round::round_half_even;

@@ -12,16 +12,16 @@ pub struct QuantParams {
     pub zero_point: Vec<u8>,
 }
 
-/// The largest integer of a symmetric scheme; 1 for one bit.
-pub(crate) fn symmetric_max(bits: Bits) -> i16 {
+/// The largest integer of a symmetric scheme; 1 for one bit, whose integers are -1 and 1.
+pub fn symmetric_max(bits: Bits) -> i16 {
     match bits.get() {
         1 => 1,
         b => (1 << (b - 1)) - 1,
     }
 }
 
-/// The largest integer of an affine scheme.
-pub(crate) fn affine_max(bits: Bits) -> i16 {
+/// The largest integer of an affine scheme, whose smallest is 0.
+pub fn affine_max(bits: Bits) -> i16 {
     (1 << bits.get()) - 1
 }
 

@@ -20,6 +20,9 @@ const MADE_UP_LENGTH: usize = 128;
 /// An input that claims to be larger is not believed.
 const MOST_ELEMENTS: usize = 1 << 30;
 
+/// A tensor for each input of a model.
+type Inputs = Vec<(String, Tensor)>;
+
 /// How to time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BenchOptions {
@@ -93,10 +96,13 @@ pub fn bench(
             return Err(Error::Batch { path: path(model), fixed, batch });
         }
     }
-    let (inputs, notes) = match data {
-        Some(data) => (call_of(data, batch)?, Vec::new()),
-        None => made_up(runners[0].inputs(), batch)
-            .map_err(|reason| Error::MadeUp { path: path(a), reason })?,
+    let (inputs, note) = match data {
+        Some(data) => (call_of(data, batch)?, None),
+        None => {
+            let (inputs, note) = made_up(runners[0].inputs(), batch)
+                .map_err(|reason| Error::MadeUp { path: path(a), reason })?;
+            (inputs, Some(note))
+        }
     };
     for (model, runner) in models.iter().zip(&runners) {
         runner.run(&inputs).map_err(|source| match data {
@@ -110,7 +116,8 @@ pub fn bench(
     let a = timed.next().expect("the first model was timed");
     let b = timed.next();
     let ratio = b.as_ref().map(|b| a.median_ms / b.median_ms);
-    Ok(Bench { threads: threads.map_or(1, NonZeroUsize::get), batch, a, b, ratio, notes })
+    let threads = threads.map_or(1, NonZeroUsize::get);
+    Ok(Bench { threads, batch, a, b, ratio, notes: note.into_iter().collect() })
 }
 
 impl Timed {
@@ -131,10 +138,7 @@ fn path(model: &Model) -> PathBuf {
 }
 
 /// A tensor for each input, and a note that says what they are; or what is in the way.
-fn made_up(
-    specs: &[ValueSpec],
-    batch: usize,
-) -> std::result::Result<(Vec<(String, Tensor)>, Vec<String>), String> {
+fn made_up(specs: &[ValueSpec], batch: usize) -> std::result::Result<(Inputs, String), String> {
     let mut inputs = Vec::new();
     let mut shapes = Vec::new();
     for spec in specs {
@@ -147,7 +151,7 @@ fn made_up(
     if specs.iter().any(is_sequence) {
         note += &format!("; sequences of {MADE_UP_LENGTH}, the model does not say how long");
     }
-    Ok((inputs, vec![note]))
+    Ok((inputs, note))
 }
 
 fn made_up_input(spec: &ValueSpec, batch: usize) -> std::result::Result<Tensor, String> {
@@ -212,7 +216,7 @@ mod tests {
             spec("attention_mask", DataType::Int64, &[None, None]),
             spec("token_type_ids", DataType::Int32, &[Some(3), Some(2)]),
         ];
-        let (inputs, notes) = made_up(&specs, 3).unwrap();
+        let (inputs, note) = made_up(&specs, 3).unwrap();
         let Values::F32(x) = inputs[0].1.values() else { panic!("not floats") };
         assert_eq!(inputs[0].1.shape(), [3, 500]);
         assert!(x.iter().all(|v| (-1.0..1.0).contains(v)));
@@ -220,7 +224,7 @@ mod tests {
         assert_eq!(inputs[1].1.shape(), [3, 128]);
         assert_eq!(inputs[1].1.values(), &Values::I64(vec![1; 3 * 128]));
         assert_eq!(inputs[2].1.values(), &Values::I32(vec![0, 1, 0, 1, 0, 1]));
-        assert!(notes[0].contains("attention_mask [3, 128]") && notes[0].contains("sequences"));
+        assert!(note.contains("attention_mask [3, 128]") && note.contains("sequences"));
     }
 
     #[test]

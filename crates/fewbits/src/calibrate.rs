@@ -218,15 +218,15 @@ fn in_batches(
         start = end;
     }
     progress.finish();
-    let Watchers { observers, channel_observers } = watchers;
-    refuse_not_finite(data, &wanted.values, &observers, &is_input)?;
+    watchers.refuse_not_finite(data, &values, &is_input)?;
+    let Watchers { observers, channels } = watchers;
     // Where activations stay float anyway, nothing is lost that was asked for.
     if !lacking.is_empty() && !wanted.values.is_empty() {
         let float = wanted.values.iter().filter(|v| lost(v)).count();
         progress.warn(&warning(&lacking, float));
     }
     let channels =
-        channel_observers.into_iter().filter_map(|(v, (_, o))| Some((v, o?.seen()))).collect();
+        channels.into_iter().filter_map(|(v, watch)| Some((v, watch.observer?.seen()))).collect();
     Ok(Calibration { observers, channels, out_of_reach, rows: data.rows(), bytes_per_row })
 }
 
@@ -234,8 +234,9 @@ fn in_batches(
 struct Computed {
     rows: usize,
     values: HashMap<String, Tensor>,
-    /// The positions that are looked at, where others are only padding.
+    /// The positions that are not only padding, where some are.
     tokens: Option<Tokens>,
+    padding: Padding,
 }
 
 impl Computed {
@@ -246,10 +247,7 @@ impl Computed {
         padding: Padding,
     ) -> Result<Computed> {
         let inputs = data.batch(rows.clone());
-        let tokens = match padding {
-            Padding::LeftOut => Tokens::of(&inputs),
-            Padding::Observed => None,
-        };
+        let tokens = Tokens::of(&inputs);
         let count = rows.len();
         // Where all that is observed is an input, there is nothing to compute.
         let outputs = match runner.outputs() {
@@ -261,7 +259,13 @@ impl Computed {
                 error => error,
             })?,
         };
-        Ok(Computed { rows: count, values: inputs.into_iter().chain(outputs).collect(), tokens })
+        let values = inputs.into_iter().chain(outputs).collect();
+        Ok(Computed { rows: count, values, tokens, padding })
+    }
+
+    /// The positions to look at, where there are others.
+    fn observed(&self) -> Option<&Tokens> {
+        self.tokens.as_ref().filter(|_| self.padding == Padding::LeftOut)
     }
 
     /// What the values take.
@@ -274,14 +278,22 @@ impl Computed {
 /// Everything that looks at values.
 struct Watchers {
     observers: HashMap<String, Observer>,
+    channels: HashMap<String, ChannelWatch>,
+}
+
+/// Looks at the channels of one value.
+struct ChannelWatch {
+    axis: ChannelAxis,
     /// Made when the number of channels is known.
-    channel_observers: HashMap<String, (ChannelAxis, Option<ChannelObserver>)>,
+    observer: Option<ChannelObserver>,
+    /// Whether NaN or infinities were seen, other than of padding: there they reach nobody.
+    spoiled: bool,
 }
 
 /// One of them.
 enum Watcher<'a> {
     Values(&'a mut Observer),
-    Channels(&'a mut (ChannelAxis, Option<ChannelObserver>)),
+    Channels(&'a mut ChannelWatch),
 }
 
 impl Watchers {
@@ -289,17 +301,17 @@ impl Watchers {
     fn new(wanted: &Wanted, lost: impl Fn(&String) -> bool) -> Watchers {
         let values = wanted.values.iter().filter(|v| !lost(v));
         let channels = wanted.channels.iter().filter(|(v, _)| !lost(v));
+        let watch = |&axis: &ChannelAxis| ChannelWatch { axis, observer: None, spoiled: false };
         Watchers {
             observers: values.map(|v| (v.clone(), Observer::new())).collect(),
-            channel_observers: channels.map(|(v, axis)| (v.clone(), (*axis, None))).collect(),
+            channels: channels.map(|(v, axis)| (v.clone(), watch(axis))).collect(),
         }
     }
 
-    /// Looks at the values of some batches, padding left out.
+    /// Looks at the values of some batches.
     fn observe(&mut self, batches: &[Computed]) -> Result<()> {
         let values = self.observers.iter_mut().map(|(name, o)| (name, Watcher::Values(o)));
-        let channels =
-            self.channel_observers.iter_mut().map(|(name, o)| (name, Watcher::Channels(o)));
+        let channels = self.channels.iter_mut().map(|(name, c)| (name, Watcher::Channels(c)));
         let watchers: Vec<(&String, Watcher)> = values.chain(channels).collect();
         watchers
             .into_par_iter()
@@ -313,49 +325,77 @@ impl Watchers {
             })
             .collect()
     }
+
+    /// Refuses data on which one of `values` held NaN or infinities.
+    fn refuse_not_finite(
+        &self,
+        data: &Dataset,
+        values: &[&String],
+        is_input: &dyn Fn(&str) -> bool,
+    ) -> Result<()> {
+        let spoiled = |value: &String| {
+            self.observers.get(value).is_some_and(|o| o.count_not_finite() > 0)
+                || self.channels.get(value).is_some_and(|c| c.spoiled)
+        };
+        let Some(value) = values.iter().find(|v| spoiled(v)) else { return Ok(()) };
+        let reason = match is_input(value) {
+            true => format!("input '{value}' holds NaN or infinities; clean the data"),
+            false => format!(
+                "value '{value}' becomes NaN or infinite on this data; check that it is what the \
+                 model was trained on, for example with --normalize"
+            ),
+        };
+        Err(Error::Calibration { path: data.path().to_path_buf(), reason })
+    }
 }
 
 impl Watcher<'_> {
     fn observe(&mut self, batch: &Computed, name: &str) -> fewbits_quant::Result<()> {
         let Some(tensor) = batch.values.get(name) else { return Ok(()) };
         let Values::F32(values) = tensor.values() else { return Ok(()) };
-        for_each_part(batch.tokens.as_ref(), tensor.shape(), values, |shape, part| match self {
+        match self {
             Watcher::Values(observer) => {
-                observer.observe(part);
-                Ok(())
+                for_each_part(batch.observed(), tensor.shape(), values, |_, part| {
+                    observer.observe(part);
+                    Ok(())
+                })
             }
-            Watcher::Channels((axis, observer)) => observe_channels(*axis, observer, shape, part),
-        })
+            Watcher::Channels(watch) => watch.observe(batch, tensor.shape(), values),
+        }
     }
 }
 
-fn observe_channels(
-    axis: ChannelAxis,
-    observer: &mut Option<ChannelObserver>,
-    shape: &[usize],
-    values: &[f32],
-) -> fewbits_quant::Result<()> {
-    let Some(axis) = axis.of(shape.len()) else { return Ok(()) };
-    let layout = Layout::new(shape, Granularity::Channel { axis })?;
-    observer.get_or_insert_with(|| ChannelObserver::new(layout.params())).observe(values, &layout)
-}
+impl ChannelWatch {
+    fn observe(
+        &mut self,
+        batch: &Computed,
+        shape: &[usize],
+        values: &[f32],
+    ) -> fewbits_quant::Result<()> {
+        let before = self.count_not_finite();
+        for_each_part(batch.observed(), shape, values, |shape, part| {
+            self.observe_part(shape, part)
+        })?;
+        if self.count_not_finite() > before {
+            for_each_part(batch.tokens.as_ref(), shape, values, |_, part| {
+                self.spoiled |= part.iter().any(|x| !x.is_finite());
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
 
-fn refuse_not_finite(
-    data: &Dataset,
-    values: &[String],
-    observers: &HashMap<String, Observer>,
-    is_input: &dyn Fn(&str) -> bool,
-) -> Result<()> {
-    let bad = values.iter().find(|v| observers.get(*v).is_some_and(|o| o.count_not_finite() > 0));
-    let Some(value) = bad else { return Ok(()) };
-    let reason = match is_input(value) {
-        true => format!("input '{value}' holds NaN or infinities; clean the data"),
-        false => format!(
-            "value '{value}' becomes NaN or infinite on this data; check that it is what the model \
-             was trained on, for example with --normalize"
-        ),
-    };
-    Err(Error::Calibration { path: data.path().to_path_buf(), reason })
+    fn observe_part(&mut self, shape: &[usize], values: &[f32]) -> fewbits_quant::Result<()> {
+        let Some(axis) = self.axis.of(shape.len()) else { return Ok(()) };
+        let layout = Layout::new(shape, Granularity::Channel { axis })?;
+        self.observer
+            .get_or_insert_with(|| ChannelObserver::new(layout.params()))
+            .observe(values, &layout)
+    }
+
+    fn count_not_finite(&self) -> u64 {
+        self.observer.as_ref().map_or(0, ChannelObserver::count_not_finite)
+    }
 }
 
 /// What the executor lacks, each thing once with the first node that asks for it.

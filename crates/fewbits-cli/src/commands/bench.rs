@@ -14,7 +14,7 @@ pub fn bench(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode
     let against = args.against.as_deref().map(Model::open).transpose()?;
     let specs = input_specs(model.graph());
     let data = match &args.data {
-        Some(data) => Some(Dataset::read(&data.data, &specs, &data.options())?),
+        Some(data) => Some(Dataset::read(data, &specs, &args.read.options())?),
         None => None,
     };
     let options = BenchOptions { threads, batch: args.batch, budget: args.seconds };

@@ -15,7 +15,7 @@ use crate::show;
 
 pub fn compare(args: &CompareArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let (a, b) = (Model::open(&args.a)?, Model::open(&args.b)?);
-    let data = Dataset::read(&args.data.data, &input_specs(a.graph()), &args.data.options())?;
+    let data = Dataset::read(&args.data.data, &input_specs(a.graph()), &args.data.read.options())?;
     let peak_memory = |path: &Path| peak_memory::of_child(path, &args.data, threads);
     let options = CompareOptions {
         metric: args.metric,

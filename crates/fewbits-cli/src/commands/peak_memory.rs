@@ -22,7 +22,8 @@ pub fn peak_memory(
     threads: Option<NonZeroUsize>,
 ) -> Result<ExitCode, Failure> {
     let model = Model::open(&args.model)?;
-    let data = Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.options())?;
+    let data =
+        Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.read.options())?;
     let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;
     run_rows(&runner, &data, 0..data.rows())?;
     let peak =
@@ -33,7 +34,7 @@ pub fn peak_memory(
 
 /// The peak of a new process that runs the model at `path`; `None` if it cannot be measured.
 pub fn of_child(path: &Path, data: &DataArgs, threads: Option<NonZeroUsize>) -> Option<u64> {
-    let rows = data.limit.map_or(MEASURED_ROWS, |limit| limit.get().min(MEASURED_ROWS));
+    let rows = data.read.limit.map_or(MEASURED_ROWS, |limit| limit.get().min(MEASURED_ROWS));
     let mut command = Command::new(std::env::current_exe().ok()?);
     command
         .arg("peak-memory")
@@ -42,10 +43,10 @@ pub fn of_child(path: &Path, data: &DataArgs, threads: Option<NonZeroUsize>) -> 
         .arg(&data.data)
         .arg("--limit")
         .arg(rows.to_string());
-    if let Some(label) = &data.label {
+    if let Some(label) = &data.read.label {
         command.arg("--label").arg(label);
     }
-    if let Some(normalize) = &data.normalize {
+    if let Some(normalize) = &data.read.normalize {
         command.arg("--normalize").arg(normalize.to_string());
     }
     if let Some(threads) = threads {

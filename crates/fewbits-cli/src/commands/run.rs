@@ -19,7 +19,8 @@ pub fn run(args: &RunArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Fa
     check_output(&args.output, &args.model, replace)?;
     check_output(&args.output, &args.data.data, replace)?;
     let model = Model::open(&args.model)?;
-    let data = Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.options())?;
+    let data =
+        Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.read.options())?;
     let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;
     let bar = Bar::default();
     bar.start("running", data.rows() as u64);

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
 use fewbits_quant::range::mse::sqnr_db;
-use fewbits_quant::{Bits, Granularity, Levels, RangeMethod, Scheme, is_below_scales};
+use fewbits_quant::{
+    Bits, Granularity, Levels, RangeMethod, Scheme, affine_max, is_below_scales, symmetric_max,
+};
 
 use super::{ActivationBecomes, Plan, PlannedActivation, Readers, RegionValue, Regions, regions};
 use crate::calibrate::Calibration;
@@ -52,8 +54,8 @@ impl ActivationScheme {
 
     pub(crate) fn levels(self) -> Levels {
         match self.kind {
-            ActivationKind::Unsigned => Levels::Affine((1 << self.bits.get()) - 1),
-            ActivationKind::Signed => Levels::Symmetric((1 << (self.bits.get() - 1)) - 1),
+            ActivationKind::Unsigned => Levels::Affine(affine_max(self.bits) as u16),
+            ActivationKind::Signed => Levels::Symmetric(symmetric_max(self.bits) as u16),
         }
     }
 }

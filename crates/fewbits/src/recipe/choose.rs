@@ -63,7 +63,8 @@ impl Recipe<'_> {
             }
             return Ok(chosen);
         };
-        progress.start("choosing", 5);
+        // The plainest choice, each method, the ranges.
+        progress.start("choosing", 2 + Method::ALL.len() as u64);
         chosen.tried.push(self.tried(&chosen.choice, Some(error)));
         let mut contest = Contest { trial, best: chosen, error };
         progress.advance(1);
@@ -84,6 +85,7 @@ impl Recipe<'_> {
             let method = Method::BiasCorrection;
             self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
         }
+        progress.advance(1);
         progress.finish();
         Ok(contest.best)
     }
@@ -167,5 +169,65 @@ impl Recipe<'_> {
     fn sample(&self, data: &Dataset, seen: &Calibration) -> Dataset {
         let rows = (SAMPLE_BYTES / seen.bytes_per_row.max(1)).max(data.rows() / SAMPLE_SHARE);
         data.sample(rows.clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use fewbits_onnx::Model;
+    use fewbits_runtime::{RunOptions, input_specs};
+
+    use super::*;
+    use crate::data::DataOptions;
+    use crate::plan::{Target, WeightOptions};
+    use crate::prepare::prepare;
+    use crate::recipe::{Request, plan};
+
+    /// What was announced and what was done, for each piece of work.
+    #[derive(Default)]
+    struct Steps(Mutex<Vec<(String, u64, u64)>>);
+
+    impl Progress for Steps {
+        fn start(&self, what: &str, total: u64) {
+            self.0.lock().unwrap().push((what.to_string(), total, 0));
+        }
+
+        fn advance(&self, steps: u64) {
+            self.0.lock().unwrap().last_mut().unwrap().2 += steps;
+        }
+
+        fn finish(&self) {}
+
+        fn warn(&self, _message: &str) {}
+    }
+
+    #[test]
+    fn every_step_that_is_announced_is_done() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/digits_cnn");
+        let mut model = Model::open(&folder.join("model.onnx")).unwrap();
+        prepare(&mut model).unwrap();
+        let options = DataOptions { limit: Some(16), ..DataOptions::default() };
+        let specs = input_specs(model.graph());
+        let data = Dataset::read(&folder.join("calib.npz"), &specs, &options).unwrap();
+        let request = Request {
+            target: Target::default(),
+            weights: WeightOptions::default(),
+            activations: Activations::Static {
+                range: RangeChoice::Measured,
+                bits: fewbits_quant::Bits::EIGHT,
+            },
+            methods: Methods::Measured,
+            data: Some(&data),
+        };
+        let steps = Steps::default();
+        plan(&model, &request, &RunOptions::default(), &steps).unwrap();
+        let steps = steps.0.into_inner().unwrap();
+        assert!(steps.iter().any(|(what, ..)| what == "choosing"));
+        for (what, announced, done) in steps {
+            assert_eq!(announced, done, "{what}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
-use fewbits_quant::{Bits, RangeMethod, Scheme};
+use fewbits_quant::{Bits, RangeMethod, Scheme, symmetric_max};
 use fewbits_runtime::RunOptions;
 
 use crate::apply::adjust;
@@ -301,7 +301,9 @@ impl Recipe<'_> {
             Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
         };
         let steps = WeightSteps {
-            steps: f32::from(1i16 << (self.request.weights.bits.get() - 1)) - 1.0,
+            // One bit: the mean magnitude with a sign. Half the widest weight is taken for it, so
+            // that the integers lie as far apart as the widest weight is from zero.
+            steps: f32::from(symmetric_max(self.request.weights.bits)),
             per_output: match self.request.weights.granularity {
                 GranularityKind::Tensor => PerOutput::Shared,
                 _ => PerOutput::Own,

@@ -1,13 +1,19 @@
-"""Write a BERT-like encoder with random weights: 22.7 million float32 weights, 90 MB.
+"""Write a model with random weights, to be quantized and timed.
 
-    python make_transformer.py OUT.onnx
+    python make_models.py transformer|resnet|mlp OUT.onnx
 
-Needs onnx and numpy. The graph is a real one (opset 17; inputs input_ids and
-attention_mask, both [batch, sequence] of int64; output last_hidden_state), so that
-any runtime can run what a quantizer makes of it.
+transformer  a BERT-like encoder, 22.6 million weights (90 MB): 6 layers of width 384, 12 heads;
+             inputs input_ids and attention_mask, both [batch, sequence] of int64, output
+             last_hidden_state
+resnet       8 convolutions 3x3 of 64 channels with ReLU, the input added after every second one;
+             input and output are [batch, 64, 56, 56]
+mlp          784-1024-1024-10 with ReLU
+
+Needs onnx and numpy. The graphs are real ones (opset 17), so that any runtime can run what a
+quantizer makes of them; the same weights every time.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +26,12 @@ WIDTH = 384
 HEADS = 12
 LAYERS = 6
 INNER = 1536
+
+CHANNELS = 64
+SIDE = 56
+CONVOLUTIONS = 8
+
+MLP_WIDTHS = (784, 1024, 1024, 10)
 
 
 class Builder:
@@ -39,9 +51,20 @@ class Builder:
         self.initializers.append(numpy_helper.from_array(values, name))
         return name
 
-    def weight(self, name: str, *shape: int) -> str:
-        values = self.random.normal(0, 0.05, shape).astype(np.float32)
+    def weight(self, name: str, *shape: int, deviation: float = 0.05) -> str:
+        values = self.random.normal(0, deviation, shape).astype(np.float32)
         return self.constant(name, values)
+
+    def model(self, name: str, inputs: list, output: onnx.ValueInfoProto, result: str) -> onnx.ModelProto:
+        """The model whose output is the value named result."""
+        self.nodes.append(helper.make_node("Identity", [result], [output.name]))
+        graph = helper.make_graph(self.nodes, name, inputs, [output], self.initializers)
+        opsets = [helper.make_opsetid("", 17)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="fewbits")
+
+
+class Encoder(Builder):
+    """The parts of a transformer."""
 
     def linear(self, name: str, x: str, inputs: int, outputs: int) -> str:
         weight = self.weight(f"{name}.weight", inputs, outputs)
@@ -99,8 +122,8 @@ class Builder:
         return self.node("Mul", self.node("Sub", "one", mask), "masked")
 
 
-def make_model() -> onnx.ModelProto:
-    build = Builder()
+def transformer() -> onnx.ModelProto:
+    build = Encoder()
     for name, value in {
         "one": 1.0,
         "half": 0.5,
@@ -119,32 +142,62 @@ def make_model() -> onnx.ModelProto:
     x = build.embeddings()
     for index in range(LAYERS):
         x = build.layer(f"layer{index}", x, mask)
-    build.nodes.append(helper.make_node("Identity", [x], ["last_hidden_state"]))
-
     tokens = ["batch", "sequence"]
-    graph = helper.make_graph(
-        build.nodes,
-        "encoder",
-        [
-            helper.make_tensor_value_info("input_ids", TensorProto.INT64, tokens),
-            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, tokens),
-        ],
-        [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*tokens, WIDTH])],
-        build.initializers,
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="fewbits")
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, tokens)
+        for name in ("input_ids", "attention_mask")
+    ]
+    output = floats("last_hidden_state", *tokens, WIDTH)
+    return build.model("encoder", inputs, output, x)
+
+
+def resnet() -> onnx.ModelProto:
+    build = Builder()
+    # He et al. 2015: activations keep their scale from layer to layer.
+    deviation = (2 / (CHANNELS * 9)) ** 0.5
+    x = skipped = "input"
+    for index in range(CONVOLUTIONS):
+        weight = build.weight(f"conv{index}.weight", CHANNELS, CHANNELS, 3, 3, deviation=deviation)
+        bias = build.weight(f"conv{index}.bias", CHANNELS)
+        x = build.node("Conv", x, weight, bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        if index % 2 == 1:
+            x = skipped = build.node("Relu", build.node("Add", x, skipped))
+        else:
+            x = build.node("Relu", x)
+    shape = ["batch", CHANNELS, SIDE, SIDE]
+    return build.model("resnet", [floats("input", *shape)], floats("output", *shape), x)
+
+
+def mlp() -> onnx.ModelProto:
+    build = Builder()
+    x = "input"
+    for index, (inputs, outputs) in enumerate(zip(MLP_WIDTHS, MLP_WIDTHS[1:])):
+        deviation = (2 / inputs) ** 0.5
+        weight = build.weight(f"layer{index}.weight", outputs, inputs, deviation=deviation)
+        x = build.node("Gemm", x, weight, build.weight(f"layer{index}.bias", outputs), transB=1)
+        if outputs != MLP_WIDTHS[-1]:
+            x = build.node("Relu", x)
+    first, last = MLP_WIDTHS[0], MLP_WIDTHS[-1]
+    return build.model("mlp", [floats("input", "batch", first)], floats("output", "batch", last), x)
+
+
+def floats(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+MODELS = {"transformer": transformer, "resnet": resnet, "mlp": mlp}
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    out = Path(sys.argv[1])
-    model = make_model()
+    parser = argparse.ArgumentParser(description="Write a model with random weights.")
+    parser.add_argument("name", choices=MODELS)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    model = MODELS[arguments.name]()
     onnx.checker.check_model(model)
-    onnx.save(model, out)
+    onnx.save(model, arguments.out)
     weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
-    print(f"{out}: {weights:,} weights, {out.stat().st_size:,} bytes")
+    print(f"{arguments.out}: {weights:,} weights, {arguments.out.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
