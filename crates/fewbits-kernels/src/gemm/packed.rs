@@ -46,15 +46,15 @@ impl PackedWeights {
         let packed = panels.i8s_mut();
         packed.fill(0);
         let mut sums = vec![0i32; columns];
-        for column in 0..columns {
+        for (column, sum) in sums.iter_mut().enumerate() {
             let panel = &mut packed[column / PANEL * panel_bytes..][..panel_bytes];
             for run in 0..runs {
                 let from = &weights[(column * runs + run) * run_bytes..][..run_bytes];
-                for (k, &weight) in from.iter().enumerate() {
-                    let step = (run * padded_bytes + k) / STEP;
-                    panel[(step * PANEL + column % PANEL) * STEP + k % STEP] = weight;
-                    sums[column] += i32::from(weight);
+                let steps = panel[run * padded_bytes * PANEL..].chunks_exact_mut(PANEL * STEP);
+                for (from, step) in from.chunks(STEP).zip(steps) {
+                    step[column % PANEL * STEP..][..from.len()].copy_from_slice(from);
                 }
+                *sum += from.iter().map(|&w| i32::from(w)).sum::<i32>();
             }
         }
         PackedWeights { kernel, columns, runs, run_bytes, padded_bytes, panels, sums }

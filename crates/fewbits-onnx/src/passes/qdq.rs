@@ -315,9 +315,9 @@ pub fn write_zero_points_of_gemm(graph: &mut GraphProto) {
             continue;
         };
         let [codes, scale] = graph.node[weight].input.as_slice() else { continue };
-        let is_int8 = index.initializer(codes).is_some_and(|t| {
-            matches!(t.element_type(), Ok(DataType::Int8)) && !t.dims.is_empty()
-        });
+        let is_int8 = index
+            .initializer(codes)
+            .is_some_and(|t| matches!(t.element_type(), Ok(DataType::Int8)) && !t.dims.is_empty());
         if let Some(Ok(shape)) = index.initializer(scale).map(TensorProto::shape)
             && is_int8
             && !weights.iter().any(|(position, _)| *position == weight)

@@ -130,17 +130,17 @@ impl<'a> Net<'a> {
         let inner: usize = shape[columns_axis + 1..].iter().product();
         let mut ints = vec![0i16; codes.len()];
         let depth = codes.len() / columns.max(1);
-        for (i, &code) in codes.iter().enumerate() {
-            let column = i / inner % columns;
-            let outer = i / (inner * columns);
-            let zero_point = weight.params().zero_point_of(match scale_is_shared(weight) {
-                true => 0,
-                false => column,
-            });
-            let int = code - zero_point;
-            (-256..=254).contains(&int).then_some(())?;
-            ints[column * depth + outer * inner + i % inner] = int;
+        let shared = weight.layout().granularity() == Granularity::Tensor;
+        for (outer, codes) in codes.chunks_exact((inner * columns).max(1)).enumerate() {
+            for (column, codes) in codes.chunks_exact(inner).enumerate() {
+                let zero_point = weight.params().zero_point_of(if shared { 0 } else { column });
+                let ints = &mut ints[column * depth + outer * inner..][..inner];
+                for (int, &code) in ints.iter_mut().zip(codes) {
+                    *int = code - zero_point;
+                }
+            }
         }
+        ints.iter().all(|int| (-256..=254).contains(int)).then_some(())?;
         Some(IntWeights { ints, scale, shape })
     }
 }
@@ -151,10 +151,6 @@ impl IntWeights {
         let small = |w: &i16| i8::try_from(*w).is_ok();
         if self.ints.iter().all(small) { 1 } else { 2 }
     }
-}
-
-fn scale_is_shared(weight: &QTensor) -> bool {
-    weight.layout().granularity() == Granularity::Tensor
 }
 
 /// Which axis of a weight the columns of a product are.
