@@ -4,7 +4,7 @@ use fewbits_onnx::proto::AttributeProto;
 use fewbits_runtime::Runner;
 
 use crate::net::{
-    FLOAT, INT8, Net, Random, Scale, UINT8, Weights, assert_close, float_runner, floats,
+    FLOAT, INT8, Net, Random, Scale, UINT8, Weights, assert_within, float_runner, floats,
     integer_runner,
 };
 
@@ -52,7 +52,8 @@ impl Maker {
         if self.random.below(12) == 0 {
             self.net.output(&name, FLOAT);
         }
-        let scale = (most - low) / 255.0;
+        // Odd, or sums and averages lie half-way between two bytes, where rten rounds otherwise.
+        let scale = (most - low) / 255.0 * (1.01 + 0.05 * self.random.float(0.1).abs());
         let zero_point = (-low / scale).round() as i64;
         let by = match self.random.below(2) {
             0 => Scale::u8(scale, zero_point),
@@ -211,6 +212,7 @@ fn window(
 
 /// Makes a graph, and runs it both ways for several numbers of images.
 pub fn check(seed: u64) {
+    println!("seed {seed}");
     let mut random = Random(seed);
     let channels = random.any_of(&[1, 2, 3, 4, 6, 8, 17, 33]);
     let size = [1 + random.below(8), 1 + random.below(8)];
@@ -239,7 +241,7 @@ pub fn check(seed: u64) {
         let x = vec![("x".to_string(), floats(&[rows, channels, size[0], size[1]], seed))];
         let outputs = ours.run(&x).unwrap();
         // A step more or less at one place is one at those behind it.
-        assert_close(&outputs, &wanted.run(&x).unwrap(), 4.0 * maker.step);
+        assert_within(&outputs, &wanted.run(&x).unwrap(), 4.0 * maker.step, 4.0);
         assert_eq!(outputs, alone.run(&x).unwrap(), "threads change the answer");
     }
 }
