@@ -112,7 +112,7 @@ def pools(path: Path) -> Path:
 
 def groups(path: Path) -> Path:
     g = Graph()
-    x = g.relu(g.conv("x", 12, 3, 3, 3, group=3, pads=[2, 2, 2, 2], dilations=[2, 2]))
+    x = g.relu(g.conv("x", 12, 1, 3, 3, group=3, pads=[2, 2, 2, 2], dilations=[2, 2]))
     x = g.relu(g.conv(x, 16, 3, 3, 3, group=4, strides=[2, 1], pads=[0, 1, 2, 0]))
     x = g.relu(g.conv(x, 32, 1, 3, 3, group=16, **SAME))
     x = g.relu(g.conv(x, 33, 32, 1, 2, bias=False, dilations=[1, 3]))
@@ -195,6 +195,10 @@ FORMS = {
 }
 
 
+# Weights of fewer than 8 bits that no runtime multiplies: their floats are.
+FLOATS = "fewbits 3 bits"
+
+
 def quantized(fewbits: Fewbits, folder: Path, net: str, form: str) -> Path:
     model, out = NETS[net](folder / "float.onnx"), folder / "q.onnx"
     how = FORMS[form]
@@ -202,7 +206,7 @@ def quantized(fewbits: Fewbits, folder: Path, net: str, form: str) -> Path:
         recipe = "dynamic" if form == "fewbits dynamic" else "static"
         np.savez(folder / "calib.npz", x=rows_of(net, 64, 1))
         command = ["quantize", model, "-o", out, "--recipe", recipe]
-        if form == "fewbits 3 bits":
+        if form == FLOATS:
             command += ["--bits", 3, "--scheme", "affine", "--target", "generic"]
         fewbits(*command, "--calibrate", folder / "calib.npz").assert_done()
     elif len(how) == 1:
@@ -307,11 +311,15 @@ def test_nets(
         apart = steps_apart(model, ours, other)
         # A byte that is rounded otherwise inside moves many of those behind it a little.
         assert apart.max() <= 2.001 and apart.mean() <= 0.2, (optimized, apart.max(), apart.mean())
-    # A row alone is what it is among others, unless ranges are those of the batch.
+    # A row alone is what it is among others, unless ranges are those of the batch; what rten runs
+    # in floats is summed in another order.
     if "dynamic" not in form:
         for rows in (1, 3, 32):
             part = run(model, {"x": data["x"][:rows]})["y"]
-            assert part.tobytes() == ours[:rows].tobytes()
+            if form == FLOATS:
+                np.testing.assert_allclose(part, ours[:rows], rtol=1e-4, atol=1e-5)
+            else:
+                assert part.tobytes() == ours[:rows].tobytes()
 
 
 def quantized_by_fewbits(fewbits: Fewbits, model: Path, calib: Path, out: Path, recipe: str) -> Path:
@@ -436,7 +444,7 @@ def test_wrong_inputs_are_named(
 
 def test_an_unknown_operator_is_named(fewbits: Fewbits, tmp_path: Path) -> None:
     model = onnx.load(quantized(fewbits, tmp_path, "residual", "qdq u8s8"))
-    node = next(n for n in model.graph.node if n.op_type == "Relu" or n.op_type == "MaxPool" or n.op_type == "Flatten")
+    node = next(n for n in model.graph.node if n.op_type == "Flatten")
     node.op_type = "Frobnicate"
     onnx.save(model, tmp_path / "odd.onnx")
     np.savez(tmp_path / "in.npz", **images(2, 1))
