@@ -4,6 +4,8 @@
 mod net;
 #[path = "integer/random.rs"]
 mod random;
+#[path = "integer/rows.rs"]
+mod rows;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
@@ -622,5 +624,12 @@ fn random_graphs_are_within_a_few_steps() {
     // Always the same ones: how far steps add up is not known of others.
     for seed in 0..300 {
         random::check(seed);
+    }
+}
+
+#[test]
+fn random_products_are_within_a_few_steps() {
+    for seed in 0..200 {
+        rows::check(seed);
     }
 }
