@@ -48,7 +48,7 @@ impl Threads {
         least: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let count = if width == 0 { 0 } else { rows.len() / width };
+        let count = rows.len().checked_div(width).unwrap_or(0);
         let parts = self.0.min(count / least.max(1));
         if parts <= 1 {
             return work(0, rows);

@@ -137,7 +137,7 @@ impl FloatRunner {
 }
 
 /// A copy of the model with values inside the graph as further outputs.
-fn expose(model: &Model, intermediates: &[String]) -> Result<Model> {
+pub(crate) fn expose(model: &Model, intermediates: &[String]) -> Result<Model> {
     let mut model = model.clone();
     for name in intermediates {
         let graph = model.graph_mut();

@@ -48,21 +48,21 @@ unsafe fn sum_of<const ROWS: usize>(args: &TileArgs, panel: usize, sums: &mut Ti
                 // SAFETY: a step of a panel is 64 bytes, four times 16.
                 let w = unsafe { _mm_loadu_si128(weights.add(v * 16).cast()) };
                 let w = _mm256_cvtepi8_epi16(w);
-                for r in 0..ROWS {
-                    acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(x[r], w));
+                for (acc, &x) in acc.iter_mut().zip(&x) {
+                    acc[v] = _mm256_add_epi32(acc[v], _mm256_madd_epi16(x, w));
                 }
             }
             // SAFETY: at most the end of the panel.
             weights = unsafe { weights.add(PANEL * STEP) };
         }
     }
-    for r in 0..ROWS {
+    for (r, acc) in acc.iter().enumerate() {
         let to = &mut sums.0[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
-        for (v, to) in to.chunks_exact_mut(4).enumerate() {
+        for (&acc, to) in acc.iter().zip(to.chunks_exact_mut(4)) {
             // Of each column the two halves lie side by side.
             let mut halves = [0i32; 8];
             // SAFETY: the array is one vector long.
-            unsafe { _mm256_storeu_si256(halves.as_mut_ptr().cast(), acc[r][v]) };
+            unsafe { _mm256_storeu_si256(halves.as_mut_ptr().cast(), acc) };
             for (to, pair) in to.iter_mut().zip(halves.chunks_exact(2)) {
                 *to = pair[0].wrapping_add(pair[1]);
             }

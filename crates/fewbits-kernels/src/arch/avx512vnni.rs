@@ -61,11 +61,11 @@ unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(args: &TileArgs, sums: 
             weights = unsafe { weights.add(PANEL * STEP) };
         }
     }
-    for r in 0..ROWS {
-        for p in 0..PANELS {
+    for (r, acc) in acc.iter().enumerate() {
+        for (p, &acc) in acc.iter().enumerate() {
             let to = sums.0[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
             // SAFETY: the slice is one vector long.
-            unsafe { _mm512_storeu_si512(to.cast(), acc[r][p]) };
+            unsafe { _mm512_storeu_si512(to.cast(), acc) };
         }
     }
 }

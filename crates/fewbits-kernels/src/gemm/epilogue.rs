@@ -182,13 +182,15 @@ pub(crate) fn floats_of_tile(
     for (row, &offset) in offsets.iter().enumerate() {
         let floats = &floats.0[row * TILE_COLUMNS..][..columns];
         match sink {
-            // SAFETY: as in `requantize_tile`.
             FloatSink::Floats(out) => {
-                unsafe { out.row(offset + first, columns) }.copy_from_slice(floats)
+                // SAFETY: as in `requantize_tile`.
+                let out = unsafe { out.row(offset + first, columns) };
+                out.copy_from_slice(floats);
             }
-            // SAFETY: as above.
             FloatSink::Bytes(out, to) => {
-                quantize(cpu, floats, to, unsafe { out.row(offset + first, columns) });
+                // SAFETY: as above.
+                let out = unsafe { out.row(offset + first, columns) };
+                quantize(cpu, floats, to, out);
             }
         }
     }

@@ -17,8 +17,8 @@ use std::sync::Mutex;
 
 use fewbits_kernels::{Cpu, Threads};
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::ValueInfoProto;
 
+use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
 use crate::integer::program::Program;
@@ -61,15 +61,7 @@ impl IntegerRunner {
     /// If an operator is not supported, by name, or `FEWBITS_CPU` asks for what this CPU lacks.
     pub fn new(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
-        let mut model = prepare_quantized(model)?;
-        for name in &options.intermediates {
-            let graph = model.graph_mut();
-            if !graph.is_output(name) {
-                graph
-                    .output
-                    .push(ValueInfoProto { name: Some(name.clone()), ..Default::default() });
-            }
-        }
+        let model = prepare_quantized(&expose(model, &options.intermediates)?)?;
         let inputs = input_specs(model.graph());
         let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
         let program = std::thread::scope(|scope| {

@@ -1,17 +1,20 @@
 //! From lowered units to a program: an order, regions for the float executor, and memory.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroUsize;
 
 use fewbits_kernels::Buffer;
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use fewbits_onnx::proto::{
+    DataType, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+};
 
 use crate::integer::lower::Lowering;
 use crate::integer::program::{AnyStep, Program, Unit};
 use crate::integer::state::{Value, ValueId};
 use crate::integer::steps::region::Region;
 use crate::integer::steps::shape;
-use crate::{FloatRunner, Result, RunOptions, RuntimeError, ValueSpec};
+use crate::{FloatRunner, Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values};
 
 /// Something that runs: one of our own units, or a node left to the float executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +62,7 @@ pub(crate) fn schedule(
         .map(|(nodes, _)| nodes.iter().flat_map(|&n| flow.reads[&Item::Rest(n)].clone()).collect())
         .collect();
     drop(flow);
+    let folded = folded(model, &lowering, constant, &wanted)?;
     let mut units: Vec<Option<Unit>> =
         std::mem::take(&mut lowering.units).into_iter().map(Some).collect();
     let mut ordered = Vec::new();
@@ -75,7 +79,21 @@ pub(crate) fn schedule(
         .iter()
         .filter_map(|spec| Some((spec.clone(), *lowering.tensors.get(spec.name.as_str())?)))
         .collect();
-    let constants = constants(&lowering)?;
+    let mut constants = constants(&lowering)?;
+    constants.extend(folded);
+    constants.sort_by_key(|(id, ..)| *id);
+    let known: HashSet<ValueId> = ordered
+        .iter()
+        .flat_map(|unit| &unit.outputs)
+        .chain(inputs.iter().map(|(_, id)| id))
+        .chain(constants.iter().map(|(id, ..)| id))
+        .copied()
+        .collect();
+    if let Some((name, _)) =
+        lowering.tensors.iter().find(|(_, id)| wanted.contains(id) && !known.contains(id))
+    {
+        return Err(RuntimeError::Load { reason: format!("nothing computes the value '{name}'") });
+    }
     let memory = Memory::assign(&lowering, &ordered, &inputs, &output_ids, &constants);
     Ok(Program {
         values: lowering
@@ -260,7 +278,8 @@ fn region(
     proto.opset_import = model.proto().opset_import.clone();
     proto.functions = model.proto().functions.clone();
     proto.ir_version = model.proto().ir_version;
-    let runner = FloatRunner::new(&part_model, options)?;
+    let options = RunOptions { threads: options.threads, ..RunOptions::default() };
+    let runner = FloatRunner::new(&part_model, &options)?;
     let id = |name: &&str| lowering.tensors[*name];
     let (input_ids, output_ids): (Vec<_>, Vec<_>) =
         (inputs.iter().map(id).collect(), outputs.iter().map(id).collect());
@@ -310,25 +329,72 @@ fn declared(lowering: &Lowering, name: &str) -> ValueInfoProto {
     }
 }
 
-/// The initializers that our own steps read as floats.
+/// The initializers that our own steps read, or the graph gives out.
 fn constants(lowering: &Lowering) -> Result<Vec<(ValueId, Value, Buffer)>> {
     let mut constants = Vec::new();
     for (name, &id) in &lowering.tensors {
         if let Some(tensor) = lowering.net.initializer(name)
-            && lowering.units.is_empty() | lowering.values[id.index()].unit.is_none()
+            && let Some(tensor) = constant_tensor(tensor)?
         {
-            let floats = match tensor.floats() {
-                Ok(floats) => floats,
-                Err(_) => continue,
-            };
-            let mut buffer = Buffer::new(floats.len() * 4);
-            buffer.f32s_mut().copy_from_slice(&floats);
-            let shape = shape(&tensor.shape().map_err(RuntimeError::Onnx)?)?;
-            constants.push((id, Value { shape, ..Value::default() }, buffer));
+            constants.push(stored(id, &tensor)?);
         }
     }
-    constants.sort_by_key(|(id, ..)| *id);
     Ok(constants)
+}
+
+/// An initializer, unless it is of a type that runs do not have.
+fn constant_tensor(tensor: &TensorProto) -> Result<Option<Tensor>> {
+    let (shape, data_type) = (tensor.shape()?, tensor.element_type()?);
+    Ok(match data_type {
+        DataType::Float => Some(Tensor::new(shape, tensor.floats()?)?),
+        DataType::Double => Some(Tensor::new(shape, tensor.doubles()?)?),
+        DataType::String => Some(Tensor::new(shape, tensor.strings()?)?),
+        DataType::Int64 | DataType::Int32 | DataType::Int8 | DataType::Uint8 | DataType::Bool => {
+            Some(Tensor::new(shape, tensor.ints()?)?.cast(data_type)?)
+        }
+        _ => None,
+    })
+}
+
+/// The values of constant nodes that our own steps read or the graph gives out, computed once.
+fn folded(
+    model: &Model,
+    lowering: &Lowering,
+    constant: &HashSet<usize>,
+    wanted: &HashSet<ValueId>,
+) -> Result<Vec<(ValueId, Value, Buffer)>> {
+    let is_wanted =
+        |name: &String| lowering.tensors.get(name.as_str()).is_some_and(|id| wanted.contains(id));
+    let nodes: Vec<usize> = constant
+        .iter()
+        .copied()
+        .filter(|&n| model.graph().node[n].output.iter().any(is_wanted))
+        .collect();
+    if nodes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let options = RunOptions { threads: NonZeroUsize::new(1), ..RunOptions::default() };
+    let unit = region(model, lowering, constant, nodes, |id| wanted.contains(id), &options)?;
+    let AnyStep::Region(region) = &unit.step else { unreachable!("it was just made") };
+    let tensors = region.runner.run(&[])?;
+    region.outputs.iter().zip(&tensors).map(|(&id, (_, tensor))| stored(id, tensor)).collect()
+}
+
+/// A value that is known before the first run.
+fn stored(id: ValueId, tensor: &Tensor) -> Result<(ValueId, Value, Buffer)> {
+    let shape = shape(tensor.shape())?;
+    Ok(match tensor.values() {
+        Values::F32(floats) => {
+            let mut buffer = Buffer::new(floats.len() * 4);
+            buffer.f32s_mut().copy_from_slice(floats);
+            (id, Value { shape, ..Value::default() }, buffer)
+        }
+        _ => (
+            id,
+            Value { shape, tensor: Some(tensor.clone()), ..Value::default() },
+            Buffer::default(),
+        ),
+    })
 }
 
 /// Memory by the time in which values are needed: the slot that was freed last, which the caches

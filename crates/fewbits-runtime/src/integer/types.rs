@@ -42,7 +42,8 @@ fn of(node: &NodeProto, types: &HashMap<&str, DataType>) -> Option<DataType> {
         "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Not"
         | "IsNaN" | "IsInf" | "Xor" => Some(DataType::Bool),
         "Cast" => DataType::try_from(node.int("to", 0) as i32).ok(),
-        "Where" => input(1),
+        "NonMaxSuppression" => Some(DataType::Int64),
+        "Where" | "CastLike" => input(1),
         "QuantizeLinear" => input(2).or(Some(DataType::Uint8)),
         "DequantizeLinear" => input(1),
         "MatMulInteger" | "ConvInteger" => Some(DataType::Int32),
@@ -121,7 +122,9 @@ fn rank_of(
         "Transpose" | "Relu" | "Sigmoid" | "Tanh" | "Erf" | "Exp" | "Sqrt" | "Neg" | "Abs"
         | "Clip" | "Cast" | "Softmax" | "LayerNormalization" | "Identity" | "Dropout" | "Conv"
         | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "QuantizeLinear" | "Slice"
-        | "DequantizeLinear" | "Concat" | "Gelu" | "BatchNormalization" | "LeakyRelu" => input(0),
+        | "DequantizeLinear" | "Concat" | "Gelu" | "BatchNormalization" | "LeakyRelu" | "Elu"
+        | "HardSigmoid" | "HardSwish" | "Softplus" | "PRelu" | "Pad" | "Resize" | "Split"
+        | "ConvTranspose" | "GlobalMaxPool" => input(0),
         "ReduceMean" | "ReduceSum" | "ReduceMax" if node.int("keepdims", 1) == 1 => input(0),
         _ => None,
     }

@@ -28,7 +28,7 @@ impl<'a> Lowering<'a> {
                 }
             }
         }
-        let image = [a, b].iter().any(|x| self.form(x.id) == Form::Image);
+        let image = self.same_rank(node) && [a, b].iter().any(|x| self.form(x.id) == Form::Image);
         let form = if image { Form::Image } else { Form::Plain };
         let (left, right) = (self.in_form(a, form, node), self.in_form(b, form, node));
         let scales = AddScales {
@@ -48,6 +48,12 @@ impl<'a> Lowering<'a> {
         }))
     }
 
+    /// Whether both operands are known to have as many axes: as images their axes must be the same.
+    fn same_rank(&self, node: &NodeProto) -> bool {
+        let mut ranks = node.input.iter().map(|name| self.ranks.get(name.as_str()));
+        matches!((ranks.next(), ranks.next()), (Some(Some(a)), Some(Some(b))) if a == b)
+    }
+
     /// Adds `other` where `product`, behind the float value `name`, is computed, if nothing else
     /// reads it.
     fn residual(
@@ -64,6 +70,7 @@ impl<'a> Lowering<'a> {
         let alone = dequantize.is("DequantizeLinear")
             && self.net.has_one_use(name)
             && self.net.has_one_use(q)
+            && !self.shared.contains(&product.id)
             && product.id != other.id;
         alone.then_some(())?;
         let id = product.id;
@@ -75,6 +82,7 @@ impl<'a> Lowering<'a> {
             _ => return None,
         }
         let form = self.form(id);
+        (form == Form::Plain || self.same_rank(node)).then_some(())?;
         let other_id = match form {
             Form::Image => self.as_image(other, Halo::default(), node),
             Form::Plain => self.in_form(other, Form::Plain, node),

@@ -238,8 +238,11 @@ impl<'a> Lowering<'a> {
         other_name: &str,
         other: ValueId,
     ) -> Option<ValueId> {
+        // More axes than the product has would be axes of the sum.
+        let rank = self.rank(name).unwrap_or(1);
         let row = self.net.floats(other_name).filter(|(_, shape)| {
-            shape.len() <= 1 || shape[..shape.len() - 1].iter().all(|&d| d == 1)
+            shape.len() <= 1
+                || (shape.len() <= rank && shape[..shape.len() - 1].iter().all(|&d| d == 1))
         });
         let is_constant = self.net.initializer(other_name).is_some();
         let product = self.open_product(name, id)?;

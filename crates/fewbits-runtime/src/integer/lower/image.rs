@@ -23,6 +23,8 @@ impl<'a> Lowering<'a> {
         }
         let what = format!("{}{behind}", node.op_type());
         if node.is("GlobalAveragePool") {
+            let rank = self.ranks.get(node.input.first()?.as_str())?;
+            (3..=4).contains(rank).then_some(())?;
             let bytes = self.source(node.input.first()?)?;
             let (input, from) = (self.as_image(bytes, Halo::default(), node), bytes.ty.scale);
             // One pixel an image: in the order of ONNX already.

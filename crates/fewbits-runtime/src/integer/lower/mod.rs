@@ -25,7 +25,7 @@ use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Step, Unit};
 use crate::integer::state::ValueId;
 use crate::integer::steps::product::{Epilogue, Product};
-use crate::integer::steps::quantize::{Dequantize, LookUp, Quantize, Reorder};
+use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
 use crate::integer::types;
 
 /// How the elements of a value lie.
@@ -68,6 +68,8 @@ pub(crate) struct Lowering<'a> {
     pub tensors: HashMap<&'a str, ValueId>,
     bytes: HashMap<&'a str, Option<Bytes>>,
     other_form: HashMap<ValueId, ValueId>,
+    /// Bytes that stand for several values of the graph.
+    pub shared: HashSet<ValueId>,
     /// Outputs of DynamicQuantizeLinear.
     dynamic: HashMap<&'a str, ValueId>,
     /// Float nodes that become steps of ours.
@@ -88,6 +90,7 @@ impl<'a> Lowering<'a> {
             tensors: HashMap::new(),
             bytes: HashMap::new(),
             other_form: HashMap::new(),
+            shared: HashSet::new(),
             dynamic: HashMap::new(),
             own_float: HashSet::new(),
         }
@@ -264,13 +267,22 @@ impl<'a> Lowering<'a> {
         let bytes = if node.is("DequantizeLinear") {
             let ty = self.net.byte_type(node)?;
             let bytes = self.quantized(node.input[0].as_str());
-            // The same bytes may be given another meaning.
-            bytes.filter(|b| b.ty.signed == ty.signed).map(|b| Bytes { id: b.id, ty })
+            bytes.filter(|b| b.ty.signed == ty.signed).map(|b| self.with_meaning(b, ty, node))
         } else {
             self.moved(node)
         };
         self.bytes.insert(float, bytes);
         bytes
+    }
+
+    /// The same bytes with the scale and zero point that a DequantizeLinear gives them: copied if
+    /// these are others, since the halo of an image holds its zero point.
+    fn with_meaning(&mut self, bytes: Bytes, ty: ByteType, node: &NodeProto) -> Bytes {
+        if bytes.ty == ty {
+            return bytes;
+        }
+        let table = Box::new(std::array::from_fn(|q| q as u8));
+        Bytes { id: self.looked_up(bytes.id, table, ty.scale.zero_point, node), ty }
     }
 
     /// A value as floats, or as whatever it is if it is no float.
@@ -279,10 +291,12 @@ impl<'a> Lowering<'a> {
             return id;
         }
         let id = match self.net.producer(name) {
-            Some((position, node)) => match self.own_step(name, node) {
-                Some(id) => id,
-                None => return self.leave(position, node, name),
-            },
+            Some((position, node)) => {
+                match self.own_step(name, node).or_else(|| self.given_out(name, node)) {
+                    Some(id) => id,
+                    None => return self.leave(position, node, name),
+                }
+            }
             None => self.value(Form::Plain),
         };
         self.tensors.insert(name, id);
@@ -312,6 +326,19 @@ impl<'a> Lowering<'a> {
             "Mul" => self.dynamic_product(node).or_else(|| self.float_node(name, node)),
             _ => self.float_node(name, node),
         }
+    }
+
+    /// The bytes of a QuantizeLinear as ONNX has them, for what is no step of ours: what is before
+    /// it is computed once, so that it may be fused.
+    fn given_out(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
+        let Bytes { id: input, ty } = self.quantized(name)?;
+        let form = self.form(input);
+        Some(self.step(Form::Plain, &[input], "QuantizeLinear", node, |output| GiveOut {
+            input,
+            output,
+            signed: ty.signed,
+            form,
+        }))
     }
 
     /// The product that computes `id`, the float value `name`, if nothing else reads it: more can
@@ -400,13 +427,23 @@ impl<'a> Lowering<'a> {
     pub(crate) fn requantized(&mut self, from: Bytes, to: QuantizeTo, node: &NodeProto) -> ValueId {
         let same = QuantizeTo::all_bytes(from.ty.scale.scale, from.ty.scale.zero_point);
         if to == same {
+            self.shared.insert(from.id);
             return from.id;
         }
         let scale = from.ty.scale;
         let real = |q: u8| (f32::from(q) - f32::from(scale.zero_point)) * scale.scale;
         let table = Box::new(std::array::from_fn(|q| to.byte(real(q as u8))));
-        let (input, form) = (from.id, self.form(from.id));
-        let halo = to.zero_point;
+        self.looked_up(from.id, table, to.zero_point, node)
+    }
+
+    fn looked_up(
+        &mut self,
+        input: ValueId,
+        table: Box<[u8; 256]>,
+        halo: u8,
+        node: &NodeProto,
+    ) -> ValueId {
+        let form = self.form(input);
         self.step(form, &[input], "requantize", node, |output| LookUp {
             input,
             output,

@@ -4,7 +4,7 @@ use fewbits_kernels::float::{self, Mask, Strided, attend, matmul};
 
 use crate::integer::program::Step;
 use crate::integer::state::{MAX_RANK, Shape, State, ValueId};
-use crate::integer::steps::{shape, with_scratch};
+use crate::integer::steps::{self, shape, with_scratch};
 use crate::{Result, RuntimeError};
 
 /// A value, its axes in another order if a permutation is given.
@@ -33,7 +33,10 @@ struct Matrices<'a> {
 
 impl<'a> Matrices<'a> {
     fn new(state: &'a State, view: &View) -> Result<Matrices<'a>> {
-        let shape = state.shape(view.id);
+        Matrices::of(state.floats(view.id), state.shape(view.id), view.permutation.as_deref())
+    }
+
+    fn of(values: &'a [f32], shape: Shape, permutation: Option<&[usize]>) -> Result<Matrices<'a>> {
         let rank = shape.dims().len();
         let fault = || RuntimeError::Run {
             reason: format!("a value of shape {shape:?} is no stack of matrices"),
@@ -47,7 +50,7 @@ impl<'a> Matrices<'a> {
         }
         let (mut dims, mut strides) = ([0; MAX_RANK], [0; MAX_RANK]);
         for axis in 0..rank {
-            let from = match &view.permutation {
+            let from = match permutation {
                 Some(permutation) if permutation.len() == rank => permutation[axis],
                 Some(_) => return Err(fault()),
                 None => axis,
@@ -55,7 +58,7 @@ impl<'a> Matrices<'a> {
             dims[axis] = *shape.dims().get(from).ok_or_else(fault)?;
             strides[axis] = pitches[from];
         }
-        Ok(Matrices { values: state.floats(view.id), dims, strides, rank })
+        Ok(Matrices { values, dims, strides, rank })
     }
 
     fn rows(&self) -> usize {
@@ -274,37 +277,38 @@ impl Step for Attention {
                 ),
             });
         }
-        let mask = match self.mask {
-            Some(id) => {
-                let fits = |shape: Shape| {
-                    let dims = shape.dims();
-                    let missing = (batch.rank + 2).checked_sub(dims.len())?;
-                    let sizes = batch.dims().iter().copied().chain([queries, keys]);
-                    dims.iter()
-                        .zip(sizes.skip(missing))
-                        .enumerate()
-                        .all(|(i, (&d, size))| d == size || (d == 1 && i + 1 < dims.len()))
-                        .then_some(())
-                };
-                let shape = state.shape(id);
-                fits(shape).ok_or_else(|| RuntimeError::Run {
+        if let Some(id) = self.mask {
+            let shape = state.shape(id);
+            let missing = (batch.rank + 2).checked_sub(shape.dims().len());
+            let sizes = batch.dims().iter().copied().chain([queries, keys]);
+            let fits = missing.is_some_and(|missing| {
+                shape.dims().iter().zip(sizes.skip(missing)).all(|(&d, size)| d == size || d == 1)
+            });
+            if !fits {
+                return Err(RuntimeError::Run {
                     reason: format!("a mask of shape {shape:?} does not fit the scores"),
-                })?;
-                // A vector is one row.
-                Some(View { id, permutation: None })
+                });
             }
-            None => None,
-        };
+        }
         let out_shape = shape_of(&batch, queries, width, self.heads)?;
         let mut out = state.take(self.output, out_shape, out_shape.len() * 4);
         let (q, k, v) = self.views(state)?;
-        let mask = match &mask {
-            Some(view) if state.shape(view.id).dims().len() >= 2 => {
-                Some(Matrices::new(state, view)?)
+        // One number for all keys of a query is repeated for each.
+        let mut repeated = Vec::new();
+        let mask = match self.mask {
+            None => None,
+            Some(id) => {
+                let (mut shape, mut values) = (state.shape(id), state.floats(id));
+                if shape.dims().len() < 2 {
+                    shape = steps::shape(&[1, shape.last()])?;
+                }
+                if shape.last() != keys {
+                    repeated.extend(values.iter().flat_map(|&x| std::iter::repeat_n(x, keys)));
+                    (shape, values) = (shape.with_last(keys), repeated.as_slice());
+                }
+                Some(Matrices::of(values, shape, None)?)
             }
-            _ => None,
         };
-        let row_mask = self.mask.filter(|_| mask.is_none()).map(|id| state.floats(id));
         for_each_matrix(
             state,
             &batch,
@@ -313,8 +317,8 @@ impl Step for Attention {
             self.heads,
             out.f32s_mut(),
             |index, first, count, out, start, pitch| {
-                let mask = match (&mask, row_mask) {
-                    (Some(mask), _) => {
+                let mask = match &mask {
+                    Some(mask) => {
                         let rows = mask.at(index);
                         match mask.rows() {
                             1 => Mask::Row(&mask.values[rows.start..][..keys]),
@@ -323,8 +327,7 @@ impl Step for Attention {
                             }
                         }
                     }
-                    (None, Some(row)) => Mask::Row(row),
-                    (None, None) => Mask::None,
+                    None => Mask::None,
                 };
                 let attention = float::Attention {
                     queries: count,

@@ -5,10 +5,10 @@ use fewbits_kernels::bytes::{
     look_up, min_max, quantize, quantize_image,
 };
 
-use crate::Result;
 use crate::integer::lower::Form;
 use crate::integer::program::Step;
 use crate::integer::state::{ByteScale, State, ValueId, image_layout};
+use crate::{Result, Tensor, Values};
 
 /// Elements that a thread must have at least.
 const LEAST: usize = 16 << 10;
@@ -141,17 +141,48 @@ impl Step for Reorder {
                 state.give(self.output, out);
             }
             Form::Plain => {
-                let layout = state.image(self.input);
                 let mut out = state.take(self.output, shape, shape.len());
-                let size = layout.channels * layout.height * layout.width;
-                let images = state.bytes(self.input).chunks_exact(layout.image_pitch().max(1));
-                for (input, out) in images.zip(out.u8s_mut().chunks_exact_mut(size.max(1))) {
-                    image_to_bytes(cpu, input, &layout, out);
-                }
+                planes(state, self.input, out.u8s_mut());
                 state.give(self.output, out);
             }
         }
         Ok(())
+    }
+}
+
+/// Bytes as a tensor of the type that ONNX gives them.
+pub(crate) struct GiveOut {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub signed: bool,
+    /// How the bytes lie.
+    pub form: Form,
+}
+
+impl Step for GiveOut {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let shape = state.shape(self.input);
+        let mut bytes = vec![0; shape.len()];
+        match self.form {
+            Form::Plain => bytes.copy_from_slice(state.bytes(self.input)),
+            Form::Image => planes(state, self.input, &mut bytes),
+        }
+        let values = match self.signed {
+            true => Values::I8(bytes.into_iter().map(|q| (q ^ 0x80) as i8).collect()),
+            false => Values::U8(bytes),
+        };
+        let tensor = Tensor::new(shape.dims().to_vec(), values)?;
+        state.set_tensor(self.output, &tensor)
+    }
+}
+
+/// Lays images out as ONNX has them.
+fn planes(state: &State, input: ValueId, out: &mut [u8]) {
+    let layout = state.image(input);
+    let size = layout.channels * layout.height * layout.width;
+    let images = state.bytes(input).chunks_exact(layout.image_pitch().max(1));
+    for (input, out) in images.zip(out.chunks_exact_mut(size.max(1))) {
+        image_to_bytes(state.cpu, input, &layout, out);
     }
 }
 

@@ -1,0 +1,635 @@
+//! The integer runner against the float runner on the same quantized graphs.
+
+#[path = "integer/net.rs"]
+mod net;
+#[path = "integer/random.rs"]
+mod random;
+#[path = "integer/rows.rs"]
+mod rows;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use fewbits_runtime::{IntegerRunner, RunOptions, Runner, RuntimeError, Tensor, Values};
+use net::{
+    FLOAT, INT8, Named, Net, Random, Scale, UINT8, Weights, assert_close, assert_runs,
+    float_runner, floats, integer_runner, integers,
+};
+
+const X: Scale = Scale { scale: 0.01, zero_point: 120, signed: false };
+const Y: Scale = Scale { scale: 0.02, zero_point: -5, signed: true };
+
+fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto::of_ints(name, values)
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto::of_int(name, value)
+}
+
+/// A graph of the float input `x`.
+fn net_of(dims: &[Option<i64>]) -> Net {
+    let mut net = Net::new();
+    net.input("x", FLOAT, dims);
+    net
+}
+
+const IMAGES: [Option<i64>; 4] = [None, Some(3), Some(7), Some(6)];
+
+fn images(rows: usize) -> Named {
+    vec![("x".into(), floats(&[rows, 3, 7, 6], 1))]
+}
+
+/// A convolution of 4 filters, 3x3 and padded.
+fn conv(net: &mut Net, x: &str, seed: u64) -> String {
+    let w = Weights::random(&mut Random(seed), &[4, 3, 3, 3], 0, 100, 0.002, [true, true]);
+    let w = net.weights(&w);
+    net.node("Conv", &[x, &w], &[ints("pads", &[1, 1, 1, 1])])
+}
+
+/// A product of 6 columns of rows of `depth`.
+fn matmul(net: &mut Net, x: &str, depth: usize) -> String {
+    let w = Weights::random(&mut Random(7), &[depth, 6], 1, 100, 0.002, [true, true]);
+    let w = net.weights(&w);
+    net.node("MatMul", &[x, &w], &[])
+}
+
+#[test]
+fn what_a_quantize_linear_writes_can_be_an_output() {
+    for scale in [X, Y] {
+        let data_type = if scale.signed { INT8 } else { UINT8 };
+        // Of an input, of a convolution, and of floats inside a product; read by a node as well.
+        let mut net = net_of(&IMAGES);
+        let q = net.quantize("x", X);
+        net.output(&q, UINT8);
+        let x = net.dequantize(&q, X);
+        let sums = conv(&mut net, &x, 3);
+        let q = net.quantize(&sums, scale);
+        net.output(&q, data_type);
+        let y = net.dequantize(&q, scale);
+        net.output(&y, FLOAT);
+        assert_runs(&net, &images(2), scale.scale);
+
+        let mut net = net_of(&[None, Some(8)]);
+        let x = net.rounded("x", X);
+        let sums = matmul(&mut net, &x, 8);
+        let y = net.node("Sigmoid", &[&sums], &[]);
+        let to = Scale { scale: 0.004, ..scale };
+        let q = net.quantize(&y, to);
+        net.output(&q, data_type);
+        let y = net.dequantize(&q, to);
+        net.output(&y, FLOAT);
+        assert_runs(&net, &vec![("x".into(), floats(&[5, 8], 1))], to.scale);
+    }
+}
+
+#[test]
+fn a_sum_of_bytes_that_is_given_out_may_be_added_inside_a_product() {
+    let mut net = net_of(&[None, Some(6)]);
+    let x = net.rounded("x", X);
+    let sums = matmul(&mut net, &x, 6);
+    let product = net.rounded(&sums, Y);
+    let sum = net.node("Add", &[&product, &x], &[]);
+    let q = net.quantize(&sum, X);
+    net.output(&q, UINT8);
+    let y = net.dequantize(&q, X);
+    net.output(&y, FLOAT);
+    assert_runs(&net, &vec![("x".into(), floats(&[5, 6], 1))], X.scale);
+}
+
+#[test]
+fn bytes_are_read_by_operators_on_integers() {
+    let mut net = net_of(&IMAGES);
+    let q = net.quantize("x", Y);
+    let x = net.dequantize(&q, Y);
+    let sums = conv(&mut net, &x, 3);
+    let y = net.rounded(&sums, X);
+    net.output(&y, FLOAT);
+    let cast = net.node("Cast", &[&q], &[int("to", i64::from(FLOAT))]);
+    net.output(&cast, FLOAT);
+    assert_runs(&net, &images(2), 1.0);
+}
+
+#[test]
+fn inputs_may_be_bytes() {
+    for scale in [X, Y] {
+        let mut net = Net::new();
+        net.input("q", if scale.signed { INT8 } else { UINT8 }, &IMAGES);
+        let x = net.dequantize("q", scale);
+        let sums = conv(&mut net, &x, 3);
+        let y = net.rounded(&sums, X);
+        net.output(&y, FLOAT);
+        let values: Vec<u8> = (0..2 * 3 * 7 * 6).map(|i| (i * 37 % 256) as u8).collect();
+        let values = match scale.signed {
+            true => Values::I8(values.iter().map(|&v| v as i8).collect()),
+            false => Values::U8(values),
+        };
+        let q = Tensor::new(vec![2, 3, 7, 6], values).unwrap();
+        assert_runs(&net, &vec![("q".into(), q)], X.scale);
+    }
+}
+
+#[test]
+fn one_value_may_be_quantized_twice() {
+    // To other bytes, and to the same; each is read by a convolution.
+    for second in [Y, X] {
+        let mut net = net_of(&IMAGES);
+        for (i, scale) in [X, second].into_iter().enumerate() {
+            let x = net.rounded("x", scale);
+            let sums = conv(&mut net, &x, 3 + i as u64);
+            let relu = net.node("Relu", &[&sums], &[]);
+            for scale in [X, second] {
+                let y = net.rounded(&relu, scale);
+                net.output(&y, FLOAT);
+            }
+        }
+        assert_runs(&net, &images(2), Y.scale);
+    }
+}
+
+#[test]
+fn bytes_of_a_product_are_not_added_to_where_others_read_them() {
+    // The second pair changes nothing: its bytes are those of the first.
+    let mut net = net_of(&[None, Some(4), Some(7), Some(6)]);
+    let x = net.rounded("x", X);
+    let w = Weights::random(&mut Random(5), &[4, 4, 3, 3], 0, 100, 0.002, [true, false]);
+    let w = net.weights(&w);
+    let sums = net.node("Conv", &[&x, &w], &[ints("pads", &[1, 1, 1, 1])]);
+    let first = net.rounded(&sums, Y);
+    let again = net.rounded(&first, Y);
+    let sum = net.node("Add", &[&again, &x], &[]);
+    let sum = net.rounded(&sum, Y);
+    let other = net.node("Conv", &[&first, &w], &[ints("pads", &[1, 1, 1, 1])]);
+    let other = net.rounded(&other, Y);
+    net.output(&sum, FLOAT);
+    net.output(&other, FLOAT);
+    net.output(&first, FLOAT);
+    assert_runs(&net, &vec![("x".into(), floats(&[2, 4, 7, 6], 1))], Y.scale);
+}
+
+#[test]
+fn bytes_may_be_read_with_another_meaning() {
+    // Padding is the zero point that the convolution reads, not the one that was written.
+    let other = Scale::u8(0.013, 90);
+    let mut net = net_of(&IMAGES);
+    let q = net.quantize("x", X);
+    for scale in [X, other] {
+        let x = net.dequantize(&q, scale);
+        let sums = conv(&mut net, &x, 3);
+        let q = net.quantize(&sums, X);
+        let (one, two) = (net.dequantize(&q, X), net.dequantize(&q, other));
+        let sum = net.node("Add", &[&one, &one], &[]);
+        let y = net.rounded(&sum, Y);
+        net.output(&y, FLOAT);
+        net.output(&two, FLOAT);
+    }
+    assert_runs(&net, &images(2), Y.scale);
+
+    let mut net = net_of(&[None, Some(6)]);
+    let x = net.rounded("x", X);
+    let sums = matmul(&mut net, &x, 6);
+    let q = net.quantize(&sums, X);
+    let product = net.dequantize(&q, other);
+    let sum = net.node("Add", &[&product, &x], &[]);
+    let y = net.rounded(&sum, Y);
+    net.output(&y, FLOAT);
+    assert_runs(&net, &vec![("x".into(), floats(&[5, 6], 1))], Y.scale);
+}
+
+#[test]
+fn constants_behind_nodes_are_computed_once() {
+    // A quantized constant added to bytes, and to floats; one multiplied from the left; one given
+    // out; integers given out.
+    let mut net = net_of(&[None, Some(6)]);
+    let row = Weights::random(&mut Random(2), &[1, 6], 1, 100, 0.01, [true, false]);
+    let row = net.weights(&row);
+    let left = Weights::random(&mut Random(3), &[2, 5], 1, 100, 0.01, [false, false]);
+    let left = net.weights(&left);
+    let x = net.rounded("x", X);
+    let sum = net.node("Add", &[&x, &row], &[]);
+    let y = net.rounded(&sum, Y);
+    let tanh = net.node("Tanh", &[&y], &[]);
+    let floats_sum = net.node("Sub", &[&row, &tanh], &[]);
+    let product = net.node("MatMul", &[&left, &floats_sum], &[]);
+    for name in [&y, &floats_sum, &product, &row] {
+        net.output(name, FLOAT);
+    }
+    let numbers = net.ints(&[3, 1, 4]);
+    net.output(&numbers, 7);
+    assert_runs(&net, &vec![("x".into(), floats(&[5, 6], 1))], Y.scale);
+}
+
+#[test]
+fn graph_outputs_lie_inside_chains_that_would_be_fused() {
+    for taken in 0..4 {
+        let mut net = net_of(&IMAGES);
+        let x = net.rounded("x", X);
+        let a = conv(&mut net, &x, 3);
+        let b = net.node("Relu", &[&a], &[]);
+        let c = net.rounded(&b, X);
+        let d = conv(&mut net, &x, 4);
+        let d = net.rounded(&d, Y);
+        let sum = net.node("Add", &[&c, &d], &[]);
+        let y = net.rounded(&sum, Y);
+        net.output([&a, &b, &c, &sum][taken], FLOAT);
+        net.output(&y, FLOAT);
+        assert_runs(&net, &images(2), Y.scale);
+    }
+}
+
+#[test]
+fn sums_and_products_broadcast() {
+    for op in ["Add", "Mul"] {
+        for reshaped in [None, Some(vec![0, 4, 1, 1]), Some(vec![4, 1, 1]), Some(vec![1, -1])] {
+            let mut net = net_of(&[Some(1), Some(3), Some(7), Some(4)]);
+            let x = net.rounded("x", X);
+            let sums = conv(&mut net, &x, 3);
+            let a = net.rounded(&sums, Y);
+            let mean = net.node("GlobalAveragePool", &[&a], &[]);
+            let mut mean = net.rounded(&mean, Y);
+            if let Some(dims) = reshaped {
+                let dims = net.ints(&dims);
+                mean = net.node("Reshape", &[&mean, &dims], &[]);
+            }
+            for (a, b) in [(&a, &mean), (&mean, &a)] {
+                let y = net.node(op, &[a, b], &[]);
+                let y = net.rounded(&y, X);
+                net.output(&y, FLOAT);
+            }
+            assert_runs(&net, &vec![("x".into(), floats(&[1, 3, 7, 4], 1))], X.scale);
+        }
+    }
+}
+
+#[test]
+fn means_of_volumes_are_means() {
+    let mut net = net_of(&[None, Some(3), Some(4), Some(5), Some(2)]);
+    let x = net.rounded("x", X);
+    let mean = net.node("GlobalAveragePool", &[&x], &[]);
+    let y = net.rounded(&mean, Scale::i8(0.002, 3));
+    net.output(&y, FLOAT);
+    assert_runs(&net, &vec![("x".into(), floats(&[2, 3, 4, 5, 2], 1))], 0.002);
+}
+
+#[test]
+fn one_dimension_is_enough() {
+    for (kernel, stride, dilation, group) in
+        [(3, 1, 1, 1), (3, 2, 2, 1), (5, 1, 1, 4), (1, 3, 1, 2)]
+    {
+        let mut net = net_of(&[None, Some(4), None]);
+        let x = net.rounded("x", X);
+        let dims = [8, 4 / group, kernel];
+        let w = Weights::random(&mut Random(4), &dims, 0, 90, 0.004, [true, true]);
+        let w = net.weights(&w);
+        let attributes = [
+            ints("pads", &[2, 1]),
+            ints("strides", &[stride]),
+            ints("dilations", &[dilation]),
+            int("group", group as i64),
+        ];
+        let sums = net.node("Conv", &[&x, &w], &attributes);
+        let y = net.rounded(&sums, Y);
+        let pool = [ints("kernel_shape", &[2]), ints("strides", &[2]), ints("pads", &[1, 0])];
+        let most = net.node("MaxPool", &[&y], &pool);
+        let most = net.rounded(&most, Y);
+        let mean = net.node("AveragePool", &[&y], &pool);
+        let mean = net.rounded(&mean, Y);
+        net.output(&y, FLOAT);
+        net.output(&most, FLOAT);
+        net.output(&mean, FLOAT);
+        let model = net.model();
+        let runner = integer_runner(&model, 2);
+        for length in [9, 30, 12] {
+            let x = vec![("x".into(), floats(&[2, 4, length], 1))];
+            let wanted = float_runner(&model).run(&x).unwrap();
+            assert_close(&runner.run(&x).unwrap(), &wanted, Y.scale);
+        }
+    }
+}
+
+#[test]
+fn weights_of_every_range_are_exact() {
+    for (most, signed) in [(1, true), (3, true), (7, true), (64, true), (127, true), (127, false)] {
+        for per_channel in [false, true] {
+            let kind = [signed, per_channel];
+            let scale = 0.2 / most as f32;
+            let mut net = net_of(&[None, Some(4), Some(5), Some(5)]);
+            let x = net.rounded("x", X);
+            for (filters, group) in [(6, 1), (6, 2), (4, 4), (8, 4)] {
+                let dims = [filters, 4 / group, 3, 3];
+                let mut w = Weights::random(&mut Random(9), &dims, 0, most, scale, kind);
+                if most == 127 && !signed {
+                    // Two terms of 8 bits.
+                    w.zero_points.fill(250);
+                    w.values.iter_mut().step_by(3).for_each(|v| *v = 0);
+                }
+                let w = net.weights(&w);
+                let attributes = [int("group", group as i64), ints("pads", &[1, 1, 1, 1])];
+                let sums = net.node("Conv", &[&x, &w], &attributes);
+                let y = net.rounded(&sums, Scale::i8(0.05, 2));
+                net.output(&y, FLOAT);
+            }
+            let flat = net.node("Flatten", &[&x], &[]);
+            let mut w = Weights::random(&mut Random(9), &[100, 7], 1, most, scale / 4.0, kind);
+            if !signed {
+                w.zero_points.fill(255);
+                w.values.iter_mut().step_by(3).for_each(|v| *v = 0);
+            }
+            let w = net.weights(&w);
+            let sums = net.node("MatMul", &[&flat, &w], &[]);
+            net.output(&sums, FLOAT);
+            let y = net.rounded(&sums, Scale::i8(0.05, 2));
+            net.output(&y, FLOAT);
+            assert_runs(&net, &vec![("x".into(), floats(&[3, 4, 5, 5], 1))], 0.05);
+        }
+    }
+}
+
+/// Convolutions, pooling, products, a dynamic product, normalization and attention of nothing.
+#[test]
+fn no_rows_give_no_rows() {
+    let mut net = net_of(&IMAGES);
+    let x = net.rounded("x", X);
+    let a = conv(&mut net, &x, 3);
+    let a = net.rounded(&a, Y);
+    let b = conv(&mut net, &x, 4);
+    let b = net.rounded(&b, Y);
+    let sum = net.node("Add", &[&a, &b], &[]);
+    let sum = net.rounded(&sum, Y);
+    let w = Weights::random(&mut Random(5), &[4, 1, 3, 3], 0, 100, 0.002, [true, false]);
+    let w = net.weights(&w);
+    let deep = net.node("Conv", &[&sum, &w], &[int("group", 4)]);
+    let deep = net.rounded(&deep, Y);
+    let pool = [ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+    let most = net.node("MaxPool", &[&deep], &pool);
+    let most = net.rounded(&most, Y);
+    let both = net.node("Concat", &[&most, &most], &[int("axis", 1)]);
+    let both = net.rounded(&both, X);
+    let mean = net.node("GlobalAveragePool", &[&both], &[]);
+    let mean = net.rounded(&mean, X);
+    let flat = net.node("Flatten", &[&mean], &[]);
+    let product = matmul(&mut net, &flat, 8);
+    let y = net.node("Sigmoid", &[&product], &[]);
+    net.output(&y, FLOAT);
+    let logits = net.rounded(&product, Y);
+    let likely = net.node("Softmax", &[&logits], &[]);
+    net.output(&likely, FLOAT);
+    let runner = integer_runner(&net.model(), 2);
+    let outputs = runner.run(&images(0)).unwrap();
+    assert_eq!(outputs[0].1.shape(), [0, 6]);
+    assert_eq!(outputs[1].1.shape(), [0, 6]);
+    // And what follows is not disturbed.
+    assert_close(
+        &runner.run(&images(3)).unwrap(),
+        &float_runner(&net.model()).run(&images(3)).unwrap(),
+        0.01,
+    );
+}
+
+fn fixture(name: &str) -> Model {
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    Model::open(&fixtures.join(name)).unwrap()
+}
+
+/// An encoder: dynamic products, attention of two heads with a mask, normalization, Gelu.
+fn encoder(mask: &[i64]) -> Net {
+    const WIDTH: usize = 8;
+    let mut net = net_of(&[None, None, Some(WIDTH as i64)]);
+    let product = |net: &mut Net, x: &str, columns: usize| {
+        let mut random = Random(columns as u64);
+        let values: Vec<i64> =
+            (0..WIDTH * columns).map(|_| random.below(200) as i64 - 100).collect();
+        let name = net.fresh();
+        let w = net.constant(integers(&name, &[WIDTH, columns], true, &values));
+        let scale = net.floats(&[], &[0.01]);
+        let mut outputs = Vec::new();
+        for _ in 0..3 {
+            outputs.push(net.fresh());
+        }
+        let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        net.push(NodeProto::new("DynamicQuantizeLinear", &[x], &outputs));
+        let sums = net.node("MatMulInteger", &[outputs[0], &w, outputs[2]], &[]);
+        let sums = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
+        let scale = net.node("Mul", &[outputs[1], &scale], &[]);
+        net.node("Mul", &[&sums, &scale], &[])
+    };
+    let heads = net.ints(&[0, 0, 2, 4]);
+    let split = |net: &mut Net, perm: &[i64]| {
+        let x = product(net, "x", WIDTH);
+        let x = net.node("Reshape", &[&x, &heads], &[]);
+        net.node("Transpose", &[&x], &[ints("perm", perm)])
+    };
+    let q = split(&mut net, &[0, 2, 1, 3]);
+    let k = split(&mut net, &[0, 2, 3, 1]);
+    let v = split(&mut net, &[0, 2, 1, 3]);
+    let scores = net.node("MatMul", &[&q, &k], &[]);
+    let root = net.floats(&[], &[2.0]);
+    let scores = net.node("Div", &[&scores, &root], &[]);
+    net.input("mask", FLOAT, &mask.iter().map(|&d| Some(d).filter(|&d| d > 0)).collect::<Vec<_>>());
+    let scores = net.node("Add", &[&scores, "mask"], &[]);
+    let likely = net.node("Softmax", &[&scores], &[int("axis", -1)]);
+    let mixed = net.node("MatMul", &[&likely, &v], &[]);
+    let mixed = net.node("Transpose", &[&mixed], &[ints("perm", &[0, 2, 1, 3])]);
+    let joined = net.ints(&[0, 0, WIDTH as i64]);
+    let mixed = net.node("Reshape", &[&mixed, &joined], &[]);
+    let sum = net.node("Add", &[&mixed, "x"], &[]);
+    let gain = net.floats(&[WIDTH], &[1.5; WIDTH]);
+    let bias = net.floats(&[WIDTH], &[0.1; WIDTH]);
+    let normal = net.node("LayerNormalization", &[&sum, &gain, &bias], &[int("axis", -1)]);
+    let y = product(&mut net, &normal, WIDTH);
+    net.output(&y, FLOAT);
+    net
+}
+
+#[test]
+fn one_runner_takes_shapes_in_turn() {
+    for mask in [&[0, 1, 1, 0][..], &[0, 1, 0, 0], &[0], &[0, 1, 0, 1], &[1, 1], &[]] {
+        let model = encoder(mask).model();
+        let runner = integer_runner(&model, 2);
+        for (batch, length) in [(1, 5), (3, 1), (2, 17), (32, 4), (0, 3), (1, 5)] {
+            let sizes = [batch, 0, length, length];
+            let behind = &sizes[4 - mask.len()..];
+            let dims: Vec<usize> = mask
+                .iter()
+                .zip(behind)
+                .map(|(&m, &d)| if m > 0 { m as usize } else { d })
+                .collect();
+            let inputs = vec![
+                ("x".to_string(), floats(&[batch, length, 8], length as u64)),
+                ("mask".to_string(), floats(&dims, 9)),
+            ];
+            let ours = runner.run(&inputs).unwrap();
+            assert_eq!(ours, integer_runner(&model, 1).run(&inputs).unwrap(), "{mask:?}");
+            if batch > 0 {
+                let wanted = float_runner(&model).run(&inputs).unwrap();
+                assert_close(&ours, &wanted, 0.05);
+            }
+        }
+    }
+}
+
+#[test]
+fn failed_runs_leave_no_trace() {
+    let mut net = net_of(&[None, Some(4), None]);
+    let x = net.rounded("x", X);
+    let w = Weights::random(&mut Random(4), &[8, 4, 5], 0, 90, 0.004, [true, true]);
+    let w = net.weights(&w);
+    let sums = net.node("Conv", &[&x, &w], &[]);
+    let y = net.rounded(&sums, Y);
+    net.output(&y, FLOAT);
+    let runner = integer_runner(&net.model(), 2);
+    let x = |length: usize| vec![("x".to_string(), floats(&[2, 4, length], 1))];
+    let before = runner.run(&x(9)).unwrap();
+    let error = runner.run(&x(3)).unwrap_err().to_string();
+    assert!(error.contains("[2, 4, 3]") && error.contains("smaller than a window"), "{error}");
+    assert_eq!(runner.run(&x(9)).unwrap(), before);
+}
+
+#[test]
+fn inputs_are_checked_by_name_type_and_shape() {
+    let mut net = net_of(&IMAGES);
+    let x = net.rounded("x", X);
+    net.output(&x, FLOAT);
+    let runner = integer_runner(&net.model(), 1);
+    let refused = |inputs: &Named| match runner.run(inputs).unwrap_err() {
+        RuntimeError::Input { input, reason } => (input, reason),
+        error => panic!("{error}"),
+    };
+    assert_eq!(refused(&vec![]), ("x".into(), "no data given for it".into()));
+    let (input, reason) = refused(&vec![("y".into(), floats(&[1], 1))]);
+    assert!(input == "y" && reason.contains("it has x"), "{input}: {reason}");
+    let (input, reason) = refused(&vec![("x".into(), floats(&[2, 3, 7, 5], 1))]);
+    assert!(input == "x" && reason.contains("[?, 3, 7, 6] needed"), "{input}: {reason}");
+    let (input, reason) = refused(&vec![("x".into(), floats(&[2, 3, 7], 1))]);
+    assert!(input == "x" && reason.contains("[2, 3, 7] given"), "{input}: {reason}");
+    let ints = Tensor::new(vec![1, 3, 7, 6], vec![0i64; 126]).unwrap();
+    let (input, reason) = refused(&vec![("x".into(), ints)]);
+    assert!(input == "x" && reason.contains("Float needed"), "{input}: {reason}");
+}
+
+#[test]
+fn what_cannot_be_run_is_named_when_the_model_is_loaded() {
+    let load = |model: &Model, options: &RunOptions| {
+        IntegerRunner::new(model, options).err().unwrap().to_string()
+    };
+    let mut net = net_of(&IMAGES);
+    let x = net.rounded("x", X);
+    let y = net.node("Frobnicate", &[&x], &[]);
+    net.output(&y, FLOAT);
+    let error = load(&net.model(), &RunOptions::default());
+    assert!(error.contains("Frobnicate"), "{error}");
+
+    let mut net = net_of(&IMAGES);
+    let x = net.rounded("x", X);
+    let y = net.node("Add", &[&x, "nobody"], &[]);
+    net.output(&y, FLOAT);
+    let error = load(&net.model(), &RunOptions::default());
+    assert!(error.contains("nobody"), "{error}");
+
+    let options = RunOptions { intermediates: vec!["nobody".into()], ..RunOptions::default() };
+    let error = load(&fixture("digits_cnn/model.onnx"), &options);
+    assert!(error.contains("input 'nobody'"), "{error}");
+}
+
+#[test]
+fn values_inside_are_handed_out_behind_the_outputs() {
+    let mut net = net_of(&IMAGES);
+    let x = net.rounded("x", X);
+    let a = conv(&mut net, &x, 3);
+    let y = net.rounded(&a, Y);
+    // Left to the float executor.
+    let z = net.node("ReduceSum", &[&y], &[]);
+    net.output(&z, FLOAT);
+    let model = net.model();
+    let options = RunOptions { intermediates: vec![a.clone(), y], ..RunOptions::default() };
+    let ours = IntegerRunner::new(&model, &options).unwrap().run(&images(2)).unwrap();
+    let wanted = fewbits_runtime::FloatRunner::new(&model, &options).unwrap();
+    let wanted = wanted.run(&images(2)).unwrap();
+    assert_eq!(ours[1].0, a);
+    assert_close(&ours[1..].to_vec(), &wanted[1..].to_vec(), Y.scale);
+}
+
+#[test]
+fn float_models_run_as_the_float_runner_has_them() {
+    for name in ["digits/mlp.onnx", "notebook/model.onnx", "wine/linearsvc.onnx"] {
+        let model = fixture(name);
+        let runner = integer_runner(&model, 1);
+        let spec = &runner.inputs()[0];
+        let width = spec.dims.as_ref().unwrap()[1].unwrap();
+        let x = vec![(spec.name.clone(), floats(&[4, width], 3))];
+        assert_close(&runner.run(&x).unwrap(), &float_runner(&model).run(&x).unwrap(), 1e-3);
+    }
+}
+
+#[test]
+fn a_row_of_more_axes_makes_more_axes() {
+    let mut net = net_of(&[None, Some(8)]);
+    let x = net.rounded("x", X);
+    let sums = matmul(&mut net, &x, 8);
+    let row = net.floats(&[1, 1, 6], &[0.5; 6]);
+    let sum = net.node("Add", &[&sums, &row], &[]);
+    let y = net.node("Relu", &[&sum], &[]);
+    net.output(&y, FLOAT);
+    let ours = assert_runs(&net, &vec![("x".into(), floats(&[5, 8], 1))], 1e-4);
+    assert_eq!(ours[0].1.shape(), [1, 5, 6]);
+}
+
+#[test]
+fn biases_of_all_forms_are_added() {
+    let float = |net: &mut Net| net.floats(&[4], &[0.5, -0.25, 0.0, 1.0]);
+    let ints = |scales: &'static [f32]| {
+        move |net: &mut Net| {
+            let name = net.fresh();
+            let values: Vec<u8> =
+                [400i32, -300, 0, 70_000].iter().flat_map(|v| v.to_le_bytes()).collect();
+            let bias = net.constant(TensorProto {
+                name: Some(name),
+                dims: vec![4],
+                data_type: Some(6),
+                raw_data: Some(values.into()),
+                ..TensorProto::default()
+            });
+            let dims: &[usize] = if scales.len() == 1 { &[] } else { &[scales.len()] };
+            let scale = net.floats(dims, scales);
+            net.node("DequantizeLinear", &[&bias, &scale], &[int("axis", 0)])
+        }
+    };
+    // The scale of the sums, and another.
+    let forms: [&dyn Fn(&mut Net) -> String; 4] = [
+        &float,
+        &ints(&[0.01 * 0.002]),
+        &ints(&[0.00003]),
+        &ints(&[0.00003, 0.00002, 0.00001, 0.00001]),
+    ];
+    for form in forms {
+        let mut net = net_of(&IMAGES);
+        let x = net.rounded("x", X);
+        let w = Weights::random(&mut Random(3), &[4, 3, 3, 3], 0, 100, 0.002, [true, false]);
+        let w = net.weights(&w);
+        let bias = form(&mut net);
+        let sums = net.node("Conv", &[&x, &w, &bias], &[]);
+        let y = net.rounded(&sums, Y);
+        net.output(&y, FLOAT);
+        let flat = net.node("Flatten", &[&x], &[]);
+        let w = Weights::random(&mut Random(3), &[4, 126], 0, 100, 0.002, [true, false]);
+        let w = net.weights(&w);
+        let sums = net.node("Gemm", &[&flat, &w, &bias], &[int("transB", 1)]);
+        let y = net.rounded(&sums, Y);
+        net.output(&y, FLOAT);
+        assert_runs(&net, &images(2), Y.scale);
+    }
+}
+
+#[test]
+fn random_graphs_are_within_a_few_steps() {
+    // Always the same ones: how far steps add up is not known of others.
+    for seed in 0..300 {
+        random::check(seed);
+    }
+}
+
+#[test]
+fn random_products_are_within_a_few_steps() {
+    for seed in 0..200 {
+        rows::check(seed);
+    }
+}

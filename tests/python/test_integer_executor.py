@@ -1,0 +1,490 @@
+"""The executor of quantized models: the same bits everywhere, and the answers of ONNX Runtime."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import Fewbits
+from models import FIXTURES
+from nets import IMAGES, Arrays, images, save, separable, separable_weights
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+
+# More than one batch of a run, and the last is not whole.
+ROWS = 70
+
+
+class Graph:
+    """Writes nodes one after the other, with random weights."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: Arrays = {}
+        self.rng = np.random.default_rng(11)
+
+    def node(self, op: str, inputs: Sequence[str], output: str = "", **attributes: object) -> str:
+        output = output or f"v{len(self.nodes)}"
+        name = f"{op}_{len(self.nodes)}"
+        self.nodes.append(h.make_node(op, list(inputs), [output], name=name, **attributes))
+        return output
+
+    def constant(self, values: object, kind: type = np.float32) -> str:
+        name = f"c{len(self.weights)}"
+        self.weights[name] = np.asarray(values, kind)
+        return name
+
+    def conv(self, x: str, *shape: int, bias: bool = True, **attributes: object) -> str:
+        """A convolution with weights of `shape`."""
+        deviation = (2 / np.prod(shape[1:])) ** 0.5
+        inputs = [x, self.constant(self.rng.normal(0, deviation, shape))]
+        if bias:
+            inputs.append(self.constant(self.rng.normal(0, 0.2, shape[0])))
+        return self.node("Conv", inputs, kernel_shape=list(shape[2:]), **attributes)
+
+    def relu(self, x: str) -> str:
+        return self.node("Relu", [x])
+
+    def head(self, x: str, inputs: int) -> None:
+        """The mean of images, and a product of it."""
+        flat = self.node("Flatten", [self.node("GlobalAveragePool", [x])])
+        w = self.constant(self.rng.normal(0, inputs**-0.5, (10, inputs)))
+        bias = self.constant(self.rng.normal(0, 0.1, 10))
+        self.node("Gemm", [flat, w, bias], "y", transB=1)
+
+    def save(self, path: Path, rank: int = 2, shape: Sequence[int | str] = IMAGES["x"]) -> Path:
+        return save(path, self.nodes, self.weights, {"x": shape}, rank)
+
+
+SAME = {"pads": [1, 1, 1, 1]}
+
+
+def depthwise(path: Path) -> Path:
+    return separable(path, separable_weights(), ceiling=3.0)
+
+
+def residual(path: Path) -> Path:
+    g = Graph()
+    x = g.relu(g.conv("x", 16, 3, 3, 3, **SAME))
+    inner = g.conv(g.relu(g.conv(x, 16, 16, 3, 3, **SAME)), 16, 16, 3, 3, **SAME)
+    x = g.relu(g.node("Add", [inner, x]))
+    inner = g.conv(g.relu(g.conv(x, 24, 16, 3, 3, strides=[2, 2], **SAME)), 24, 24, 3, 3, **SAME)
+    x = g.relu(g.node("Add", [inner, g.conv(x, 24, 16, 1, 1, strides=[2, 2])]))
+    g.head(x, 24)
+    return g.save(path)
+
+
+def dense(path: Path) -> Path:
+    """Concats of a value and what is made of it."""
+    g = Graph()
+    x, channels = g.relu(g.conv("x", 7, 3, 3, 3, **SAME)), 7
+    for _ in range(3):
+        new = g.relu(g.conv(x, 5, channels, 3, 3, **SAME))
+        x, channels = g.node("Concat", [x, new], axis=1), channels + 5
+    g.head(x, channels)
+    return g.save(path)
+
+
+def pools(path: Path) -> Path:
+    g = Graph()
+    x = g.relu(g.conv("x", 12, 3, 3, 3, **SAME))
+    x = g.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 1], pads=[1, 1, 1, 1])
+    x = g.conv(x, 20, 12, 2, 2)
+    x = g.node("AveragePool", [x], kernel_shape=[3, 2], strides=[1, 2], pads=[1, 0, 1, 1])
+    x = g.relu(g.conv(x, 9, 20, 1, 1))
+    x = g.node("AveragePool", [x], kernel_shape=[2, 2], pads=[1, 1, 0, 0], count_include_pad=1)
+    g.head(x, 9)
+    return g.save(path)
+
+
+def groups(path: Path) -> Path:
+    g = Graph()
+    x = g.relu(g.conv("x", 12, 1, 3, 3, group=3, pads=[2, 2, 2, 2], dilations=[2, 2]))
+    x = g.relu(g.conv(x, 16, 3, 3, 3, group=4, strides=[2, 1], pads=[0, 1, 2, 0]))
+    x = g.relu(g.conv(x, 32, 1, 3, 3, group=16, **SAME))
+    x = g.relu(g.conv(x, 33, 32, 1, 2, bias=False, dilations=[1, 3]))
+    g.head(x, 33)
+    return g.save(path)
+
+
+def sound(path: Path) -> Path:
+    """One dimension."""
+    g = Graph()
+    x = g.relu(g.conv("x", 16, 3, 5, strides=[2], pads=[2, 2]))
+    x = g.relu(g.conv(x, 16, 1, 3, group=16, dilations=[2], pads=[2, 2]))
+    x = g.node("MaxPool", [x], kernel_shape=[3], strides=[2], pads=[1, 1])
+    g.head(g.relu(g.conv(x, 20, 16, 3)), 20)
+    return g.save(path, shape=("n", 3, 50))
+
+
+def excited(path: Path) -> Path:
+    """Squeeze and excitation, and smooth activation functions."""
+    g = Graph()
+    x = g.node("HardSwish", [g.conv("x", 16, 3, 3, 3, **SAME)])
+    mean = g.node("GlobalAveragePool", [x])
+    weight = g.conv(g.relu(g.conv(mean, 4, 16, 1, 1)), 16, 4, 1, 1)
+    x = g.node("Mul", [x, g.node("Sigmoid", [weight])])
+    swish = g.conv(x, 16, 16, 3, 3, **SAME)
+    x = g.node("Mul", [swish, g.node("Sigmoid", [swish])])
+    weight = g.conv(g.node("GlobalAveragePool", [x]), 16, 16, 1, 1)
+    x = g.node("Mul", [g.node("HardSigmoid", [weight]), x])
+    g.head(x, 16)
+    return g.save(path)
+
+
+def moved(path: Path) -> Path:
+    """Channels shuffled, and products of rows that were images."""
+    g = Graph()
+    x = g.relu(g.conv("x", 12, 3, 3, 3, **SAME))
+    x = g.node("Reshape", [x, g.constant([0, 3, 4, 10, 10], np.int64)])
+    x = g.node("Transpose", [x], perm=[0, 2, 1, 3, 4])
+    x = g.node("Reshape", [x, g.constant([0, 12, 10, 10], np.int64)])
+    x = g.relu(g.conv(x, 8, 12, 3, 3, strides=[2, 2]))
+    x = g.node("Transpose", [g.node("Reshape", [x, g.constant([0, 8, -1], np.int64)])], perm=[0, 2, 1])
+    x = g.node("MatMul", [x, g.constant(g.rng.normal(0, 0.3, (8, 6)))])
+    x = g.relu(g.node("Add", [x, g.constant(g.rng.normal(0, 0.3, 6))]))
+    x = g.node("Flatten", [x])
+    g.node("MatMul", [x, g.constant(g.rng.normal(0, 0.1, (96, 10)))], "y")
+    return g.save(path)
+
+
+NETS: dict[str, Callable[[Path], Path]] = {
+    f.__name__: f
+    for f in (depthwise, residual, dense, pools, groups, sound, excited, moved)
+}
+
+
+def rows_of(net: str, rows: int, seed: int) -> np.ndarray:
+    if net == "sound":
+        return np.random.default_rng(seed).normal(size=(rows, 3, 50)).astype(np.float32)
+    return images(rows, seed)["x"]
+
+
+class Once(CalibrationDataReader):
+    def __init__(self, x: np.ndarray) -> None:
+        self.batches = iter([{"x": x}])
+
+    def get_next(self) -> Arrays | None:
+        return next(self.batches, None)
+
+
+# The forms that fewbits and ONNX Runtime write: activations, weights, and how.
+FORMS = {
+    "fewbits": None,
+    "fewbits dynamic": None,
+    "fewbits 3 bits": None,
+    "qdq u8s8": (QuantFormat.QDQ, QuantType.QUInt8, QuantType.QInt8, False),
+    "qdq s8s8 channel": (QuantFormat.QDQ, QuantType.QInt8, QuantType.QInt8, True),
+    "qdq u8u8": (QuantFormat.QDQ, QuantType.QUInt8, QuantType.QUInt8, False),
+    "operators u8s8 channel": (QuantFormat.QOperator, QuantType.QUInt8, QuantType.QInt8, True),
+    "dynamic u8": (QuantType.QUInt8,),
+    "dynamic s8": (QuantType.QInt8,),
+}
+
+
+# Weights of fewer than 8 bits that no runtime multiplies: their floats are.
+FLOATS = "fewbits 3 bits"
+
+
+def quantized(fewbits: Fewbits, folder: Path, net: str, form: str) -> Path:
+    model, out = NETS[net](folder / "float.onnx"), folder / "q.onnx"
+    how = FORMS[form]
+    if how is None:
+        recipe = "dynamic" if form == "fewbits dynamic" else "static"
+        np.savez(folder / "calib.npz", x=rows_of(net, 64, 1))
+        command = ["quantize", model, "-o", out, "--recipe", recipe]
+        if form == FLOATS:
+            command += ["--bits", 3, "--scheme", "affine", "--target", "generic"]
+        fewbits(*command, "--calibrate", folder / "calib.npz").assert_done()
+    elif len(how) == 1:
+        quantize_dynamic(model, out, weight_type=how[0])
+    else:
+        quantize_static(
+            model,
+            out,
+            Once(rows_of(net, 64, 1)),
+            quant_format=how[0],
+            activation_type=how[1],
+            weight_type=how[2],
+            per_channel=how[3],
+        )
+    return out
+
+
+@pytest.fixture(scope="session")
+def cpus(binary: Path) -> list[str]:
+    """The kernels that this CPU offers, as the message about an unknown name lists them."""
+    model, data = FIXTURES / "digits_cnn" / "model.onnx", FIXTURES / "digits_cnn" / "test.npz"
+    command = [binary, "run", model, "--data", data, "-o", os.devnull + ".npz"]
+    environment = {**os.environ, "FEWBITS_CPU": "nonsense"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    offered = re.search(r"FEWBITS_CPU=nonsense: this CPU offers (.*)", done.stderr)
+    assert done.returncode == 1 and offered, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error:"), done.stderr
+    names = offered[1].split(", ")
+    assert names[0] == "scalar"
+    return names
+
+
+Run = Callable[..., Arrays]
+
+
+@pytest.fixture
+def run(fewbits: Fewbits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """What `fewbits run` answers, with some kernels and threads."""
+
+    def outputs(model: Path, data: Arrays, cpu: str = "", threads: int = 2) -> Arrays:
+        monkeypatch.setenv("FEWBITS_CPU", cpu)
+        np.savez(tmp_path / "in.npz", **data)
+        out = tmp_path / "out.npz"
+        command = ["run", model, "--data", tmp_path / "in.npz", "-o", out, "--force"]
+        fewbits(*command, "--threads", threads).assert_done()
+        return dict(np.load(out))
+
+    return outputs
+
+
+def assert_same_bits(run: Run, model: Path, data: Arrays, cpus: list[str]) -> Arrays:
+    """Every kernel and number of threads gives the same; the answer."""
+    first = run(model, data, cpus[0], 1)
+    for cpu in cpus:
+        for threads in (1, 2, 3) if cpu == cpus[-1] else (2,):
+            other = run(model, data, cpu, threads)
+            assert list(other) == list(first)
+            for name, values in first.items():
+                assert values.dtype == other[name].dtype and values.shape == other[name].shape
+                assert values.tobytes() == other[name].tobytes(), (name, cpu, threads)
+    return first
+
+
+def theirs(model: Path, data: Arrays, optimized: bool = False, batch: int = 64) -> Arrays:
+    """What ONNX Runtime answers, batch by batch; as the file says unless optimized."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    rows = len(next(iter(data.values())))
+    parts = [
+        session.run(names, {name: x[at : at + batch] for name, x in data.items()})
+        for at in range(0, rows, batch)
+    ]
+    return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
+
+
+def steps_apart(model: Path, ours: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """In steps of the last bytes, or in 255ths of the range of what is never bytes."""
+    graph = onnx.load(model).graph
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    last = [node for node in graph.node if "y" in node.output]
+    step = np.ptp(other) / 255
+    if last and last[0].op_type == "DequantizeLinear":
+        step = constants[last[0].input[1]].item()
+    return np.abs(ours - other) / step
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("net", NETS)
+def test_nets(
+    fewbits: Fewbits, run: Run, cpus: list[str], tmp_path: Path, net: str, form: str
+) -> None:
+    model = quantized(fewbits, tmp_path, net, form)
+    data = {"x": rows_of(net, ROWS, 2)}
+    ours = assert_same_bits(run, model, data, cpus)["y"]
+    for optimized in (False, True):
+        other = theirs(model, data, optimized)["y"]
+        assert ours.shape == other.shape
+        apart = steps_apart(model, ours, other)
+        # A byte that is rounded otherwise inside moves many of those behind it a little.
+        assert apart.max() <= 2.001 and apart.mean() <= 0.2, (optimized, apart.max(), apart.mean())
+    # A row alone is what it is among others, unless ranges are those of the batch; what rten runs
+    # in floats is summed in another order.
+    if "dynamic" not in form:
+        for rows in (1, 3, 32):
+            part = run(model, {"x": data["x"][:rows]})["y"]
+            if form == FLOATS:
+                np.testing.assert_allclose(part, ours[:rows], rtol=1e-4, atol=1e-5)
+            else:
+                assert part.tobytes() == ours[:rows].tobytes()
+
+
+def quantized_by_fewbits(fewbits: Fewbits, model: Path, calib: Path, out: Path, recipe: str) -> Path:
+    command = ["quantize", model, "-o", out, "--recipe", recipe, "--calibrate", calib]
+    fewbits(*command).assert_done()
+    return out
+
+
+@pytest.mark.parametrize("recipe", ["static", "dynamic", "weights"])
+def test_digits(
+    fewbits: Fewbits, run: Run, cpus: list[str], tmp_path: Path, recipe: str
+) -> None:
+    for folder, name, rows in (("digits_cnn", "model", "input"), ("digits", "mlp", "X")):
+        model, data = FIXTURES / folder / f"{name}.onnx", FIXTURES / folder / "test.npz"
+        calib = data.with_name("calib.npz") if folder == "digits_cnn" else data
+        out = quantized_by_fewbits(fewbits, model, calib, tmp_path / f"{folder}.onnx", recipe)
+        given = {rows: np.load(data)[rows].astype(np.float32)}
+        ours = assert_same_bits(run, out, given, cpus)
+        for optimized in (False, True):
+            other = theirs(out, given, optimized)
+            scores = ours["logits" if folder == "digits_cnn" else "probabilities"]
+            wanted = other["logits" if folder == "digits_cnn" else "probabilities"]
+            assert np.mean(scores.argmax(1) == wanted.argmax(1)) >= 0.999
+            assert np.abs(scores - wanted).max() <= 0.02 * np.ptp(wanted)
+        if "label" in ours:
+            assert np.mean(ours["label"] == other["label"]) >= 0.999
+
+
+@pytest.mark.parametrize("recipe", ["static", "dynamic"])
+def test_a_transformer(
+    fewbits: Fewbits, run: Run, cpus: list[str], tmp_path: Path, recipe: str
+) -> None:
+    folder = FIXTURES / "tiny_lm"
+    out = quantized_by_fewbits(
+        fewbits, folder / "model.onnx", folder / "calib.npz", tmp_path / "lm.onnx", recipe
+    )
+    tokens = np.load(folder / "test.npz")["input_ids"][:ROWS]
+    ours = assert_same_bits(run, out, {"input_ids": tokens}, cpus)
+    wanted = theirs(out, {"input_ids": tokens})
+    for name, values in wanted.items():
+        apart = np.abs(ours[name] - values) / np.ptp(values)
+        assert apart.max() < 0.05 and apart.mean() < 0.003, (name, apart.max(), apart.mean())
+        assert np.mean(ours[name].argmax(-1) == values.argmax(-1)) > 0.98
+
+
+@pytest.mark.parametrize("recipe", ["static", "dynamic"])
+def test_fashion(fewbits: Fewbits, tmp_path: Path, recipe: str) -> None:
+    cases = Path(os.environ.get("FEWBITS_CASES", FIXTURES / "../../../shared/cases")) / "fashion"
+    if not (cases / "model.onnx").exists():
+        pytest.skip("FEWBITS_CASES names no folder with fashion")
+    out = tmp_path / "q.onnx"
+    command = ["quantize", cases / "model.onnx", "-o", out, "--recipe", recipe]
+    normal = ["--normalize", "0.286,0.353"]
+    fewbits(*command, "--calibrate", cases / "calib_images.npz", *normal).assert_done()
+    data = cases / "test_images.npz"
+    fewbits("run", out, "--data", data, *normal, "-o", tmp_path / "y.npz").assert_done()
+    [logits] = dict(np.load(tmp_path / "y.npz")).values()
+    rows = np.load(data)
+    [pixels] = [rows[name] for name in rows.files if rows[name].dtype == np.uint8 and rows[name].ndim > 1]
+    x = (pixels.astype(np.float32) / np.float32(255) - np.float32(0.286)) / np.float32(0.353)
+    info = onnx.load(out).graph.input[0]
+    x = x.reshape(len(x), *[d.dim_value for d in info.type.tensor_type.shape.dim[1:]])
+    assert len(x) == len(logits) == 10_000
+    [wanted] = theirs(out, {info.name: x}).values()
+    assert np.mean(logits.argmax(1) == wanted.argmax(1)) >= 0.999
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("scheme", ["symmetric", "affine"])
+def test_weights_of_few_bits(
+    fewbits: Fewbits, run: Run, cpus: list[str], tmp_path: Path, bits: int, scheme: str
+) -> None:
+    model = residual(tmp_path / "float.onnx")
+    np.savez(tmp_path / "calib.npz", x=images(64, 1)["x"])
+    out = tmp_path / "q.onnx"
+    command = ["quantize", model, "-o", out, "--recipe", "static", "--target", "generic"]
+    command += ["--bits", bits, "--scheme", scheme, "--calibrate", tmp_path / "calib.npz"]
+    fewbits(*command).assert_done()
+    data = images(20, 2)
+    ours = assert_same_bits(run, out, data, cpus[-1:])["y"]
+    apart = steps_apart(out, ours, theirs(out, data)["y"])
+    assert apart.max() <= 2.001 and apart.mean() <= 0.2, (apart.max(), apart.mean())
+
+
+@pytest.mark.parametrize("net", ["residual", "excited", "moved"])
+@pytest.mark.parametrize("form", ["qdq u8s8", "dynamic u8"])
+def test_no_rows(fewbits: Fewbits, tmp_path: Path, net: str, form: str) -> None:
+    model = quantized(fewbits, tmp_path, net, form)
+    np.savez(tmp_path / "in.npz", x=rows_of(net, 0, 1))
+    done = fewbits("run", model, "--data", tmp_path / "in.npz", "-o", tmp_path / "y.npz")
+    done.assert_refused(1)
+
+
+def test_a_fixed_batch_is_filled_up(fewbits: Fewbits, run: Run, tmp_path: Path) -> None:
+    free = quantized(fewbits, tmp_path, "residual", "qdq u8s8")
+    fixed = onnx.load(free)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 32
+    onnx.save(fixed, tmp_path / "fixed.onnx")
+    data = images(ROWS, 2)
+    assert run(tmp_path / "fixed.onnx", data)["y"].tobytes() == run(free, data)["y"].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"x": np.zeros((2, 3, 10, 9), np.float32)}, r"'x'.*\[2, 3, 10, 9\].*\[\?, 3, 10, 10\]"),
+        ({"x": np.zeros((2, 300), np.float32)[:, :299]}, r"x"),
+        ({"x": np.array([["a", "b"]])}, r"x"),
+        ({"z": np.zeros((2, 2), np.float32), "w": np.zeros((2, 3), np.float32)}, r"x"),
+    ],
+    ids=["shape", "size", "type", "missing"],
+)
+def test_wrong_inputs_are_named(
+    fewbits: Fewbits, tmp_path: Path, data: Arrays, told: str
+) -> None:
+    model = quantized(fewbits, tmp_path, "residual", "qdq u8s8")
+    np.savez(tmp_path / "in.npz", **data)
+    done = fewbits("run", model, "--data", tmp_path / "in.npz", "-o", tmp_path / "y.npz")
+    done.assert_refused(1)
+    assert re.search(told, done.err), done.err
+
+
+def test_an_unknown_operator_is_named(fewbits: Fewbits, tmp_path: Path) -> None:
+    model = onnx.load(quantized(fewbits, tmp_path, "residual", "qdq u8s8"))
+    node = next(n for n in model.graph.node if n.op_type == "Flatten")
+    node.op_type = "Frobnicate"
+    onnx.save(model, tmp_path / "odd.onnx")
+    np.savez(tmp_path / "in.npz", **images(2, 1))
+    done = fewbits("run", tmp_path / "odd.onnx", "--data", tmp_path / "in.npz", "-o", tmp_path / "y.npz")
+    done.assert_refused(1)
+    assert "Frobnicate" in done.err
+
+
+def test_inputs_and_outputs_may_be_bytes(run: Run, cpus: list[str], tmp_path: Path) -> None:
+    """What stays between is a net of integers alone."""
+    for kind, low in ((np.uint8, 0), (np.int8, -128)):
+        rng = np.random.default_rng(3)
+        constants = {
+            "s": np.float32(0.05),
+            "z": np.array(low + 100, kind),
+            "w": rng.integers(-128, 128, (8, 4, 3, 3)).astype(np.int8),
+            "ws": np.float32(0.001),
+            "wz": np.int8(0),
+        }
+        nodes = [
+            h.make_node("DequantizeLinear", ["x", "s", "z"], ["f"]),
+            h.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wf"]),
+            h.make_node("Conv", ["f", "wf"], ["sums"], pads=[1, 1, 1, 1]),
+            h.make_node("Relu", ["sums"], ["r"]),
+            h.make_node("QuantizeLinear", ["r", "s", "z"], ["y"]),
+        ]
+        element = T.UINT8 if kind is np.uint8 else T.INT8
+        graph = h.make_graph(
+            nodes,
+            "bytes",
+            [h.make_tensor_value_info("x", element, ["n", 4, 6, 6])],
+            [h.make_tensor_value_info("y", element, ["n", 8, 6, 6])],
+            [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+        )
+        model = tmp_path / f"{np.dtype(kind)}.onnx"
+        opsets = [h.make_opsetid("", 17)]
+        onnx.save(h.make_model(graph, opset_imports=opsets, ir_version=8), model)
+        data = {"x": rng.integers(low, low + 256, (ROWS, 4, 6, 6)).astype(kind)}
+        ours = assert_same_bits(run, model, data, cpus)["y"]
+        wanted = theirs(model, data)["y"]
+        assert ours.dtype == wanted.dtype
+        apart = np.abs(ours.astype(int) - wanted.astype(int))
+        assert apart.max() <= 1 and apart.mean() < 0.01
