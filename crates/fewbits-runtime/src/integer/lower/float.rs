@@ -51,7 +51,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Whether a step of ours computes this node, if its values are floats.
-    fn can_be_ours(&self, node: &NodeProto) -> bool {
+    pub(super) fn can_be_ours(&self, node: &NodeProto) -> bool {
         let Some(output) = node.output.first() else { return false };
         if !node.is_onnx() || !self.is_float(output) {
             return false;
@@ -150,7 +150,12 @@ impl<'a> Lowering<'a> {
             *open = Some(function);
             return self.fuse(input, Form::Plain, &format!(" + {}", node.op_type()));
         }
-        self.step(Form::Plain, &[input], format!("{function:?}"), node, |output| Elementwise {
+        let what = match function {
+            Function::GeluErf => "Gelu",
+            Function::Silu => "Silu",
+            _ => node.op_type(),
+        };
+        self.step(Form::Plain, &[input], what, node, |output| Elementwise {
             input,
             output,
             function,

@@ -13,6 +13,7 @@ mod float;
 mod image;
 mod movement;
 mod product;
+mod why;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -21,7 +22,7 @@ use fewbits_kernels::{Cpu, Halo};
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::integer::net::{ByteType, Net};
-use crate::integer::program::{AnyStep, Step, Unit};
+use crate::integer::program::{AnyStep, Place, Step, Unit};
 use crate::integer::state::ValueId;
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, LookUp, Quantize, Reorder};
@@ -117,6 +118,9 @@ impl<'a> Lowering<'a> {
             shares_memory: false,
             what: what.into(),
             node: node.label().to_string(),
+            place: Place::Integers,
+            nodes: 0,
+            why: Vec::new(),
         });
     }
 
