@@ -41,7 +41,7 @@ def test_convolutions_are_fused(fewbits: Fewbits, static: Path) -> None:
     assert what["Conv + Add"]["where"] == what["depth-wise Conv"]["where"] == "integers"
     assert what["Conv + Add"]["nodes"] >= 3
     assert what["ReduceMean"]["why"] == [
-        "ReduceMean: the operator has no integer or float kernel here"
+        "ReduceMean: it reduces other axes than the last"
     ]
 
 
@@ -71,11 +71,17 @@ def test_the_level_that_is_asked_for(
 
 
 def test_groups_of_weights_are_multiplied_as_floats(fewbits: Fewbits, tmp_path: Path) -> None:
-    out = tmp_path / "mlp.onnx"
+    out = tmp_path / "cnn.onnx"
     grouped = ("--bits", 4, "--granularity", "group=16")
-    fewbits("quantize", FIXTURES / "digits" / "mlp.onnx", "-o", out, *grouped).assert_done()
-    [step] = execution(fewbits, out)["steps"]
-    assert "weights of 4 bits in groups of 16 are multiplied as floats" in step["why"][0]
+    fewbits("quantize", CNN / "model.onnx", "-o", out, *grouped).assert_done()
+    [region] = [step for step in execution(fewbits, out)["steps"] if step["where"] == "rten"]
+    assert "Conv: weights of 4 bits in groups of 16 are multiplied as floats" in region["why"]
+
+
+def test_a_float_perceptron_runs_on_our_kernels(fewbits: Fewbits) -> None:
+    result = execution(fewbits, FIXTURES / "digits" / "mlp.onnx")
+    assert {step["where"] for step in result["steps"]} == {"floats"}
+    assert result["own_nodes"] == result["nodes"]
 
 
 def convolution(path: Path, **attributes: object) -> Path:

@@ -299,6 +299,41 @@ pub struct DynamicWeight {
     pub bias: Option<String>,
 }
 
+/// Writes out the zero points, all zero, of the weights that a Gemm multiplies quantized
+/// activations by: onnxruntime computes it on integers only if they are there, although they are
+/// the default.
+pub fn write_zero_points_of_gemm(graph: &mut GraphProto) {
+    let index = Index::new(graph);
+    let dequantized = |name: &String| {
+        let position = index.producer(name)?;
+        graph.node[position].is("DequantizeLinear").then_some(position)
+    };
+    let mut weights: Vec<(usize, Vec<usize>)> = Vec::new();
+    for node in graph.node.iter().filter(|n| n.is("Gemm")) {
+        let (Some(_), Some(weight)) = (dequantized(&node.input[0]), dequantized(&node.input[1]))
+        else {
+            continue;
+        };
+        let [codes, scale] = graph.node[weight].input.as_slice() else { continue };
+        let is_int8 = index
+            .initializer(codes)
+            .is_some_and(|t| matches!(t.element_type(), Ok(DataType::Int8)) && !t.dims.is_empty());
+        if let Some(Ok(shape)) = index.initializer(scale).map(TensorProto::shape)
+            && is_int8
+            && !weights.iter().any(|(position, _)| *position == weight)
+        {
+            weights.push((weight, shape));
+        }
+    }
+    let mut names = Names::new(graph);
+    for (position, shape) in weights {
+        let name = names.fresh("z");
+        let zeros = vec![0i8; shape.iter().product()];
+        graph.initializer.push(TensorProto::from_i8(&name, &shape, &zeros));
+        graph.node[position].input.push(name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

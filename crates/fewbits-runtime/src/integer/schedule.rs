@@ -83,7 +83,7 @@ pub(crate) fn schedule(
         values: lowering
             .values
             .iter()
-            .map(|known| Value { halo: known.halo, ..Value::default() })
+            .map(|known| Value { halo: known.halo, is_ints: known.is_ints, ..Value::default() })
             .collect(),
         slot_of: memory,
         units: ordered,

@@ -78,6 +78,8 @@ pub(crate) struct Value {
     pub shape: Shape,
     /// The halo that its consumers want, if it is an image.
     pub halo: Halo,
+    /// Whether it holds 64-bit integers.
+    pub is_ints: bool,
     /// Of bytes quantized as they come.
     pub dynamic: Option<ByteScale>,
     /// Of a value that our own steps have no form for: strings and integers.

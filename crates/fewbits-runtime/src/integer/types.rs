@@ -19,6 +19,10 @@ pub(crate) fn infer(graph: &GraphProto) -> HashMap<&str, DataType> {
         }
     }
     for node in &graph.node {
+        if node.is("DynamicQuantizeLinear") {
+            let each = [DataType::Uint8, DataType::Float, DataType::Uint8];
+            types.extend(node.output.iter().map(String::as_str).zip(each));
+        }
         let Some(data_type) = of(node, &types) else { continue };
         for output in node.output.iter().filter(|o| !o.is_empty()) {
             types.entry(output).or_insert(data_type);
@@ -68,6 +72,12 @@ pub(crate) fn ranks(graph: &GraphProto) -> HashMap<&str, usize> {
         }
     }
     for node in &graph.node {
+        let input = node.input.first().and_then(|name| ranks.get(name.as_str()).copied());
+        if node.is("DynamicQuantizeLinear")
+            && let Some(rank) = input
+        {
+            ranks.extend(node.output.iter().map(String::as_str).zip([rank, 0, 0]));
+        }
         let Some(rank) = rank_of(node, &ranks, &lengths) else { continue };
         for output in node.output.iter().filter(|o| !o.is_empty()) {
             ranks.entry(output).or_insert(rank);
@@ -113,7 +123,6 @@ fn rank_of(
         | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "QuantizeLinear" | "Slice"
         | "DequantizeLinear" | "Concat" | "Gelu" | "BatchNormalization" | "LeakyRelu" => input(0),
         "ReduceMean" | "ReduceSum" | "ReduceMax" if node.int("keepdims", 1) == 1 => input(0),
-        "DynamicQuantizeLinear" => None,
         _ => None,
     }
 }

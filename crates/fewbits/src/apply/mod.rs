@@ -56,6 +56,7 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
     writer.finish();
     if !params.is_empty() {
         qdq::quantize_activations(model.graph_mut(), &params);
+        qdq::write_zero_points_of_gemm(model.graph_mut());
     }
     cleanup::cleanup(model.graph_mut());
     cleanup::share_equal_initializers(model.graph_mut());

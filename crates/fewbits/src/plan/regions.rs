@@ -165,12 +165,28 @@ fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
             _ if elementwise => node.input.iter().collect(),
             _ => node.input.iter().take(1).collect(),
         };
-        let all_integers = read.iter().all(|v| {
-            index.initializer(v).is_none()
-                && index
-                    .producer(v)
-                    .is_some_and(|p| joined[p] || (is_core[p] && graph.node[p].is("Conv")))
-        });
+        // A Gemm ends in integers where a Relu lets them saturate, as between the layers of a
+        // perceptron; bare, its result is as likely to be scores.
+        let made_by_integers = |v: &String| {
+            index.producer(v).is_some_and(|p| {
+                joined[p]
+                    || (is_core[p]
+                        && (graph.node[p].is("Conv")
+                            || (graph.node[p].is("Gemm") && SATURATES.contains(&op))))
+            })
+        };
+        // A residual connection may start at a float that a convolution reads, as integers, too.
+        let read_as_integers = |v: &String| {
+            index
+                .consumers(v)
+                .iter()
+                .any(|&r| is_core[r] && graph.node[r].is("Conv") && graph.node[r].input[0] == **v)
+        };
+        let all_integers = read.iter().any(|v| made_by_integers(v))
+            && read.iter().all(|v| {
+                index.initializer(v).is_none()
+                    && (made_by_integers(v) || (elementwise && read_as_integers(v)))
+            });
         joined[i] = known && node.output.len() == 1 && all_integers;
     }
     // What nobody on integers reads gains nothing: prune from the end.
@@ -180,7 +196,10 @@ fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
             let wanted = index.consumers(output).iter().any(|&r| joined[r] || is_core[r]);
             // What is made by integers must be quantized anyway: better behind the activation
             // function, which leaves half of the range, than before it.
-            let saturates = SATURATES.contains(&graph.node[i].op_type());
+            let saturates = SATURATES.contains(&graph.node[i].op_type())
+                && index
+                    .producer(&graph.node[i].input[0])
+                    .is_some_and(|p| joined[p] || graph.node[p].is("Conv"));
             joined[i] = (wanted || saturates) && !index.is_output(output);
         }
     }
@@ -262,6 +281,37 @@ mod tests {
                 NodeProto::new("Conv", &["x", "w"], &["a"]),
                 NodeProto::new("Relu", &["a"], &["b"]),
                 NodeProto::new("ReduceMean", &["b"], &["y"]),
+            ],
+            "y",
+        );
+        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        assert_eq!(names(&regions), [("x", Readers::Products), ("b", Readers::All)]);
+    }
+
+    #[test]
+    fn a_residual_connection_may_start_at_the_input() {
+        let graph = graph(
+            vec![
+                NodeProto::new("Conv", &["x", "w"], &["a"]),
+                NodeProto::new("Add", &["x", "a"], &["b"]),
+                NodeProto::new("Relu", &["b"], &["c"]),
+                NodeProto::new("Conv", &["c", "w"], &["y"]),
+            ],
+            "y",
+        );
+        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        let all = |v| (v, Readers::All);
+        assert_eq!(names(&regions), [all("x"), all("a"), all("c")]);
+    }
+
+    #[test]
+    fn layers_of_a_perceptron_stay_in_integers_and_its_scores_do_not() {
+        let graph = graph(
+            vec![
+                NodeProto::new("Gemm", &["x", "w"], &["a"]),
+                NodeProto::new("Relu", &["a"], &["b"]),
+                NodeProto::new("Gemm", &["b", "w"], &["c"]),
+                NodeProto::new("Softmax", &["c"], &["y"]),
             ],
             "y",
         );

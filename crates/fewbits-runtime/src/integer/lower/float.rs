@@ -9,8 +9,10 @@ use crate::integer::lower::movement::permutation;
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::program::AnyStep;
 use crate::integer::state::ValueId;
-use crate::integer::steps::float::{Elementwise, FloatBinary, LayerNorm, Softmax};
-use crate::integer::steps::movement::Transpose;
+use crate::integer::steps::float::{
+    Elementwise, FloatBinary, LayerNorm, Reduce, Reduction, Softmax,
+};
+use crate::integer::steps::movement::{Concat, Transpose};
 use crate::integer::steps::product::{Epilogue, FloatResidual, Product};
 
 /// The operators that start or end integers.
@@ -23,7 +25,12 @@ impl<'a> Lowering<'a> {
     /// values are not handed to and fro.
     pub(crate) fn choose_float_nodes(&mut self, constant: &HashSet<usize>) {
         let graph = self.net.graph;
-        let is_anchor = |node: &NodeProto| ANCHORS.iter().any(|op| node.is(op));
+        let is_product =
+            |name: &String| self.net.producer(name).is_some_and(|(_, n)| n.is("MatMulInteger"));
+        // The Cast of sums belongs to the product.
+        let is_anchor = |node: &NodeProto| {
+            ANCHORS.iter().any(|op| node.is(op)) || (node.is("Cast") && is_product(&node.input[0]))
+        };
         let candidates: HashSet<usize> = (0..graph.node.len())
             .filter(|i| !constant.contains(i) && self.can_be_ours(&graph.node[*i]))
             .collect();
@@ -53,8 +60,11 @@ impl<'a> Lowering<'a> {
     /// Whether a step of ours computes this node, if its values are floats.
     pub(super) fn can_be_ours(&self, node: &NodeProto) -> bool {
         let Some(output) = node.output.first() else { return false };
-        if !node.is_onnx() || !self.is_float(output) {
+        if !node.is_onnx() {
             return false;
+        }
+        if !self.is_float(output) {
+            return self.is_label_node(node);
         }
         match node.op_type() {
             "MatMul" => node.input.iter().all(|name| self.rank(name).is_some_and(|r| r >= 2)),
@@ -62,6 +72,9 @@ impl<'a> Lowering<'a> {
             "LayerNormalization" => self.is_last_axis(node, -1) && node.output.len() == 1,
             "Softmax" => self.softmax_is_last(node),
             "Transpose" => permutation(node).is_some(),
+            "Concat" => true,
+            "Cast" => self.is_float(&node.input[0]),
+            "ReduceSum" | "ReduceMean" | "ReduceMax" => self.reduction(node).is_some(),
             _ => {
                 binary_of(node).is_some()
                     || function_of(self, node).is_some()
@@ -75,9 +88,25 @@ impl<'a> Lowering<'a> {
     }
 
     /// Whether a node's `axis` is the last of its input.
-    fn is_last_axis(&self, node: &NodeProto, default: i64) -> bool {
+    pub(super) fn is_last_axis(&self, node: &NodeProto, default: i64) -> bool {
         let axis = node.int("axis", default);
         axis == -1 || self.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
+    }
+
+    /// What a node does with the last axis, if it reduces that alone.
+    fn reduction(&self, node: &NodeProto) -> Option<Reduction> {
+        let axes = match node.input.get(1) {
+            Some(name) => self.net.ints(name)?,
+            None => node.ints("axes").to_vec(),
+        };
+        let last = |axis: i64| {
+            axis == -1 || self.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
+        };
+        matches!(axes[..], [axis] if last(axis)).then_some(match node.op_type() {
+            "ReduceSum" => Reduction::Sum,
+            "ReduceMean" => Reduction::Mean,
+            _ => Reduction::Max,
+        })
     }
 
     fn softmax_is_last(&self, node: &NodeProto) -> bool {
@@ -107,6 +136,31 @@ impl<'a> Lowering<'a> {
                     gain,
                     bias,
                     epsilon,
+                }))
+            }
+            "Cast" => Some(self.tensor(&node.input[0])),
+            "Concat" => {
+                let axis = node.attr("axis")?.i();
+                let inputs: Vec<ValueId> = node.input.iter().map(|n| self.tensor(n)).collect();
+                let parts = inputs.clone();
+                Some(self.step(Form::Plain, &inputs, "Concat", node, |output| Concat {
+                    inputs: parts,
+                    output,
+                    axis,
+                    form: Form::Plain,
+                    halo: 0,
+                    element_bytes: 4,
+                }))
+            }
+            "ReduceSum" | "ReduceMean" | "ReduceMax" => {
+                let reduction = self.reduction(node)?;
+                let keep_axis = node.int("keepdims", 1) != 0;
+                let input = self.tensor(&node.input[0]);
+                Some(self.step(Form::Plain, &[input], node.op_type(), node, |output| Reduce {
+                    input,
+                    output,
+                    reduction,
+                    keep_axis,
                 }))
             }
             "Softmax" => {
@@ -148,14 +202,9 @@ impl<'a> Lowering<'a> {
                 &mut product.epilogue
         {
             *open = Some(function);
-            return self.fuse(input, Form::Plain, &format!(" + {}", node.op_type()));
+            return self.fuse(input, Form::Plain, &format!(" + {}", name_of(function, node)));
         }
-        let what = match function {
-            Function::GeluErf => "Gelu",
-            Function::Silu => "Silu",
-            _ => node.op_type(),
-        };
-        self.step(Form::Plain, &[input], what, node, |output| Elementwise {
+        self.step(Form::Plain, &[input], name_of(function, node), node, |output| Elementwise {
             input,
             output,
             function,
@@ -344,6 +393,15 @@ impl<'a> Lowering<'a> {
             }
         }
         inside
+    }
+}
+
+/// A function in the words of ONNX.
+fn name_of(function: Function, node: &NodeProto) -> String {
+    match function {
+        Function::GeluErf | Function::GeluTanh => "Gelu".to_string(),
+        Function::Silu => "Silu".to_string(),
+        _ => node.op_type().to_string(),
     }
 }
 

@@ -11,6 +11,7 @@ mod dynamic;
 mod elementwise;
 mod float;
 mod image;
+mod label;
 mod movement;
 mod product;
 mod why;
@@ -41,6 +42,8 @@ pub(crate) enum Form {
 pub(crate) struct Known {
     pub form: Form,
     pub halo: Halo,
+    /// Whether it holds 64-bit integers.
+    pub is_ints: bool,
     /// The unit that computes it.
     pub unit: Option<usize>,
 }
@@ -93,7 +96,7 @@ impl<'a> Lowering<'a> {
 
     /// A new value.
     pub(crate) fn value(&mut self, form: Form) -> ValueId {
-        self.values.push(Known { form, halo: Halo::default(), unit: None });
+        self.values.push(Known { form, halo: Halo::default(), is_ints: false, unit: None });
         ValueId(self.values.len() as u32 - 1)
     }
 
@@ -280,7 +283,7 @@ impl<'a> Lowering<'a> {
             return id;
         }
         let id = match self.net.producer(name) {
-            Some((position, node)) => match self.float_step(name, node) {
+            Some((position, node)) => match self.own_step(name, node) {
                 Some(id) => id,
                 None => return self.leave(position, node, name),
             },
@@ -290,10 +293,13 @@ impl<'a> Lowering<'a> {
         id
     }
 
-    /// One of our own steps that computes the float value `name`.
-    fn float_step(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
-        if !node.is_onnx() || !self.is_float(name) {
+    /// One of our own steps that computes `name` as floats, or as labels.
+    fn own_step(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
+        if !node.is_onnx() {
             return None;
+        }
+        if !self.is_float(name) {
+            return self.label(name, node);
         }
         match node.op_type() {
             "DequantizeLinear" => {

@@ -81,7 +81,6 @@ impl Lowering<'_> {
         match node.op_type() {
             "Conv" => self.why_not_conv(node),
             "MaxPool" | "AveragePool" | "GlobalAveragePool" => self.why_not_pool(node),
-            "Concat" => self.why_not_bytes(node),
             "MatMulInteger" | "DynamicQuantizeLinear" => {
                 "it is not part of DynamicQuantizeLinear, MatMulInteger, Cast and Mul by both \
                  scales with constant weights"
@@ -143,7 +142,11 @@ impl Lowering<'_> {
     /// Of an operator that has a kernel on bytes alone.
     fn why_not_bytes(&self, node: &NodeProto) -> String {
         if !self.reads_bytes(node) {
-            return "activations are not quantized".to_string();
+            let before = node.input.first().and_then(|name| self.net.producer(name));
+            return match before.is_some_and(|(_, n)| n.is("DequantizeLinear")) {
+                true => "activations do not have 8 bits with one constant scale".to_string(),
+                false => "activations are not quantized".to_string(),
+            };
         }
         let output = node.output.first().map_or("", String::as_str);
         match self.leads_to_bytes(output) {
@@ -152,48 +155,49 @@ impl Lowering<'_> {
         }
     }
 
-    /// Of an operator that may have a kernel in floats.
+    /// Of an operator that may have a kernel in floats, or in the integers of labels.
     fn why_not_floats(&self, node: &NodeProto) -> String {
-        let output = node.output.first().map_or("", String::as_str);
-        if !self.is_float(output) {
-            return match self.types.get(output) {
-                Some(data_type) => {
-                    format!(
-                        "values of {} have no kernel here",
-                        format!("{data_type:?}").to_lowercase()
-                    )
-                }
-                None => "the type of its values is not known".to_string(),
-            };
-        }
         if self.can_be_ours(node) {
-            if let Some(quantized) = node.input.iter().find_map(|name| self.net.weight(name)) {
-                return format!(
-                    "weights of {} bits {} are multiplied as floats, and no step on integers is linked to it",
-                    quantized.codes().width(),
-                    shared_by(quantized.layout().granularity())
-                );
-            }
-            let near = node.input.iter().any(|name| self.is_float(name));
-            return match near && !self.touches_integers() {
-                true => "nothing in the model is on integers".to_string(),
-                false => {
-                    "no step on integers is linked to it by nodes that have kernels".to_string()
-                }
-            };
+            return self.why_apart(node);
         }
-        match node.op_type() {
-            "Softmax" | "LayerNormalization" if node.output.len() > 1 => {
-                "it has more than one output".to_string()
+        let output = node.output.first().map_or("", String::as_str);
+        let reason = match node.op_type() {
+            "Softmax" | "LayerNormalization" if node.output.len() > 1 => "it has several outputs",
+            "Softmax" | "LayerNormalization" | "ArgMax" => "its axis is not known to be the last",
+            "ReduceSum" | "ReduceMean" | "ReduceMax" => "it reduces other axes than the last",
+            _ if !self.is_float(output) => {
+                return match self.types.get(output) {
+                    Some(t) => {
+                        format!("{} values have no kernel here", format!("{t:?}").to_lowercase())
+                    }
+                    None => "the type of its values is not known".to_string(),
+                };
             }
-            "Softmax" | "LayerNormalization" => "its axis is not known to be the last".to_string(),
-            "MatMul" => "a factor is a vector, or of unknown rank".to_string(),
-            "Gemm" => "transA is set".to_string(),
-            "Transpose" if permutation(node).is_none() => "it has no perm".to_string(),
-            "Reshape" | "Squeeze" | "Unsqueeze" => "the new shape is not constant".to_string(),
-            "Clip" => "its bounds are not constant".to_string(),
-            _ => "the operator has no integer or float kernel here".to_string(),
+            "MatMul" => "a factor is a vector, or of unknown rank",
+            "Gemm" => "transA is set",
+            "Transpose" if permutation(node).is_none() => "it has no perm",
+            "Reshape" | "Squeeze" | "Unsqueeze" => "the new shape is not constant",
+            "Clip" => "its bounds are not constant",
+            _ => "the operator has no integer or float kernel here",
+        };
+        reason.to_string()
+    }
+
+    /// Of a node that could have been a step of ours, had it been linked to integers.
+    fn why_apart(&self, node: &NodeProto) -> String {
+        if let Some(quantized) = node.input.iter().find_map(|name| self.net.weight(name)) {
+            return format!(
+                "weights of {} bits {} are multiplied as floats, and no step on integers is \
+                 linked to it",
+                quantized.codes().width(),
+                shared_by(quantized.layout().granularity())
+            );
         }
+        let reason = match self.touches_integers() {
+            true => "no step on integers is linked to it by nodes that have kernels",
+            false => "no activation in the model is quantized",
+        };
+        reason.to_string()
     }
 
     fn touches_integers(&self) -> bool {

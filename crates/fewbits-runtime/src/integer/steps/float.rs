@@ -119,6 +119,47 @@ impl Step for Softmax {
     }
 }
 
+/// What becomes of the last axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reduction {
+    Sum,
+    Mean,
+    Max,
+}
+
+/// A number for each row.
+pub(crate) struct Reduce {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub reduction: Reduction,
+    /// Whether the axis stays, of size 1.
+    pub keep_axis: bool,
+}
+
+impl Step for Reduce {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let from = state.shape(self.input);
+        let width = from.last();
+        let to = match self.keep_axis {
+            true => from.with_last(1),
+            false => super::shape(from.dims().split_last().map_or(&[], |(_, rows)| rows))?,
+        };
+        let mut out = state.take(self.output, to, to.len() * 4);
+        let input = state.floats(self.input);
+        for (i, out) in out.f32s_mut().iter_mut().enumerate() {
+            let row = input[i * width..][..width].iter().copied();
+            // One after the other: the same bits everywhere.
+            *out = match self.reduction {
+                Reduction::Sum => row.sum(),
+                Reduction::Mean => row.sum::<f32>() / width as f32,
+                Reduction::Max => row.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a }),
+            };
+        }
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
 /// A product of floats with constant floats, packed once.
 pub(crate) struct ConstantProduct {
     input: ValueId,

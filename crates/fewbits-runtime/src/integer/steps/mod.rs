@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod float;
+pub(crate) mod label;
 pub(crate) mod movement;
 pub(crate) mod pool;
 pub(crate) mod product;

@@ -33,6 +33,9 @@ impl State {
         let value = self.value(id);
         match &value.tensor {
             Some(tensor) => Ok(tensor.clone()),
+            None if value.is_ints => {
+                Tensor::new(value.shape.dims().to_vec(), self.buffer(id).i64s().to_vec())
+            }
             None => Tensor::new(value.shape.dims().to_vec(), self.floats(id).to_vec()),
         }
     }
