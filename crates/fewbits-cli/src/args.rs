@@ -34,7 +34,7 @@ pub struct Cli {
 pub enum Command {
     /// Tell the whole story on a built-in example: train, quantize, save, load, evaluate
     Demo(DemoArgs),
-    /// List a model's tensors: widths, bytes, ranges
+    /// List a model's tensors: widths, bytes, ranges; or how it runs
     Inspect(InspectArgs),
     /// Write a model with fewer bits
     Quantize(QuantizeArgs),
@@ -65,11 +65,19 @@ pub struct DemoArgs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:
-  fewbits inspect model.onnx")]
+#[command(after_help = "Examples:
+  fewbits inspect model.onnx
+  fewbits inspect small.onnx --runtime
+
+The steps of --runtime compute on integers, on floats in kernels of ours, or in rten, the float
+executor. FEWBITS_CPU=scalar, avx2, avx512vnni or amx chooses slower kernels than the fastest.")]
 pub struct InspectArgs {
     /// The model
     pub model: PathBuf,
+    /// List the steps in which it runs on this machine instead: which nodes are computed together,
+    /// where, and why not on integers
+    #[arg(long)]
+    pub runtime: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

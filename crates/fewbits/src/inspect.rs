@@ -1,6 +1,7 @@
 //! What a model holds: tensors, widths, bytes, ranges.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use fewbits_onnx::Model;
@@ -8,12 +9,12 @@ use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
 use fewbits_onnx::qweight::WeightReader;
 use fewbits_quant::{Encoding, Granularity, QTensor};
-use fewbits_runtime::{ValueSpec, input_specs};
+use fewbits_runtime::{Place, RunOptions, ValueSpec, input_specs};
 use serde::Serialize;
 
-use crate::Result;
 use crate::prepare::{Prepared, prepare};
 use crate::weights::{Role, constants};
+use crate::{Result, run};
 
 /// A description of a model, its weights as the quantizer sees them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -95,6 +96,72 @@ pub struct ActivationInfo {
     pub min: f32,
     /// The largest value that is not cut off.
     pub max: f32,
+}
+
+/// How a model is run on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Execution {
+    /// The file.
+    pub path: Option<PathBuf>,
+    /// The kernels that were chosen: `scalar`, `avx2`, `avx512vnni` or `amx`.
+    pub cpu: &'static str,
+    /// The steps, in the order in which they run.
+    pub steps: Vec<StepInfo>,
+    /// How many ONNX nodes depend on an input, in the form with QuantizeLinear and
+    /// DequantizeLinear to which the forms of other tools are brought.
+    pub nodes: usize,
+    /// How many of these run in kernels of ours.
+    pub own_nodes: usize,
+    /// How many steps are left to rten.
+    pub rten_regions: usize,
+}
+
+/// A step of the executor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepInfo {
+    /// The ONNX node that it stands for, or the first of them.
+    pub node: String,
+    /// What is computed in it.
+    pub what: String,
+    /// Where: `integers`, `floats` (in kernels of ours), or `rten`.
+    pub r#where: &'static str,
+    /// How many ONNX nodes it takes the place of.
+    pub nodes: usize,
+    /// Why it is left to rten, whose last bits may depend on the CPU.
+    pub why: Vec<String>,
+}
+
+/// Describes how `model` is run on this machine.
+///
+/// # Errors
+/// If the executor cannot run it.
+pub fn execution(model: &Model) -> Result<Execution> {
+    let options = RunOptions { threads: Some(NonZeroUsize::MIN), ..RunOptions::default() };
+    let runner = run::runner(model, &options)?;
+    let steps: Vec<StepInfo> = runner
+        .fusions()
+        .into_iter()
+        .map(|step| StepInfo {
+            node: step.node,
+            what: step.what,
+            r#where: match step.place {
+                Place::Integers => "integers",
+                Place::Floats => "floats",
+                Place::Rten => "rten",
+            },
+            nodes: step.nodes,
+            why: step.why,
+        })
+        .collect();
+    let count = |steps: &mut dyn Iterator<Item = &StepInfo>| steps.map(|s| s.nodes).sum();
+    Ok(Execution {
+        path: model.path().map(|p| p.to_path_buf()),
+        cpu: runner.cpu().level().name(),
+        nodes: count(&mut steps.iter()),
+        own_nodes: count(&mut steps.iter().filter(|s| s.r#where != "rten")),
+        rten_regions: steps.iter().filter(|s| s.r#where == "rten").count(),
+        steps,
+    })
 }
 
 /// Describes `model`.

@@ -1,14 +1,23 @@
 use std::process::ExitCode;
 
 use fewbits::Model;
-use fewbits::inspect::Inspection;
+use fewbits::inspect::{Execution, Inspection};
 
 use crate::args::InspectArgs;
 use crate::failure::Failure;
 use crate::show;
 
 pub fn inspect(args: &InspectArgs) -> Result<ExitCode, Failure> {
-    let inspection = fewbits::inspect::inspect(&Model::open(&args.model)?)?;
+    let model = Model::open(&args.model)?;
+    if args.runtime {
+        let execution = fewbits::inspect::execution(&model)?;
+        match args.json {
+            true => show::json(&execution),
+            false => print_execution(&execution, args),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let inspection = fewbits::inspect::inspect(&model)?;
     show::notes(&inspection.notes);
     if args.json {
         show::json(&inspection);
@@ -16,6 +25,40 @@ pub fn inspect(args: &InspectArgs) -> Result<ExitCode, Failure> {
         print(&inspection, args);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_execution(execution: &Execution, args: &InspectArgs) {
+    println!("{}: kernels for {}", args.model.display(), execution.cpu);
+    let mut table = show::table(&["node", "what", "where", "nodes"], 3);
+    for step in &execution.steps {
+        let place = if step.r#where == "floats" { "floats, ours" } else { step.r#where };
+        table.add_row([&step.node, &step.what, place, &step.nodes.to_string()]);
+    }
+    println!("{table}");
+    // Layers that are alike stay for the same reasons.
+    let mut regions: Vec<(&[String], Vec<&str>)> = Vec::new();
+    for step in execution.steps.iter().filter(|step| step.r#where == "rten") {
+        match regions.iter_mut().find(|(why, _)| *why == step.why) {
+            Some((_, nodes)) => nodes.push(&step.node),
+            None => regions.push((&step.why, vec![&step.node])),
+        }
+    }
+    for (why, nodes) in regions {
+        println!("in rten, whose last bits may depend on the CPU: {}", nodes.join(", "));
+        for why in why {
+            println!("  {why}");
+        }
+    }
+    println!(
+        "{} of {} nodes run on our kernels; {}",
+        execution.own_nodes,
+        execution.nodes,
+        match execution.rten_regions {
+            0 => "nothing in rten, so every CPU gives the same bits".to_string(),
+            1 => "1 region in rten".to_string(),
+            n => format!("{n} regions in rten"),
+        }
+    );
 }
 
 fn print(inspection: &Inspection, args: &InspectArgs) {

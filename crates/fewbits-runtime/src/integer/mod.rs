@@ -21,6 +21,7 @@ use fewbits_onnx::Model;
 use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
+pub use crate::integer::program::Place;
 use crate::integer::program::Program;
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
@@ -50,8 +51,12 @@ pub struct Fusion {
     pub node: String,
     /// What is computed in it: `Conv + Relu`.
     pub what: String,
-    /// Whether the float executor runs it: its last bits may depend on the CPU.
-    pub is_float_region: bool,
+    /// Where it is computed.
+    pub place: Place,
+    /// How many ONNX nodes it takes the place of, those that depend on no input left out.
+    pub nodes: usize,
+    /// Why it is left to rten, one reason a kind of node; empty for what is not.
+    pub why: Vec<String>,
 }
 
 impl IntegerRunner {
@@ -96,6 +101,11 @@ impl IntegerRunner {
         })
     }
 
+    /// The kernels that were chosen.
+    pub fn cpu(&self) -> Cpu {
+        self.cpu
+    }
+
     /// The steps, in the order in which they run.
     pub fn fusions(&self) -> Vec<Fusion> {
         let units = self.program.units.iter();
@@ -103,7 +113,9 @@ impl IntegerRunner {
             .map(|unit| Fusion {
                 node: unit.node.clone(),
                 what: unit.what.clone(),
-                is_float_region: unit.is_float_region(),
+                place: unit.place,
+                nodes: unit.nodes,
+                why: unit.why.clone(),
             })
             .collect()
     }

@@ -108,6 +108,11 @@ impl<'a> Net<'a> {
             .then_some(ByteType { scale: ByteScale { scale, zero_point }, signed })
     }
 
+    /// The quantized weights that `name` is.
+    pub(crate) fn weight(&self, name: &str) -> Option<&QTensor> {
+        self.weights.get(name)
+    }
+
     /// The floats that the quantized weights `name` stand for, with their shape.
     pub(crate) fn dequantized(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
         let weight = self.weights.get(name)?;

@@ -44,13 +44,23 @@ pub(crate) struct Unit {
     pub what: String,
     /// The ONNX node that it computes, or that gave it its name.
     pub node: String,
+    /// Known once units have an order, as the two that follow.
+    pub place: Place,
+    /// How many ONNX nodes it takes the place of.
+    pub nodes: usize,
+    /// Why these are not computed by steps of ours, if they are not.
+    pub why: Vec<String>,
 }
 
-impl Unit {
-    /// Whether the float executor runs it.
-    pub(crate) fn is_float_region(&self) -> bool {
-        matches!(self.step, AnyStep::Region(_))
-    }
+/// Where a step computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// On integers, or between integers and floats, in kernels of ours.
+    Integers,
+    /// On floats, in kernels of ours: the same bits on every CPU.
+    Floats,
+    /// In the float executor: the last bits may depend on the CPU.
+    Rten,
 }
 
 /// Steps in the order in which they run.

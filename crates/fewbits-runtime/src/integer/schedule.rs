@@ -10,7 +10,7 @@ use fewbits_onnx::proto::{
 };
 
 use crate::integer::lower::Lowering;
-use crate::integer::program::{AnyStep, Program, Unit};
+use crate::integer::program::{AnyStep, Place, Program, Unit};
 use crate::integer::state::{Value, ValueId};
 use crate::integer::steps::region::Region;
 use crate::integer::steps::shape;
@@ -63,6 +63,8 @@ pub(crate) fn schedule(
         .collect();
     drop(flow);
     let folded = folded(model, &lowering, constant, &wanted)?;
+    let own = runs.iter().flat_map(|(_, own)| own.iter().copied()).collect();
+    lowering.account(&own, constant);
     let mut units: Vec<Option<Unit>> =
         std::mem::take(&mut lowering.units).into_iter().map(Some).collect();
     let mut ordered = Vec::new();
@@ -221,6 +223,7 @@ fn region(
     let graph = model.graph();
     let label = graph.node[nodes[0]].label().to_string();
     let what = names_of(graph, &nodes);
+    let (count, why) = (nodes.len(), lowering.why(&nodes));
     let own: HashSet<usize> = nodes.iter().copied().collect();
     // The constant nodes that these read, and those read by them.
     let producer: HashMap<&str, usize> = constant
@@ -294,6 +297,9 @@ fn region(
         shares_memory: false,
         what,
         node: label,
+        place: Place::Rten,
+        nodes: count,
+        why,
     })
 }
 

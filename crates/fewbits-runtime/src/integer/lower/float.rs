@@ -58,7 +58,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Whether a step of ours computes this node, if its values are floats.
-    fn can_be_ours(&self, node: &NodeProto) -> bool {
+    pub(super) fn can_be_ours(&self, node: &NodeProto) -> bool {
         let Some(output) = node.output.first() else { return false };
         if !node.is_onnx() {
             return false;

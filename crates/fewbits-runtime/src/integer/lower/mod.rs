@@ -14,6 +14,7 @@ mod image;
 mod label;
 mod movement;
 mod product;
+mod why;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -22,7 +23,7 @@ use fewbits_kernels::{Cpu, Halo};
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::integer::net::{ByteType, Net};
-use crate::integer::program::{AnyStep, Step, Unit};
+use crate::integer::program::{AnyStep, Place, Step, Unit};
 use crate::integer::state::ValueId;
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
@@ -123,6 +124,9 @@ impl<'a> Lowering<'a> {
             shares_memory: false,
             what: what.into(),
             node: node.label().to_string(),
+            place: Place::Integers,
+            nodes: 0,
+            why: Vec::new(),
         });
     }
 

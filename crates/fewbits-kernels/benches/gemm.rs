@@ -1,0 +1,178 @@
+//! The kernels at every level of this CPU, on one thread: `cargo bench -p fewbits-kernels`.
+//!
+//! What criterion calls elements are products: a multiplication and an addition each. An epilogue
+//! that makes bytes is part of every case, as it is of every step of the executor.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fewbits_kernels::bytes::{self, DepthwiseWeights, QuantizeTo, Window};
+use fewbits_kernels::float::{self, Strided};
+use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, Requantize, Walk, multiply};
+use fewbits_kernels::{Buffer, Cpu, Halo, ImageLayout, Threads};
+
+/// Bytes that look random, the same on every run.
+fn noise(bytes: &mut [u8]) {
+    let mut state = 1u32;
+    for byte in bytes {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+}
+
+fn activations(len: usize) -> Buffer {
+    let mut buffer = Buffer::new(len);
+    noise(buffer.u8s_mut());
+    buffer
+}
+
+fn weights(len: usize) -> Vec<i8> {
+    let mut buffer = activations(len);
+    buffer.i8s_mut().to_vec()
+}
+
+/// Scales that bring sums of `depth` products into the range of bytes.
+fn scales(columns: usize, depth: usize) -> Vec<f32> {
+    vec![1.0 / (150.0 * (depth as f32).sqrt()); columns]
+}
+
+const TO: QuantizeTo = QuantizeTo { scale: 1.0, zero_point: 128, low: 0, high: 255 };
+
+/// Times `run` at every level.
+fn at_every_level(c: &mut Criterion, name: &str, products: usize, mut run: impl FnMut(Cpu)) {
+    let mut group = c.benchmark_group(name);
+    group.throughput(Throughput::Elements(products as u64));
+    for cpu in Cpu::available() {
+        group.bench_function(BenchmarkId::from_parameter(cpu.level()), |b| b.iter(|| run(cpu)));
+    }
+    group.finish();
+}
+
+/// A product of `rows` rows with weights of `depth` times `columns`.
+fn matrix(c: &mut Criterion, [rows, depth, columns]: [usize; 3]) {
+    let input = activations(rows * depth);
+    let (ints, scale) = (weights(columns * depth), scales(columns, depth));
+    let packed: Vec<(Cpu, PackedWeights)> = Cpu::available()
+        .into_iter()
+        .map(|cpu| (cpu, PackedWeights::new(cpu, &ints, columns, 1, depth)))
+        .collect();
+    let mut out = vec![0; rows * columns];
+    let name = format!("matrix {rows}x{depth}x{columns}");
+    at_every_level(c, &name, rows * depth * columns, |cpu| {
+        let (_, packed) = packed.iter().find(|(of, _)| *of == cpu).expect("packed for all");
+        multiply(
+            packed,
+            Grid::of_matrix(rows),
+            &Input { bytes: input.with_slack(), walk: Walk::of_matrix(depth), runs: &[0] },
+            Output::Bytes {
+                bytes: &mut out,
+                walk: Walk::of_matrix(columns),
+                requantize: Requantize {
+                    bias: &vec![0; columns],
+                    scale: &scale,
+                    to: TO,
+                    add: None,
+                },
+            },
+            Threads::ONE,
+        );
+    });
+}
+
+/// An image of `size` times `size` pixels with a halo of 1.
+fn image(size: usize, channels: usize) -> ImageLayout {
+    let halo = Halo { top: 1, left: 1, bottom: 1, right: 1 };
+    ImageLayout { images: 1, height: size, width: size, channels, halo }
+}
+
+/// A convolution of 3 by 3.
+fn convolution(c: &mut Criterion, size: usize, channels: usize, filters: usize) {
+    let (layout, out_layout) = (image(size, channels), image(size, filters));
+    let input = activations(layout.len_bytes());
+    let depth = 9 * channels;
+    let (ints, scale) = (weights(filters * depth), scales(filters, depth));
+    let packed: Vec<(Cpu, PackedWeights)> = Cpu::available()
+        .into_iter()
+        .map(|cpu| (cpu, PackedWeights::new(cpu, &ints, filters, 3, 3 * channels)))
+        .collect();
+    let runs = [0, layout.row_pitch(), 2 * layout.row_pitch()];
+    let mut out = vec![0; out_layout.len_bytes()];
+    let name = format!("convolution {size}x{size}x{channels} to {filters}");
+    at_every_level(c, &name, size * size * depth * filters, |cpu| {
+        let (_, packed) = packed.iter().find(|(of, _)| *of == cpu).expect("packed for all");
+        multiply(
+            packed,
+            Grid { images: 1, height: size, width: size },
+            &Input {
+                bytes: input.with_slack(),
+                walk: Walk::of_windows(&layout, [1, 1], [1, 1]),
+                runs: &runs,
+            },
+            Output::Bytes {
+                bytes: &mut out,
+                walk: Walk::of_image(&out_layout),
+                requantize: Requantize {
+                    bias: &vec![0; filters],
+                    scale: &scale,
+                    to: TO,
+                    add: None,
+                },
+            },
+            Threads::ONE,
+        );
+    });
+}
+
+/// A depthwise convolution of 3 by 3.
+fn depthwise(c: &mut Criterion, size: usize, channels: usize) {
+    let layout = image(size, channels);
+    let input = activations(layout.len_bytes());
+    let weights = DepthwiseWeights::new(&weights(9 * channels), channels, [3, 3]);
+    let (bias, scale) = (vec![0; channels], scales(channels, 9));
+    let window = Window { kernel: [3, 3], stride: [1, 1], pads_begin: [1, 1], dilation: [1, 1] };
+    let mut out = vec![0; size * layout.row_pitch()];
+    let name = format!("depthwise {size}x{size}x{channels}");
+    at_every_level(c, &name, size * size * channels * 9, |cpu| {
+        let requantize =
+            bytes::Requantize { bias: &bias, scale: &scale, zero_point: 128, low: 0, high: 255 };
+        bytes::depthwise_rows(
+            cpu,
+            &weights,
+            input.u8s(),
+            &layout,
+            window,
+            0..size,
+            requantize,
+            &mut out,
+            &layout,
+        );
+    });
+}
+
+/// A product of floats whose right side is packed.
+fn floats(c: &mut Criterion, size: usize) {
+    let values: Vec<f32> = (0..size * size).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect();
+    let rows = Strided::rows(&values, size);
+    let mut packed = vec![0.0; float::packed_len(size, size)];
+    float::pack(Cpu::SCALAR, size, size, rows, &mut packed);
+    let (mut out, mut scratch) = (vec![0.0; size * size], Vec::new());
+    at_every_level(c, &format!("floats {size}x{size}x{size}"), size.pow(3), |cpu| {
+        float::matmul_packed(cpu, size, size, size, rows, &packed, &mut out, 0, size, &mut scratch);
+    });
+}
+
+fn all(c: &mut Criterion) {
+    matrix(c, [512, 512, 512]);
+    matrix(c, [128, 384, 1536]);
+    matrix(c, [1, 1024, 1024]);
+    convolution(c, 56, 64, 64);
+    convolution(c, 14, 64, 64);
+    convolution(c, 28, 1, 32);
+    depthwise(c, 56, 144);
+    floats(c, 512);
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = all
+}
+criterion_main!(benches);

@@ -1,0 +1,120 @@
+"""`fewbits inspect --runtime`: the steps in which a model runs, and why some are left to rten."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Fewbits
+from models import FIXTURES
+from nets import save
+from onnx import helper
+
+CNN = FIXTURES / "digits_cnn"
+STEP_KEYS = {"node", "what", "where", "nodes", "why"}
+
+
+def execution(fewbits: Fewbits, model: Path) -> dict:
+    result = fewbits("inspect", model, "--runtime", "--json").assert_done().json()
+    assert set(result) == {"path", "cpu", "steps", "nodes", "own_nodes", "rten_regions"}
+    steps = result["steps"]
+    assert all(set(step) == STEP_KEYS for step in steps)
+    rest = [step for step in steps if step["where"] == "rten"]
+    assert {step["where"] for step in steps} <= {"integers", "floats", "rten"}
+    assert result["rten_regions"] == len(rest)
+    assert result["nodes"] == sum(step["nodes"] for step in steps)
+    assert result["nodes"] - result["own_nodes"] == sum(step["nodes"] for step in rest)
+    assert all(bool(step["why"]) == (step["where"] == "rten") for step in steps)
+    return result
+
+
+@pytest.fixture(scope="module")
+def static(fewbits: Fewbits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("static") / "cnn.onnx"
+    command = ["quantize", CNN / "model.onnx", "-o", out, "--recipe", "static"]
+    fewbits(*command, "--calibrate", CNN / "calib.npz").assert_done()
+    return out
+
+
+def test_convolutions_are_fused(fewbits: Fewbits, static: Path) -> None:
+    result = execution(fewbits, static)
+    what = {step["what"]: step for step in result["steps"]}
+    assert what["Conv + Add"]["where"] == what["depth-wise Conv"]["where"] == "integers"
+    assert what["Conv + Add"]["nodes"] >= 3
+    assert what["ReduceMean"]["why"] == [
+        "ReduceMean: it reduces other axes than the last"
+    ]
+
+
+def test_all_nodes_are_counted(fewbits: Fewbits, static: Path) -> None:
+    # Those that depend on an input: all but the DequantizeLinear of weights and biases.
+    held = fewbits("inspect", static, "--json").assert_done().json()["operators"]
+    weights = 12
+    assert execution(fewbits, static)["nodes"] == sum(held.values()) - weights
+
+
+def test_the_table_says_the_same(fewbits: Fewbits, static: Path) -> None:
+    result = execution(fewbits, static)
+    text = fewbits("inspect", static, "--runtime").assert_done().out
+    assert text.splitlines()[0].endswith(f"kernels for {result['cpu']}")
+    summary = f"{result['own_nodes']} of {result['nodes']} nodes run on our kernels; 1 region in rten"
+    assert text.splitlines()[-1] == summary
+    assert "Conv + Add" in text and "whose last bits may depend on the CPU" in text
+
+
+def test_the_level_that_is_asked_for(
+    fewbits: Fewbits, static: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEWBITS_CPU", "scalar")
+    assert execution(fewbits, static)["cpu"] == "scalar"
+    monkeypatch.setenv("FEWBITS_CPU", "abacus")
+    fewbits("inspect", static, "--runtime").assert_refused()
+
+
+def test_groups_of_weights_are_multiplied_as_floats(fewbits: Fewbits, tmp_path: Path) -> None:
+    out = tmp_path / "cnn.onnx"
+    grouped = ("--bits", 4, "--granularity", "group=16")
+    fewbits("quantize", CNN / "model.onnx", "-o", out, *grouped).assert_done()
+    [region] = [step for step in execution(fewbits, out)["steps"] if step["where"] == "rten"]
+    assert "Conv: weights of 4 bits in groups of 16 are multiplied as floats" in region["why"]
+
+
+def test_a_float_perceptron_runs_on_our_kernels(fewbits: Fewbits) -> None:
+    result = execution(fewbits, FIXTURES / "digits" / "mlp.onnx")
+    assert {step["where"] for step in result["steps"]} == {"floats"}
+    assert result["own_nodes"] == result["nodes"]
+
+
+def convolution(path: Path, **attributes: object) -> Path:
+    """A convolution between quantized values."""
+    constants = {
+        "s": np.array(0.1, np.float32),
+        "z": np.array(3, np.uint8),
+        "w": np.ones((2, 2, 3, 3), np.int8),
+        "ws": np.array(0.5, np.float32),
+        "wz": np.array(0, np.int8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"]),
+        helper.make_node("Conv", ["d", "wd"], ["c"], name="conv", **attributes),
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        helper.make_node("DequantizeLinear", ["cq", "s", "z"], ["y"]),
+    ]
+    return save(path, nodes, constants, {"x": ("n", 2, 5, 5)}, rank=4)
+
+
+def test_padding_that_depends_on_the_size(fewbits: Fewbits, tmp_path: Path) -> None:
+    fused = execution(fewbits, convolution(tmp_path / "a.onnx", pads=[1, 1, 1, 1]))
+    assert fused["own_nodes"] == fused["nodes"] == 5
+    left = execution(fewbits, convolution(tmp_path / "b.onnx", auto_pad="SAME_UPPER"))
+    [region] = [step for step in left["steps"] if step["where"] == "rten"]
+    assert (region["node"], region["why"]) == ("conv", ["Conv: auto_pad is SAME_UPPER"])
+
+
+def test_float_models_and_what_cannot_run(fewbits: Fewbits) -> None:
+    result = execution(fewbits, CNN / "model.onnx")
+    assert result["own_nodes"] == 0 and result["rten_regions"] == 1
+    assert "Conv: activations are not quantized" in result["steps"][0]["why"]
+    trees = FIXTURES / "wine" / "svc_rbf.onnx"
+    fewbits("inspect", trees, "--runtime").assert_refused()
