@@ -131,8 +131,7 @@ fn depthwise(c: &mut Criterion, size: usize, channels: usize) {
     let mut out = vec![0; size * layout.row_pitch()];
     let name = format!("depthwise {size}x{size}x{channels}");
     at_every_level(c, &name, size * size * channels * 9, |cpu| {
-        let requantize =
-            bytes::Requantize { bias: &bias, scale: &scale, zero_point: 128, low: 0, high: 255 };
+        let requantize = bytes::Requantize { bias: &bias, scale: &scale, to: TO };
         bytes::depthwise_rows(
             cpu,
             &weights,

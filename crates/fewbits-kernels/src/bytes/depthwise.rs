@@ -5,7 +5,7 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use super::depthwise_vnni as vnni;
 use super::depthwise_weights::DepthwiseWeights;
-use super::quantize::Rounding;
+use super::quantize::{QuantizeTo, Rounding};
 use super::window::{Window, blocks};
 use crate::cpu::per_cpu;
 use crate::{Cpu, ImageLayout, Level};
@@ -18,12 +18,8 @@ pub struct Requantize<'a> {
     pub bias: &'a [i32],
     /// One a channel: input scale times weight scale over output scale.
     pub scale: &'a [f32],
-    /// The byte of zero.
-    pub zero_point: u8,
-    /// The least byte.
-    pub low: u8,
-    /// The greatest byte.
-    pub high: u8,
+    /// The bytes that come out; its scale is not used, being part of `scale`.
+    pub to: QuantizeTo,
 }
 
 /// The output rows `rows` of one image: `[height, width, channels]` to the same.
@@ -182,7 +178,7 @@ struct Finish<const N: usize> {
 impl<const N: usize> Finish<N> {
     #[inline(always)]
     fn new(by: &Requantize<'_>, first: usize) -> Finish<N> {
-        let rounding = Rounding::new(by.zero_point, by.low, by.high);
+        let rounding = by.to.rounding();
         Finish { bias: *block(by.bias, first), scale: *block(by.scale, first), rounding }
     }
 
@@ -233,7 +229,8 @@ mod tests {
             let bias: Vec<i32> = (0..channels).map(|c| c as i32 * 5077 - 60_000).collect();
             let scale: Vec<f32> = (0..channels).map(|c| 0.0005 * (c + 1) as f32).collect();
             let window = Window { kernel, stride: [stride; 2], pads_begin, dilation: [dilation; 2] };
-            let by = Requantize { bias: &bias, scale: &scale, zero_point, low, high: low.max(240) };
+            let to = QuantizeTo { scale: 1.0, zero_point, low, high: low.max(240) };
+            let by = Requantize { bias: &bias, scale: &scale, to };
 
             let rows = usize::from(out_height > 1)..out_height;
             let pitch = out_layout.row_pitch();
@@ -251,7 +248,7 @@ mod tests {
                     let steps = ((sum + bias[c]) as f32 * scale[c]).round_ties_even();
                     let byte = steps as i32 + i32::from(zero_point);
                     wanted[(y - rows.start) * pitch + (out_halo.left + x) * channels + c] =
-                        byte.clamp(i32::from(by.low), i32::from(by.high)) as u8;
+                        byte.clamp(i32::from(by.to.low), i32::from(by.to.high)) as u8;
                 }
             }
             let packed = DepthwiseWeights::new(&weights, channels, kernel);

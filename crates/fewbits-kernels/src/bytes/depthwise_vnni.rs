@@ -135,13 +135,13 @@ impl Finish {
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
     fn new(by: &Requantize<'_>, first: usize) -> Finish {
-        let steps = |byte: u8| _mm512_set1_ps(f32::from(byte) - f32::from(by.zero_point));
+        let steps = |byte: u8| _mm512_set1_ps(f32::from(byte) - f32::from(by.to.zero_point));
         Finish {
             bias: load64(&by.bias[first..]),
             scale: _mm512_castsi512_ps(load64(&by.scale[first..])),
-            least: steps(by.low),
-            most: steps(by.high),
-            zero_point: _mm_set1_epi8(by.zero_point as i8),
+            least: steps(by.to.low),
+            most: steps(by.to.high),
+            zero_point: _mm_set1_epi8(by.to.zero_point as i8),
         }
     }
 

@@ -37,13 +37,7 @@ impl Step for Depthwise {
         let to = image_layout(shape.dims(), state.value(self.output).halo);
         let mut out = state.take(self.output, shape, to.len_bytes());
         let input = state.bytes(self.input);
-        let requantize = Requantize {
-            bias: &self.bias,
-            scale: &self.scale,
-            zero_point: self.to.zero_point,
-            low: self.to.low,
-            high: self.to.high,
-        };
+        let requantize = Requantize { bias: &self.bias, scale: &self.scale, to: self.to };
         threads.rows(out.u8s_mut(), to.image_pitch(), 1, |first, out| {
             for (i, out) in out.chunks_exact_mut(to.image_pitch().max(1)).enumerate() {
                 let image = &input[(first + i) * from.image_pitch()..][..from.image_pitch()];
