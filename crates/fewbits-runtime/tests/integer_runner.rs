@@ -468,6 +468,28 @@ fn one_runner_takes_shapes_in_turn() {
 }
 
 #[test]
+fn one_runner_serves_several_threads() {
+    let runner = integer_runner(&encoder(&[0, 1, 1, 0]).model(), 2);
+    let inputs = |length: usize| {
+        vec![
+            ("x".to_string(), floats(&[2, length, 8], length as u64)),
+            ("mask".to_string(), floats(&[2, 1, 1, length], 9)),
+        ]
+    };
+    let alone: Vec<Named> = (1..9).map(|n| runner.run(&inputs(n)).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for start in 0..4 {
+            let (runner, alone, inputs) = (&runner, &alone, &inputs);
+            scope.spawn(move || {
+                for i in (0..40).map(|i| (start + i) % alone.len()) {
+                    assert_eq!(runner.run(&inputs(i + 1)).unwrap(), alone[i]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn failed_runs_leave_no_trace() {
     let mut net = net_of(&[None, Some(4), None]);
     let x = net.rounded("x", X);
