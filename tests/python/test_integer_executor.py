@@ -153,7 +153,8 @@ def moved(path: Path) -> Path:
     x = g.node("Transpose", [x], perm=[0, 2, 1, 3, 4])
     x = g.node("Reshape", [x, g.constant([0, 12, 10, 10], np.int64)])
     x = g.relu(g.conv(x, 8, 12, 3, 3, strides=[2, 2]))
-    x = g.node("Transpose", [g.node("Reshape", [x, g.constant([0, 8, -1], np.int64)])], perm=[0, 2, 1])
+    x = g.node("Reshape", [x, g.constant([0, 8, -1], np.int64)])
+    x = g.node("Transpose", [x], perm=[0, 2, 1])
     x = g.node("MatMul", [x, g.constant(g.rng.normal(0, 0.3, (8, 6)))])
     x = g.relu(g.node("Add", [x, g.constant(g.rng.normal(0, 0.3, 6))]))
     x = g.node("Flatten", [x])
@@ -322,7 +323,9 @@ def test_nets(
                 assert part.tobytes() == ours[:rows].tobytes()
 
 
-def quantized_by_fewbits(fewbits: Fewbits, model: Path, calib: Path, out: Path, recipe: str) -> Path:
+def quantized_by_fewbits(
+    fewbits: Fewbits, model: Path, calib: Path, out: Path, recipe: str
+) -> Path:
     command = ["quantize", model, "-o", out, "--recipe", recipe, "--calibrate", calib]
     fewbits(*command).assert_done()
     return out
@@ -378,7 +381,7 @@ def test_fashion(fewbits: Fewbits, tmp_path: Path, recipe: str) -> None:
     fewbits("run", out, "--data", data, *normal, "-o", tmp_path / "y.npz").assert_done()
     [logits] = dict(np.load(tmp_path / "y.npz")).values()
     rows = np.load(data)
-    [pixels] = [rows[name] for name in rows.files if rows[name].dtype == np.uint8 and rows[name].ndim > 1]
+    [pixels] = [rows[n] for n in rows.files if rows[n].dtype == np.uint8 and rows[n].ndim > 1]
     x = (pixels.astype(np.float32) / np.float32(255) - np.float32(0.286)) / np.float32(0.353)
     info = onnx.load(out).graph.input[0]
     x = x.reshape(len(x), *[d.dim_value for d in info.type.tensor_type.shape.dim[1:]])
@@ -448,7 +451,8 @@ def test_an_unknown_operator_is_named(fewbits: Fewbits, tmp_path: Path) -> None:
     node.op_type = "Frobnicate"
     onnx.save(model, tmp_path / "odd.onnx")
     np.savez(tmp_path / "in.npz", **images(2, 1))
-    done = fewbits("run", tmp_path / "odd.onnx", "--data", tmp_path / "in.npz", "-o", tmp_path / "y.npz")
+    command = ["run", tmp_path / "odd.onnx", "--data", tmp_path / "in.npz"]
+    done = fewbits(*command, "-o", tmp_path / "y.npz")
     done.assert_refused(1)
     assert "Frobnicate" in done.err
 

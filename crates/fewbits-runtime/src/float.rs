@@ -1,7 +1,7 @@
 //! The float executor: rten.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{DataType, ValueInfoProto};
@@ -99,7 +99,7 @@ impl FloatRunner {
         };
         let inputs = specs.iter().map(|s| Ok((s.clone(), id(&s.name)?))).collect::<Result<_>>()?;
         let fetched = names.into_iter().map(|n| Ok((n.clone(), id(&n)?))).collect::<Result<_>>()?;
-        let pool = options.threads.map(|n| Arc::new(ThreadPool::with_num_threads(n.get())));
+        let pool = options.threads.map(|n| pool_of(n.get()));
         Ok(FloatRunner { inputs, fetched, model, pool, specs, text, outputs })
     }
 
@@ -134,6 +134,20 @@ impl FloatRunner {
             }
         })
     }
+}
+
+/// The pool of so many threads: one for all runners, since a quantized model may have many parts
+/// that are left to floats.
+fn pool_of(threads: usize) -> Arc<ThreadPool> {
+    static POOLS: Mutex<Vec<(usize, Weak<ThreadPool>)>> = Mutex::new(Vec::new());
+    let mut pools = POOLS.lock().unwrap_or_else(|e| e.into_inner());
+    pools.retain(|(_, pool)| pool.strong_count() > 0);
+    let known = pools.iter().find(|(n, _)| *n == threads).and_then(|(_, pool)| pool.upgrade());
+    known.unwrap_or_else(|| {
+        let pool = Arc::new(ThreadPool::with_num_threads(threads));
+        pools.push((threads, Arc::downgrade(&pool)));
+        pool
+    })
 }
 
 /// A copy of the model with values inside the graph as further outputs.

@@ -8,7 +8,7 @@ mod random;
 mod rows;
 
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use fewbits_runtime::{IntegerRunner, RunOptions, Runner, RuntimeError, Tensor, Values};
 use net::{
     FLOAT, INT8, Named, Net, Random, Scale, UINT8, Weights, assert_close, assert_runs,
@@ -468,6 +468,28 @@ fn one_runner_takes_shapes_in_turn() {
 }
 
 #[test]
+fn one_runner_serves_several_threads() {
+    let runner = integer_runner(&encoder(&[0, 1, 1, 0]).model(), 2);
+    let inputs = |length: usize| {
+        vec![
+            ("x".to_string(), floats(&[2, length, 8], length as u64)),
+            ("mask".to_string(), floats(&[2, 1, 1, length], 9)),
+        ]
+    };
+    let alone: Vec<Named> = (1..9).map(|n| runner.run(&inputs(n)).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for start in 0..4 {
+            let (runner, alone, inputs) = (&runner, &alone, &inputs);
+            scope.spawn(move || {
+                for i in (0..40).map(|i| (start + i) % alone.len()) {
+                    assert_eq!(runner.run(&inputs(i + 1)).unwrap(), alone[i]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn failed_runs_leave_no_trace() {
     let mut net = net_of(&[None, Some(4), None]);
     let x = net.rounded("x", X);
@@ -518,12 +540,15 @@ fn what_cannot_be_run_is_named_when_the_model_is_loaded() {
     let error = load(&net.model(), &RunOptions::default());
     assert!(error.contains("Frobnicate"), "{error}");
 
-    let mut net = net_of(&IMAGES);
-    let x = net.rounded("x", X);
-    let y = net.node("Add", &[&x, "nobody"], &[]);
-    net.output(&y, FLOAT);
-    let error = load(&net.model(), &RunOptions::default());
-    assert!(error.contains("nobody"), "{error}");
+    // Read by a step of ours, and by a node that is none.
+    for op in ["Add", "Pow"] {
+        let mut net = net_of(&IMAGES);
+        let x = net.rounded("x", X);
+        let y = net.node(op, &[&x, "nobody"], &[]);
+        net.output(&y, FLOAT);
+        let error = load(&net.model(), &RunOptions::default());
+        assert!(error.contains("nobody"), "{error}");
+    }
 
     let options = RunOptions { intermediates: vec!["nobody".into()], ..RunOptions::default() };
     let error = load(&fixture("digits_cnn/model.onnx"), &options);
@@ -616,6 +641,84 @@ fn biases_of_all_forms_are_added() {
         let y = net.rounded(&sums, Y);
         net.output(&y, FLOAT);
         assert_runs(&net, &images(2), Y.scale);
+    }
+}
+
+/// A graph of a branch, whose nodes read values of the graph around it.
+fn branch(name: &str, nodes: Vec<NodeProto>, output: &str) -> AttributeProto {
+    let graph = GraphProto {
+        name: Some(name.into()),
+        node: nodes,
+        output: vec![ValueInfoProto { name: Some(output.into()), ..ValueInfoProto::default() }],
+        ..GraphProto::default()
+    };
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(5),
+        g: Some(graph),
+        ..AttributeProto::default()
+    }
+}
+
+#[test]
+fn branches_read_what_steps_compute() {
+    let mut net = net_of(&[None, Some(6)]);
+    let x = net.rounded("x", X);
+    let sums = matmul(&mut net, &x, 6);
+    let y = net.rounded(&sums, Y);
+    let all = net.node("ReduceMax", &["x"], &[int("keepdims", 0)]);
+    let limit = net.floats(&[], &[0.5]);
+    let is_high = net.node("Greater", &[&all, &limit], &[]);
+    let square = NodeProto::new("Mul", &[&y, &y], &["square"]);
+    let high = NodeProto::new("Sub", &["square", &x], &["high"]);
+    let low = NodeProto::new("Neg", &[&y], &["low"]);
+    let branches = [
+        branch("then_branch", vec![square, high], "high"),
+        branch("else_branch", vec![low], "low"),
+    ];
+    let z = net.node("If", &[&is_high], &branches);
+    let z = net.rounded(&z, X);
+    net.output(&z, FLOAT);
+    for most in [1.0, 0.4] {
+        let (shape, Values::F32(values)) = floats(&[5, 6], 1).into_parts() else { unreachable!() };
+        let values: Vec<f32> = values.iter().map(|v| v * most).collect();
+        assert_runs(&net, &vec![("x".into(), Tensor::new(shape, values).unwrap())], Y.scale);
+    }
+}
+
+#[test]
+fn an_input_may_be_an_output() {
+    let mut net = net_of(&[None, Some(6)]);
+    let x = net.rounded("x", X);
+    let y = net.node("Identity", &["x"], &[]);
+    for name in ["x", &x, &y] {
+        net.output(name, FLOAT);
+    }
+    let x = floats(&[5, 6], 1);
+    let outputs = integer_runner(&net.model(), 1).run(&[("x".into(), x.clone())]).unwrap();
+    assert_eq!((&outputs[0].1, &outputs[2].1), (&x, &x));
+}
+
+#[test]
+fn images_of_another_rank_are_refused() {
+    let w = Weights::random(&mut Random(5), &[4, 1, 3, 3], 0, 100, 0.002, [true, false]);
+    for op in ["Conv", "MaxPool", "AveragePool"] {
+        let mut net = Net::new();
+        net.input_of_any_shape("x");
+        let x = net.rounded("x", X);
+        let w = net.weights(&w);
+        let y = match op {
+            "Conv" => net.node(op, &[&x, &w], &[int("group", 4)]),
+            _ => net.node(op, &[&x], &[ints("kernel_shape", &[3, 3])]),
+        };
+        let y = net.rounded(&y, Y);
+        net.output(&y, FLOAT);
+        let runner = integer_runner(&net.model(), 1);
+        for dims in [&[2, 4, 7][..], &[4, 7], &[7], &[2, 4, 5, 5, 5], &[2, 3, 7, 7][..]] {
+            let done = runner.run(&[("x".into(), floats(dims, 1))]);
+            assert!(op != "Conv" && dims.len() == 4 || done.is_err(), "{op} of {dims:?}");
+        }
+        assert!(runner.run(&[("x".into(), floats(&[2, 4, 7, 7], 1))]).is_ok());
     }
 }
 

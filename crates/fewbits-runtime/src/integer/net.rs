@@ -1,9 +1,9 @@
 //! What lowering asks of the ONNX graph.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto};
+use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use fewbits_onnx::qweight::WeightReader;
 use fewbits_quant::{Granularity, QTensor};
 
@@ -15,6 +15,7 @@ pub(crate) struct Net<'a> {
     pub index: Index<'a>,
     pub opset: i64,
     weights: HashMap<String, QTensor>,
+    inputs: HashSet<&'a str>,
 }
 
 /// The bytes of a quantized activation, as its QuantizeLinear says. Inside the executor all bytes
@@ -43,7 +44,8 @@ impl<'a> Net<'a> {
             .filter(|w| w.lookup.is_none() && w.data_type == DataType::Float)
             .map(|w| (w.name, w.weight))
             .collect();
-        Net { graph, index: Index::new(graph), opset, weights }
+        let inputs = graph.required_inputs().map(ValueInfoProto::name).collect();
+        Net { graph, index: Index::new(graph), opset, weights, inputs }
     }
 
     pub(crate) fn producer(&self, name: &str) -> Option<(usize, &'a NodeProto)> {
@@ -52,6 +54,11 @@ impl<'a> Net<'a> {
 
     pub(crate) fn initializer(&self, name: &str) -> Option<&'a TensorProto> {
         self.index.initializer(name)
+    }
+
+    /// Whether a caller feeds `name`.
+    pub(crate) fn is_input(&self, name: &str) -> bool {
+        self.inputs.contains(name)
     }
 
     /// Whether one node alone reads `name`, once, and the graph does not give it out.

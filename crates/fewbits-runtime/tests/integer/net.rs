@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use fewbits_onnx::proto::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto,
+};
 use fewbits_runtime::{FloatRunner, IntegerRunner, RunOptions, Runner, Tensor, Values};
 
 pub const FLOAT: i32 = 1;
@@ -70,6 +72,14 @@ pub fn integers(name: &str, dims: &[usize], signed: bool, values: &[i64]) -> Ten
     }
 }
 
+fn of_any_shape(name: &str, data_type: i32) -> ValueInfoProto {
+    let mut info = ValueInfoProto::tensor(name, data_type, &[]);
+    if let Some(TypeValue::TensorType(t)) = info.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+        t.shape = None;
+    }
+    info
+}
+
 /// A graph in the making.
 #[derive(Default)]
 pub struct Net {
@@ -91,16 +101,14 @@ impl Net {
         self.graph.input.push(ValueInfoProto::tensor(name, data_type, dims));
     }
 
+    pub fn input_of_any_shape(&mut self, name: &str) {
+        self.graph.input.push(of_any_shape(name, FLOAT));
+    }
+
     /// An output whose shape is not told.
     pub fn output(&mut self, name: &str, data_type: i32) {
         if !self.graph.is_output(name) {
-            let mut info = ValueInfoProto::tensor(name, data_type, &[]);
-            if let Some(fewbits_onnx::proto::TypeValue::TensorType(t)) =
-                info.r#type.as_mut().and_then(|t| t.value.as_mut())
-            {
-                t.shape = None;
-            }
-            self.graph.output.push(info);
+            self.graph.output.push(of_any_shape(name, data_type));
         }
     }
 

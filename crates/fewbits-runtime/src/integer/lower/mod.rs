@@ -376,8 +376,9 @@ impl<'a> Lowering<'a> {
         if self.rest.insert(position) {
             let mut inputs = Vec::new();
             node.for_each_use(&mut |input| inputs.push(input));
+            // What else it reads is an initializer, or inside a subgraph of its own.
             for input in inputs {
-                if self.net.initializer(input).is_none() {
+                if self.net.producer(input).is_some() || self.net.is_input(input) {
                     self.tensor(input);
                 }
             }

@@ -37,7 +37,7 @@ pub(crate) fn shape(dims: &[usize]) -> Result<Shape> {
 fn windowed(input: Shape, channels: usize, window: &Window, end: [usize; 2]) -> Result<Shape> {
     let dims = input.dims();
     let spatial = dims.len().saturating_sub(2);
-    if !(1..=2).contains(&spatial) {
+    if !(1..=2).contains(&spatial) || (spatial == 1 && window.kernel[0] != 1) {
         return Err(RuntimeError::Run {
             reason: format!(
                 "images of shape {input:?} where [images, channels, height, width] is needed"
