@@ -12,7 +12,6 @@ use fewbits_onnx::Model;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use rten::{RunOptions, ThreadPool};
 use rten_tensor::TensorView;
-use rten_tensor::prelude::*;
 
 /// Rows, columns and depth.
 const SIZE: usize = 512;
