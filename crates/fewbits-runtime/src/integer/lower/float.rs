@@ -93,20 +93,29 @@ impl<'a> Lowering<'a> {
         axis == -1 || self.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
     }
 
-    /// What a node does with the last axis, if it reduces that alone.
-    fn reduction(&self, node: &NodeProto) -> Option<Reduction> {
+    /// What a node does with the last axes, if it reduces these alone, and how many.
+    fn reduction(&self, node: &NodeProto) -> Option<(Reduction, usize)> {
         let axes = match node.input.get(1) {
             Some(name) => self.net.ints(name)?,
             None => node.ints("axes").to_vec(),
         };
-        let last = |axis: i64| {
-            axis == -1 || self.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
-        };
-        matches!(axes[..], [axis] if last(axis)).then_some(match node.op_type() {
+        // Counted from the end.
+        let mut axes: Vec<i64> = axes
+            .into_iter()
+            .map(|axis| match axis {
+                ..0 => Some(axis),
+                _ => Some(axis - self.rank(&node.input[0])? as i64),
+            })
+            .collect::<Option<_>>()?;
+        axes.sort_unstable();
+        let count = axes.len();
+        (count > 0 && axes.into_iter().eq(-(count as i64)..0)).then_some(())?;
+        let reduction = match node.op_type() {
             "ReduceSum" => Reduction::Sum,
             "ReduceMean" => Reduction::Mean,
             _ => Reduction::Max,
-        })
+        };
+        Some((reduction, count))
     }
 
     fn softmax_is_last(&self, node: &NodeProto) -> bool {
@@ -153,14 +162,15 @@ impl<'a> Lowering<'a> {
                 }))
             }
             "ReduceSum" | "ReduceMean" | "ReduceMax" => {
-                let reduction = self.reduction(node)?;
-                let keep_axis = node.int("keepdims", 1) != 0;
+                let (reduction, axes) = self.reduction(node)?;
+                let keep_axes = node.int("keepdims", 1) != 0;
                 let input = self.tensor(&node.input[0]);
                 Some(self.step(Form::Plain, &[input], node.op_type(), node, |output| Reduce {
                     input,
                     output,
                     reduction,
-                    keep_axis,
+                    axes,
+                    keep_axes,
                 }))
             }
             "Softmax" => {

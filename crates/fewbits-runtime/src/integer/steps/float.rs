@@ -119,7 +119,7 @@ impl Step for Softmax {
     }
 }
 
-/// What becomes of the last axis.
+/// What becomes of the last axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reduction {
     Sum,
@@ -127,23 +127,30 @@ pub(crate) enum Reduction {
     Max,
 }
 
-/// A number for each row.
+/// A number for each row, or for each of the matrices and so on that a value is a stack of.
 pub(crate) struct Reduce {
     pub input: ValueId,
     pub output: ValueId,
     pub reduction: Reduction,
-    /// Whether the axis stays, of size 1.
-    pub keep_axis: bool,
+    /// How many axes, counted from the end.
+    pub axes: usize,
+    /// Whether the axes stay, of size 1.
+    pub keep_axes: bool,
 }
 
 impl Step for Reduce {
     fn run(&self, state: &mut State) -> Result<()> {
         let from = state.shape(self.input);
-        let width = from.last();
-        let to = match self.keep_axis {
-            true => from.with_last(1),
-            false => super::shape(from.dims().split_last().map_or(&[], |(_, rows)| rows))?,
-        };
+        let dims = from.dims();
+        let kept = dims.len().checked_sub(self.axes).ok_or_else(|| RuntimeError::Run {
+            reason: format!("{} axes are reduced of a value of shape {from:?}", self.axes),
+        })?;
+        let width: usize = dims[kept..].iter().product();
+        let mut left = dims[..kept].to_vec();
+        if self.keep_axes {
+            left.resize(dims.len(), 1);
+        }
+        let to = super::shape(&left)?;
         let mut out = state.take(self.output, to, to.len() * 4);
         let input = state.floats(self.input);
         for (i, out) in out.f32s_mut().iter_mut().enumerate() {
