@@ -3,7 +3,7 @@
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
-use fewbits_onnx::passes::{cleanup, constants, to_qdq};
+use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
 use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
@@ -29,6 +29,7 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
 /// If the model holds classical or custom operators that stay, by name.
 pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
     let (mut model, kept) = to_one_form(model)?;
+    own_shapes::own_shapes(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
     refuse(&model, &kept)?;
     Ok(model)

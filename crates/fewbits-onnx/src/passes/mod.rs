@@ -4,6 +4,7 @@ pub mod cleanup;
 pub mod constants;
 pub mod fold_batch_norm;
 pub mod lower_ml;
+pub mod own_shapes;
 pub mod qdq;
 pub mod to_qdq;
 pub mod upgrade_opset;
