@@ -40,9 +40,7 @@ def test_convolutions_are_fused(fewbits: Fewbits, static: Path) -> None:
     what = {step["what"]: step for step in result["steps"]}
     assert what["Conv + Add"]["where"] == what["depth-wise Conv"]["where"] == "integers"
     assert what["Conv + Add"]["nodes"] >= 3
-    assert what["ReduceMean"]["why"] == [
-        "ReduceMean: it reduces other axes than the last"
-    ]
+    assert what["ReduceMean"]["where"] == "floats"
 
 
 def test_all_nodes_are_counted(fewbits: Fewbits, static: Path) -> None:
@@ -52,13 +50,21 @@ def test_all_nodes_are_counted(fewbits: Fewbits, static: Path) -> None:
     assert execution(fewbits, static)["nodes"] == sum(held.values()) - weights
 
 
-def test_the_table_says_the_same(fewbits: Fewbits, static: Path) -> None:
+def test_the_table_says_the_same(fewbits: Fewbits, static: Path, tmp_path: Path) -> None:
     result = execution(fewbits, static)
     text = fewbits("inspect", static, "--runtime").assert_done().out
     assert text.splitlines()[0].endswith(f"kernels for {result['cpu']}")
+    nodes = result["nodes"]
+    summary = f"{nodes} of {nodes} nodes run on our kernels; nothing in rten, so every CPU gives the same bits"
+    assert text.splitlines()[-1] == summary
+    assert "Conv + Add" in text
+
+    left = convolution(tmp_path / "left.onnx", auto_pad="SAME_UPPER")
+    result = execution(fewbits, left)
+    text = fewbits("inspect", left, "--runtime").assert_done().out
     summary = f"{result['own_nodes']} of {result['nodes']} nodes run on our kernels; 1 region in rten"
     assert text.splitlines()[-1] == summary
-    assert "Conv + Add" in text and "whose last bits may depend on the CPU" in text
+    assert "whose last bits may depend on the CPU" in text
 
 
 def test_the_level_that_is_asked_for(

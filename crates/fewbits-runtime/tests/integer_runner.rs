@@ -261,6 +261,33 @@ fn sums_and_products_broadcast() {
 }
 
 #[test]
+fn floats_of_two_bytes_come_in_one_step() {
+    for op in ["Add", "Sub", "Mul"] {
+        let mut net = net_of(&IMAGES);
+        let x = net.rounded("x", X);
+        let a = conv(&mut net, &x, 3);
+        let a = net.rounded(&a, Y);
+        let b = conv(&mut net, &x, 4);
+        let b = net.rounded(&b, X);
+        let mean = net.node("GlobalAveragePool", &[&a], &[]);
+        let mean = net.rounded(&mean, Y);
+        for other in [&b, &mean] {
+            let y = net.node(op, &[&a, other], &[]);
+            let relu = net.node("Relu", &[&y], &[]);
+            net.output(&relu, FLOAT);
+            // Read by the Relu and given out: no function of it is fused.
+            let z = net.node(op, &[other, &a], &[]);
+            let sigmoid = net.node("Sigmoid", &[&z], &[]);
+            net.output(&z, FLOAT);
+            net.output(&sigmoid, FLOAT);
+        }
+        assert_runs(&net, &images(3), 2.0 * X.scale);
+        let steps = integer_runner(&net.model(), 1).fusions();
+        assert!(steps.iter().any(|step| step.what == format!("{op} + Relu")), "{steps:?}");
+    }
+}
+
+#[test]
 fn means_of_volumes_are_means() {
     let mut net = net_of(&[None, Some(3), Some(4), Some(5), Some(2)]);
     let x = net.rounded("x", X);

@@ -9,6 +9,7 @@ use crate::integer::lower::movement::permutation;
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::program::AnyStep;
 use crate::integer::state::ValueId;
+use crate::integer::steps::binary_of_bytes::BinaryOfBytes;
 use crate::integer::steps::float::{
     Elementwise, FloatBinary, LayerNorm, Reduce, Reduction, Softmax,
 };
@@ -206,6 +207,12 @@ impl<'a> Lowering<'a> {
 
     /// A function of each element; inside the product that gives them, if one does.
     fn elementwise(&mut self, name: &'a str, function: Function, node: &'a NodeProto) -> ValueId {
+        if let Some((_, before)) = self.net.producer(name)
+            && self.is_read_only_by(name, node)
+            && let Some(id) = self.binary_of_bytes(before, Some(function))
+        {
+            return id;
+        }
         let input = self.tensor(name);
         if let Some(product) = self.product_before(name, node, input)
             && let Epilogue::Floats { function: open @ None, add: None, quantize: None, .. } =
@@ -221,7 +228,37 @@ impl<'a> Lowering<'a> {
         })
     }
 
+    /// An operator on two values that are bytes, and a function of its result: in one pass, since
+    /// floats of images take more time to write and read than to compute.
+    fn binary_of_bytes(
+        &mut self,
+        node: &'a NodeProto,
+        function: Option<Function>,
+    ) -> Option<ValueId> {
+        let operation = binary_of(node).filter(|_| node.is_onnx())?;
+        let [a, b] = node.input.as_slice() else { return None };
+        (self.is_source(a) && self.is_source(b)).then_some(())?;
+        let (a, b) = (self.source(a)?, self.source(b)?);
+        let form = self.form(a.id);
+        (self.form(b.id) == form).then_some(())?;
+        let what = match function {
+            Some(function) => format!("{} + {function:?}", node.op_type()),
+            None => node.op_type().to_string(),
+        };
+        let inputs = [(a.id, a.ty.scale), (b.id, b.ty.scale)];
+        Some(self.step(Form::Plain, &[a.id, b.id], what, node, |output| BinaryOfBytes {
+            inputs,
+            output,
+            operation,
+            function,
+            form,
+        }))
+    }
+
     fn float_binary(&mut self, operation: Binary, node: &'a NodeProto) -> ValueId {
+        if let Some(id) = self.binary_of_bytes(node, None) {
+            return id;
+        }
         let (a_name, b_name) = (node.input[0].as_str(), node.input[1].as_str());
         let (a, b) = (self.tensor(a_name), self.tensor(b_name));
         if operation == Binary::Add {
@@ -372,16 +409,19 @@ impl<'a> Lowering<'a> {
         node: &'a NodeProto,
         id: ValueId,
     ) -> Option<&mut Product> {
-        // Gelu and Silu read their input twice.
-        let inside = self.nodes_between(name, node);
-        let alone = !self.net.index.is_output(name)
-            && self.net.index.consumers(name).iter().all(|c| inside.contains(c));
-        alone.then_some(())?;
+        self.is_read_only_by(name, node).then_some(())?;
         let unit = self.values[id.index()].unit?;
         match &mut self.units[unit].step {
             AnyStep::Product(product) if product.output == id => Some(product),
             _ => None,
         }
+    }
+
+    /// Whether `node`, and what it finishes, alone reads `name`: Gelu and Silu read it twice.
+    fn is_read_only_by(&self, name: &str, node: &'a NodeProto) -> bool {
+        let inside = self.nodes_between(name, node);
+        !self.net.index.is_output(name)
+            && self.net.index.consumers(name).iter().all(|c| inside.contains(c))
     }
 
     /// The nodes on the way from `name` to `node`, whose values nothing else reads.

@@ -1,6 +1,7 @@
 //! The steps of a program, one kind a file.
 
 pub(crate) mod attention;
+pub(crate) mod binary_of_bytes;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod float;
