@@ -288,6 +288,22 @@ fn floats_of_two_bytes_come_in_one_step() {
 }
 
 #[test]
+fn functions_of_bytes_are_tables() {
+    for op in ["Sigmoid", "HardSwish", "Tanh", "LeakyRelu", "Elu"] {
+        let mut net = net_of(&IMAGES);
+        let x = net.rounded("x", X);
+        let a = conv(&mut net, &x, 3);
+        let a = net.rounded(&a, Y);
+        let y = net.node(op, &[&a], &[]);
+        let y = net.rounded(&y, X);
+        net.output(&y, FLOAT);
+        assert_runs(&net, &images(2), X.scale);
+        let steps = integer_runner(&net.model(), 1).fusions();
+        assert!(steps.iter().any(|step| step.what == format!("{op} by a table")), "{steps:?}");
+    }
+}
+
+#[test]
 fn means_of_volumes_are_means() {
     let mut net = net_of(&[None, Some(3), Some(4), Some(5), Some(2)]);
     let x = net.rounded("x", X);

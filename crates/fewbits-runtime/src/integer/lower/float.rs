@@ -324,7 +324,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A function of one value that `node` finishes, and the value.
-    fn function_at(&self, node: &'a NodeProto) -> Option<(Function, &'a str)> {
+    pub(super) fn function_at(&self, node: &'a NodeProto) -> Option<(Function, &'a str)> {
         if let Some(x) = self.gelu(node) {
             return Some((Function::GeluErf, x));
         }
@@ -450,7 +450,7 @@ impl<'a> Lowering<'a> {
 }
 
 /// A function in the words of ONNX.
-fn name_of(function: Function, node: &NodeProto) -> String {
+pub(super) fn name_of(function: Function, node: &NodeProto) -> String {
     match function {
         Function::GeluErf | Function::GeluTanh => "Gelu".to_string(),
         Function::Silu => "Silu".to_string(),

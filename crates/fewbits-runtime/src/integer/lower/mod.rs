@@ -22,6 +22,7 @@ use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_kernels::{Cpu, Halo};
 use fewbits_onnx::proto::{DataType, NodeProto};
 
+use crate::integer::lower::float::name_of;
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Place, Step, Unit};
 use crate::integer::state::ValueId;
@@ -233,14 +234,25 @@ impl<'a> Lowering<'a> {
             "Add" => {
                 self.matrix_to_bytes(node, to, behind).or_else(|| self.binary(node, to, behind))
             }
-            "Mul" => self.binary(node, to, behind),
+            "Mul" => self.function_table(node, to).or_else(|| self.binary(node, to, behind)),
             "MaxPool" | "AveragePool" | "GlobalAveragePool" => self.pool(node, to, behind),
             "Concat" => self.concat(node, to),
-            _ => {
+            _ => self.function_table(node, to).or_else(|| {
                 let from = self.moved(node)?;
                 Some(self.requantized(from, to, node))
-            }
+            }),
         }
+    }
+
+    /// A function of each byte, as a table of its 256 values.
+    fn function_table(&mut self, node: &'a NodeProto, to: QuantizeTo) -> Option<ValueId> {
+        let (function, name) = self.function_at(node)?;
+        let from = self.source(name)?;
+        let real = from.ty.scale;
+        let value = |q: u8| (f32::from(q) - f32::from(real.zero_point)) * real.scale;
+        let table = Box::new(std::array::from_fn(|q| to.byte(function.at(value(q as u8)))));
+        let what = format!("{} by a table", name_of(function, node));
+        Some(self.looked_up(from.id, table, to.zero_point, what, node))
     }
 
     fn is_source(&self, name: &str) -> bool {
@@ -286,7 +298,8 @@ impl<'a> Lowering<'a> {
             return bytes;
         }
         let table = Box::new(std::array::from_fn(|q| q as u8));
-        Bytes { id: self.looked_up(bytes.id, table, ty.scale.zero_point, node), ty }
+        let what = "requantize".to_string();
+        Bytes { id: self.looked_up(bytes.id, table, ty.scale.zero_point, what, node), ty }
     }
 
     /// A value as floats, or as whatever it is if it is no float.
@@ -438,7 +451,7 @@ impl<'a> Lowering<'a> {
         let scale = from.ty.scale;
         let real = |q: u8| (f32::from(q) - f32::from(scale.zero_point)) * scale.scale;
         let table = Box::new(std::array::from_fn(|q| to.byte(real(q as u8))));
-        self.looked_up(from.id, table, to.zero_point, node)
+        self.looked_up(from.id, table, to.zero_point, "requantize".to_string(), node)
     }
 
     fn looked_up(
@@ -446,15 +459,10 @@ impl<'a> Lowering<'a> {
         input: ValueId,
         table: Box<[u8; 256]>,
         halo: u8,
+        what: String,
         node: &NodeProto,
     ) -> ValueId {
         let form = self.form(input);
-        self.step(form, &[input], "requantize", node, |output| LookUp {
-            input,
-            output,
-            table,
-            form,
-            halo,
-        })
+        self.step(form, &[input], what, node, |output| LookUp { input, output, table, form, halo })
     }
 }
