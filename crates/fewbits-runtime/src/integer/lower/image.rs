@@ -73,12 +73,20 @@ impl<'a> Lowering<'a> {
 /// The window of a pooling node, and its padding at the end.
 fn window(node: &NodeProto) -> Option<(Window, [usize; 2])> {
     let rank = node.ints("kernel_shape").len();
-    let auto_pad = node.string("auto_pad", "NOTSET");
-    let plain = node.int("ceil_mode", 0) == 0
-        && (1..=2).contains(&rank)
-        && matches!(auto_pad.as_str(), "NOTSET" | "VALID" | "");
-    plain.then_some(())?;
+    (node.int("ceil_mode", 0) == 0 && (1..=2).contains(&rank)).then_some(())?;
     let kernel = pair(node, "kernel_shape", rank, 1)?;
+    window_of(node, kernel, rank)
+}
+
+/// The window of `kernel` that a node moves over images of `rank` spatial axes, and its padding at
+/// the end; `None` if that depends on the size of the images.
+pub(super) fn window_of(
+    node: &NodeProto,
+    kernel: [usize; 2],
+    rank: usize,
+) -> Option<(Window, [usize; 2])> {
+    let auto_pad = node.string("auto_pad", "NOTSET");
+    matches!(auto_pad.as_str(), "NOTSET" | "VALID" | "").then_some(())?;
     let stride = pair(node, "strides", rank, 1)?;
     let dilation = pair(node, "dilations", rank, 1)?;
     let pads: Vec<usize> =

@@ -10,6 +10,7 @@ mod attention;
 mod dynamic;
 mod elementwise;
 mod float;
+mod function;
 mod image;
 mod label;
 mod movement;
@@ -22,10 +23,10 @@ use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_kernels::{Cpu, Halo};
 use fewbits_onnx::proto::{DataType, NodeProto};
 
-use crate::integer::lower::float::name_of;
+use crate::integer::lower::function::name_of;
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Place, Step, Unit};
-use crate::integer::state::ValueId;
+use crate::integer::state::{ByteScale, ValueId};
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
 use crate::integer::types;
@@ -248,9 +249,7 @@ impl<'a> Lowering<'a> {
     fn function_table(&mut self, node: &'a NodeProto, to: QuantizeTo) -> Option<ValueId> {
         let (function, name) = self.function_at(node)?;
         let from = self.source(name)?;
-        let real = from.ty.scale;
-        let value = |q: u8| (f32::from(q) - f32::from(real.zero_point)) * real.scale;
-        let table = Box::new(std::array::from_fn(|q| to.byte(function.at(value(q as u8)))));
+        let table = table_of(from.ty.scale, to, |x| function.at(x));
         let what = format!("{} by a table", name_of(function, node));
         Some(self.looked_up(from.id, table, to.zero_point, what, node))
     }
@@ -362,6 +361,11 @@ impl<'a> Lowering<'a> {
     /// be done where its sums become floats.
     fn open_product(&mut self, name: &str, id: ValueId) -> Option<&mut Product> {
         self.net.has_one_use(name).then_some(())?;
+        self.product_of(id)
+    }
+
+    /// The product that computes `id`.
+    fn product_of(&mut self, id: ValueId) -> Option<&mut Product> {
         let unit = self.values[id.index()].unit?;
         match &mut self.units[unit].step {
             AnyStep::Product(product) if product.output == id => Some(product),
@@ -448,9 +452,7 @@ impl<'a> Lowering<'a> {
             self.shared.insert(from.id);
             return from.id;
         }
-        let scale = from.ty.scale;
-        let real = |q: u8| (f32::from(q) - f32::from(scale.zero_point)) * scale.scale;
-        let table = Box::new(std::array::from_fn(|q| to.byte(real(q as u8))));
+        let table = table_of(from.ty.scale, to, |x| x);
         self.looked_up(from.id, table, to.zero_point, "requantize".to_string(), node)
     }
 
@@ -465,4 +467,10 @@ impl<'a> Lowering<'a> {
         let form = self.form(input);
         self.step(form, &[input], what, node, |output| LookUp { input, output, table, form, halo })
     }
+}
+
+/// What becomes of each byte of the scale `from`.
+fn table_of(from: ByteScale, to: QuantizeTo, function: impl Fn(f32) -> f32) -> Box<[u8; 256]> {
+    let real = |q: u8| (f32::from(q) - f32::from(from.zero_point)) * from.scale;
+    Box::new(std::array::from_fn(|q| to.byte(function(real(q as u8)))))
 }

@@ -1,12 +1,13 @@
 //! Products with constant integer weights: matrices and convolutions.
 
 use fewbits_kernels::Halo;
-use fewbits_kernels::bytes::{DepthwiseWeights, QuantizeTo, Window};
+use fewbits_kernels::bytes::{DepthwiseWeights, QuantizeTo};
 use fewbits_kernels::gemm::PackedWeights;
 use fewbits_onnx::proto::{DataType, NodeProto};
 
+use crate::integer::lower::image::window_of;
 use crate::integer::lower::{Bytes, Form, Lowering};
-use crate::integer::net::{Axis, IntWeights, pair};
+use crate::integer::net::{Axis, IntWeights};
 use crate::integer::program::AnyStep;
 use crate::integer::state::ValueId;
 use crate::integer::steps::depthwise::Depthwise;
@@ -177,28 +178,17 @@ impl<'a> Lowering<'a> {
     ) -> Option<ValueId> {
         let mut weights = self.net.weights(node.input.get(1)?, Axis::First)?;
         let rank = weights.shape.len().checked_sub(2).filter(|r| (1..=2).contains(r))?;
-        let auto_pad = node.string("auto_pad", "NOTSET");
-        matches!(auto_pad.as_str(), "NOTSET" | "VALID" | "").then_some(())?;
         let kernel = match weights.shape[2..] {
             [h, w] => [h, w],
             [w] => [1, w],
             _ => return None,
         };
-        let stride = pair(node, "strides", rank, 1)?;
-        let dilation = pair(node, "dilations", rank, 1)?;
-        let pads: Vec<usize> =
-            node.ints("pads").iter().map(|&p| usize::try_from(p).ok()).collect::<Option<_>>()?;
-        let (begin, end) = match (pads.as_slice(), rank) {
-            ([], _) => ([0, 0], [0, 0]),
-            ([b, e], 1) => ([0, *b], [0, *e]),
-            ([t, l, b, r], 2) => ([*t, *l], [*b, *r]),
-            _ => return None,
-        };
+        let (window, end) = window_of(node, kernel, rank)?;
         let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0)?;
         let (filters, group_channels) = (weights.shape[0], weights.shape[1]);
         (filters % groups == 0).then_some(())?;
-        let window = Window { kernel, stride, pads_begin: begin, dilation };
-        let halo = Halo { top: begin[0], left: begin[1], bottom: end[0], right: end[1] };
+        let [top, left] = window.pads_begin;
+        let halo = Halo { top, left, bottom: end[0], right: end[1] };
 
         let bytes = self.source(node.input.first()?)?;
         let input = self.as_image(bytes, halo, node);
@@ -217,7 +207,7 @@ impl<'a> Lowering<'a> {
         }
         channels_last(&mut weights);
         // Neighbouring pixels lie side by side unless the window skips some or sees a group.
-        let joined = dilation[1] == 1 && groups == 1;
+        let joined = window.dilation[1] == 1 && groups == 1;
         let runs = if joined { kernel[0] } else { kernel[0] * kernel[1] };
         let product = Product {
             input,
