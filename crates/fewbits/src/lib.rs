@@ -35,6 +35,8 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod sensitivity;
+pub mod tune;
 pub mod weights;
 
 pub use apply::source_digest;

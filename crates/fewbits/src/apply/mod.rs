@@ -10,7 +10,7 @@ pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::{QTensor, Scheme, quantize};
+use fewbits_quant::{Importance, QTensor, Scheme, quantize_by};
 use rayon::prelude::*;
 
 use crate::plan::{BiasForm, Plan, PlannedTensor, short_digest};
@@ -79,7 +79,7 @@ fn quantize_one(model: &Model, planned: &PlannedTensor, scheme: Scheme) -> Resul
         )));
     }
     let values = model.floats_released(tensor)?;
-    quantize(&values, &shape, scheme)
+    quantize_by(&values, &shape, scheme, planned.range_method, Importance::Equal)
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 

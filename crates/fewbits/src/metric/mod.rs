@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use accumulator::Accumulator;
 pub use agreement::{Agreement, QUANTITY_TOLERANCE};
 pub use error::MetricError;
+pub(crate) use prediction::score_output;
 pub use prediction::{NO_CLASS, Predictions, predictions};
 
 use crate::data::{LabelValues, Labels};

@@ -8,7 +8,7 @@ mod weights;
 
 use std::path::Path;
 
-use fewbits_quant::{RangeMethod, Scheme};
+use fewbits_quant::{RangeMethod, Scheme, WeightRange};
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
@@ -109,9 +109,26 @@ pub struct PlannedTensor {
     /// Signal to quantization noise, in decibels, before any adjustment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqnr_db: Option<f32>,
+    /// How the ranges of its integers are found.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub range_method: WeightRange,
     /// What it becomes.
     #[serde(flatten)]
     pub becomes: Becomes,
+}
+
+/// The integers of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightScheme {
+    /// Their scheme.
+    pub scheme: Scheme,
+    /// How their ranges are found.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub range_method: WeightRange,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a tensor becomes.
@@ -122,6 +139,16 @@ pub enum Becomes {
     Scheme(Scheme),
     /// It stays float, and why.
     Float(String),
+}
+
+impl Becomes {
+    /// The scheme of its integers.
+    pub fn scheme(&self) -> Option<Scheme> {
+        match self {
+            Becomes::Scheme(scheme) => Some(*scheme),
+            Becomes::Float(_) => None,
+        }
+    }
 }
 
 impl Plan {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use fewbits_onnx::Model;
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{
-    Bits, Granularity, Layout, PackedInts, Scheme, check, is_below_scales, sqnr_db,
+    Bits, Granularity, Layout, PackedInts, Scheme, WeightRange, check, is_below_scales, sqnr_db,
 };
 use rayon::prelude::*;
 
@@ -120,7 +120,8 @@ impl WeightOptions {
         }
     }
 
-    fn scheme_for(&self, axes: Axes) -> Scheme {
+    /// The scheme of a weight with these axes.
+    pub(crate) fn scheme_for(&self, axes: Axes) -> Scheme {
         let granularity = match (self.granularity, axes) {
             (GranularityKind::Channel, Axes { channel: Some(axis), .. }) => {
                 Granularity::Channel { axis }
@@ -156,7 +157,8 @@ pub fn plan_weights(
             let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
             progress.advance(1);
             let Constant { tensor, shape, read_by, .. } = constant;
-            Ok(PlannedTensor { tensor, shape, read_by, range, sqnr_db, becomes })
+            let range_method = WeightRange::default();
+            Ok(PlannedTensor { tensor, shape, read_by, range, sqnr_db, range_method, becomes })
         })
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
