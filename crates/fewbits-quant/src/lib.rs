@@ -27,7 +27,7 @@ pub use layout::{Layout, Span};
 pub use matrix::{Importance, Matrix};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer};
 pub use packing::{Encoding, PackedInts};
-pub use params::{QuantParams, affine_max, is_below_scales, symmetric_max};
+pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
 pub use qtensor::{QTensor, check, quantize, quantize_by, sqnr_db};
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;

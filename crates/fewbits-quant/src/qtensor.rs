@@ -4,7 +4,7 @@ use crate::params::{affine_max, symmetric_max};
 use crate::rounding::{nearest, sign};
 use crate::{
     Bits, Encoding, Importance, Layout, Levels, PackedInts, QuantError, QuantParams, Result,
-    Scheme, Span, WeightRange, range, round_half_even,
+    ScaleType, Scheme, Span, WeightRange, range, round_half_even,
 };
 
 /// A tensor of integers with the parameters that give them meaning:
@@ -44,6 +44,13 @@ impl QTensor {
     /// The integers, taken out.
     pub fn into_codes(self) -> PackedInts {
         self.codes
+    }
+
+    /// The same integers with scales of this type. What rounding a scale moves is far below what
+    /// rounding the values did: at most a sixteenth of a step for 8 bits.
+    pub fn with_scales(mut self, scale_type: ScaleType) -> QTensor {
+        scale_type.round(&mut self.params.scale);
+        self
     }
 
     /// The floats that the integers stand for: `(q - zero_point) * scale` in f32, the arithmetic

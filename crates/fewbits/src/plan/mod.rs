@@ -8,7 +8,9 @@ mod weights;
 
 use std::path::Path;
 
-use fewbits_quant::{RangeMethod, Scheme, WeightRange};
+use fewbits_quant::{
+    Importance, QTensor, RangeMethod, ScaleType, Scheme, WeightRange, quantize_by,
+};
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
@@ -112,6 +114,9 @@ pub struct PlannedTensor {
     /// How the ranges of its integers are found.
     #[serde(default, skip_serializing_if = "is_default")]
     pub range_method: WeightRange,
+    /// The type of their scales.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scale_type: ScaleType,
     /// What it becomes.
     #[serde(flatten)]
     pub becomes: Becomes,
@@ -125,6 +130,21 @@ pub struct WeightScheme {
     /// How their ranges are found.
     #[serde(default, skip_serializing_if = "is_default")]
     pub range_method: WeightRange,
+    /// The type of their scales.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scale_type: ScaleType,
+}
+
+impl WeightScheme {
+    /// Quantizes a row-major tensor of `shape`.
+    ///
+    /// # Errors
+    /// Those of [`fewbits_quant::quantize_by`].
+    pub fn quantize(&self, values: &[f32], shape: &[usize]) -> fewbits_quant::Result<QTensor> {
+        let WeightScheme { scheme, range_method, scale_type } = *self;
+        let quantized = quantize_by(values, shape, scheme, range_method, Importance::Equal)?;
+        Ok(quantized.with_scales(scale_type))
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -139,6 +159,14 @@ pub enum Becomes {
     Scheme(Scheme),
     /// It stays float, and why.
     Float(String),
+}
+
+impl PlannedTensor {
+    /// The integers that it becomes.
+    pub fn integers(&self) -> Option<WeightScheme> {
+        let PlannedTensor { range_method, scale_type, .. } = *self;
+        self.becomes.scheme().map(|scheme| WeightScheme { scheme, range_method, scale_type })
+    }
 }
 
 impl Becomes {

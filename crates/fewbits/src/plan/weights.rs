@@ -7,7 +7,7 @@ use std::str::FromStr;
 use fewbits_onnx::Model;
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{
-    Bits, Granularity, Layout, PackedInts, Scheme, WeightRange, check, is_below_scales, sqnr_db,
+    Bits, Granularity, Layout, PackedInts, Scheme, check, is_below_scales, sqnr_db,
 };
 use rayon::prelude::*;
 
@@ -157,8 +157,17 @@ pub fn plan_weights(
             let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
             progress.advance(1);
             let Constant { tensor, shape, read_by, .. } = constant;
-            let range_method = WeightRange::default();
-            Ok(PlannedTensor { tensor, shape, read_by, range, sqnr_db, range_method, becomes })
+            let (range_method, scale_type) = Default::default();
+            Ok(PlannedTensor {
+                tensor,
+                shape,
+                read_by,
+                range,
+                sqnr_db,
+                range_method,
+                scale_type,
+                becomes,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     progress.finish();

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use fewbits_onnx::Model;
-use fewbits_quant::{Importance, quantize_by};
 use fewbits_runtime::{RunOptions, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -131,14 +130,9 @@ impl Alone<'_> {
         })?;
         let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
         let cost = |&becomes: &WeightScheme| {
-            let quantized = quantize_by(
-                &values,
-                &shape,
-                becomes.scheme,
-                becomes.range_method,
-                Importance::Equal,
-            )
-            .map_err(|source| Error::Quant { tensor: self.tensor.to_string(), source })?;
+            let quantized = becomes
+                .quantize(&values, &shape)
+                .map_err(|source| Error::Quant { tensor: self.tensor.to_string(), source })?;
             self.cost(becomes, &Tensor::new(shape.clone(), quantized.dequantize())?)
         };
         candidates.iter().map(cost).collect()

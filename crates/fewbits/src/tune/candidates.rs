@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::{Bits, Importance, QTensor, WeightRange, quantize_by};
+use fewbits_quant::{Bits, QTensor, WeightRange};
 use rayon::prelude::*;
 
 use crate::plan::{ActivationUse, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme};
@@ -94,16 +94,17 @@ fn of_one(
             continue;
         }
         let scheme = weights.scheme_for(axes);
-        // Plain ranges need no search where the step is small.
-        let range_method = match weights.bits.get() {
-            8 => WeightRange::MinMax,
-            _ => WeightRange::Mse,
+        // Where the step is small, ranges need no search and scales are worth their bytes.
+        let (range_method, scale_type) = match weights.bits.get() {
+            8 => Default::default(),
+            _ => (WeightRange::Mse, plan.target.narrow_scales(activations)),
         };
-        let becomes = WeightScheme { scheme, range_method };
+        let becomes = WeightScheme { scheme, range_method, scale_type };
         if options.iter().any(|(known, ..)| *known == becomes) {
             continue;
         }
-        let quantized = quantize_by(&values, &shape, scheme, range_method, Importance::Equal)
+        let quantized = becomes
+            .quantize(&values, &shape)
             .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
         let noise = noise(&values, &quantized);
         let mut alone = alone.clone();

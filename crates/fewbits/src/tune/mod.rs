@@ -29,9 +29,7 @@ use crate::evaluate::Baseline;
 use crate::methods::Methods;
 use crate::metric::Metric;
 use crate::output::{check_output, scratch_folder};
-use crate::plan::{
-    Becomes, Method, Plan, PlannedTensor, Target, WeightOptions, WeightScheme, short_digest,
-};
+use crate::plan::{Becomes, Method, Plan, PlannedTensor, Target, WeightOptions, short_digest};
 use crate::prepare::prepare_for;
 use crate::progress::{Progress, Silent};
 use crate::recipe::{self, Activations};
@@ -335,9 +333,10 @@ impl Tuner<'_> {
         for (candidates, &option) in self.candidates.iter().zip(choice) {
             let planned = &mut plan.tensors[candidates.position];
             match option.checked_sub(1).map(|i| candidates.options[i].0) {
-                Some(WeightScheme { scheme, range_method }) => {
-                    planned.becomes = Becomes::Scheme(scheme);
-                    planned.range_method = range_method;
+                Some(integers) => {
+                    planned.becomes = Becomes::Scheme(integers.scheme);
+                    planned.range_method = integers.range_method;
+                    planned.scale_type = integers.scale_type;
                 }
                 None => planned.becomes = Becomes::Float("fewer bits cost too much".to_string()),
             }
