@@ -24,6 +24,7 @@ pub mod data;
 pub mod demo;
 mod error;
 pub mod inspect;
+pub mod interval;
 pub mod measure;
 pub mod methods;
 pub mod metric;
