@@ -12,6 +12,7 @@
 //! - [`plan`]: for every weight and activation what it becomes, or why it stays float.
 //! - [`methods`] and [`recipe`]: what makes a plan lose less, and who chooses.
 //! - [`apply`](apply::apply): the one function that carries out a plan.
+//! - [`evaluate`]: the float model on data, and others measured against it.
 //! - [`compare`](compare::compare): two saved models on the same data.
 //! - [`bench`](bench::bench): how fast one or two models are.
 //! - [`data`] and [`metric`]: what is fed, and what is measured.
@@ -23,6 +24,7 @@ pub mod compare;
 pub mod data;
 pub mod demo;
 mod error;
+pub mod evaluate;
 pub mod inspect;
 pub mod interval;
 pub mod measure;

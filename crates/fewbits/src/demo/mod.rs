@@ -13,14 +13,16 @@ use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
 use crate::apply::apply;
-use crate::compare::{CompareOptions, Comparison, compare, evaluate};
+use crate::compare::{CompareOptions, Comparison, compare};
 use crate::data::{DataOptions, Dataset, input_specs};
+use crate::evaluate::Baseline;
 use crate::inspect::integer_bits;
 use crate::metric::Metric;
 use crate::output::{scratch_folder, write_file};
 use crate::plan::{GranularityKind, SchemeKind, Target, WeightOptions, plan_weights};
 use crate::prepare::prepare;
 use crate::progress::{Progress, Silent};
+use crate::run::runner;
 use crate::{Error, Replace, Result};
 
 /// scikit-learn's `make_classification(n_samples=1000, n_features=20, random_state=42)`, split
@@ -103,9 +105,10 @@ pub fn demo(
         let measure = |scheme: SchemeKind| -> Result<(f64, u64)> {
             let path = scratch.path().join(format!("{scheme:?}-{bits}.onnx"));
             let saved = quantized(&float, scheme, bits)?.save(&path, SaveOptions::default())?;
-            let accuracy = evaluate(&Model::open(&path)?, &data, Metric::Accuracy, &run)?;
+            let runner = runner(&Model::open(&path)?, &run)?;
+            let measured = Baseline::new(&runner, &data, Some(Metric::Accuracy), &Silent)?;
             progress.advance(1);
-            Ok((accuracy, saved.file_bytes))
+            Ok((measured.value(), saved.file_bytes))
         };
         let (fixed_point_accuracy, fixed_point_bytes) = measure(SchemeKind::FixedPoint)?;
         let (symmetric_accuracy, symmetric_bytes) = measure(SchemeKind::Symmetric)?;

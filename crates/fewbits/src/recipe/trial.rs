@@ -4,8 +4,8 @@ use fewbits_onnx::Model;
 use fewbits_runtime::{FloatRunner, RunOptions, Tensor};
 
 use crate::Result;
-use crate::compare::OutputError;
 use crate::data::Dataset;
+use crate::evaluate::OutputError;
 use crate::padding::Tokens;
 use crate::run::{float_runner, run_rows};
 

@@ -1,7 +1,11 @@
 //! Pages: one HTML file each, which needs no network and no script to be read.
 
+mod histogram;
+mod page;
 mod plot;
+mod render;
 
+pub use page::{Choice, Point, Report, Sensitivity, WeightHistogram};
 pub use plot::{LinePlot, Series};
 
 /// The style that all pages share: light and dark, readable on a phone.

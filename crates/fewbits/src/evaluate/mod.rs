@@ -1,0 +1,290 @@
+//! A model on data, and others measured against it: the one way in which `compare`, `sweep` and
+//! whoever searches tell what quantization cost.
+//!
+//! The float model runs once. A [`Baseline`] keeps its answers batch by batch, and every other
+//! model is measured against those.
+
+mod output_error;
+
+use std::ops::Range;
+
+use fewbits_runtime::{Runner, Tensor};
+
+pub use output_error::OutputError;
+
+use crate::data::Dataset;
+use crate::metric::{Accumulator, Agreement, Metric};
+use crate::padding::Tokens;
+use crate::progress::Progress;
+use crate::run::{BATCH_ROWS, run_rows};
+use crate::{Error, Result};
+
+/// Answers beyond so many elements are not kept but computed again when they are needed: the scores
+/// of a large vocabulary for every token of a data set may not fit into memory.
+const KEPT_ELEMENTS: usize = 64 << 20;
+
+/// What the reference answers on data, usually the float model, and how good that is.
+pub struct Baseline<'a> {
+    reference: &'a dyn Runner,
+    data: &'a Dataset,
+    metric: Metric,
+    value: f64,
+    batches: Vec<Batch>,
+}
+
+/// The reference on some rows.
+struct Batch {
+    rows: Range<usize>,
+    /// The positions that are not only padding, where some are.
+    tokens: Option<Tokens>,
+    /// Its outputs, where there was room for them.
+    kept: Option<Vec<Tensor>>,
+}
+
+/// What a model is worth on the data of a [`Baseline`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The task metric.
+    pub metric: f64,
+    /// How much worse that is than the reference's; negative if better.
+    pub drop: f64,
+    /// The fraction of rows on which both predict the same.
+    pub agreement: f64,
+    /// The largest difference between two float outputs.
+    pub max_abs_error: f64,
+    /// Signal to quantization noise of the float outputs in decibels; none if they are equal.
+    pub sqnr_db: Option<f64>,
+}
+
+impl<'a> Baseline<'a> {
+    /// Runs the reference over the data. `asked` is the metric; without it the usual one for the
+    /// labels and outputs is taken. `progress` advances by one for each row.
+    ///
+    /// # Errors
+    /// If the reference cannot be run, there are no labels for the metric, or they do not fit.
+    pub fn new(
+        reference: &'a dyn Runner,
+        data: &'a Dataset,
+        asked: Option<Metric>,
+        progress: &dyn Progress,
+    ) -> Result<Baseline<'a>> {
+        Ok(Baseline::beside(reference, &[], data, asked, progress)?.0)
+    }
+
+    /// As [`Baseline::new`], and measures others in the same walk through the data: `progress`
+    /// advances by one for each row and model.
+    ///
+    /// # Errors
+    /// Those of [`Baseline::new`] and [`Baseline::measure`].
+    pub fn beside(
+        reference: &'a dyn Runner,
+        others: &[&dyn Runner],
+        data: &'a Dataset,
+        asked: Option<Metric>,
+        progress: &dyn Progress,
+    ) -> Result<(Baseline<'a>, Vec<Measured>)> {
+        let mut batches = Vec::new();
+        let mut room = KEPT_ELEMENTS;
+        let mut tallies: Option<(Metric, Task, Vec<Tally>)> = None;
+        for rows in data.batches(BATCH_ROWS) {
+            let expected = answers(reference, data, rows.clone())?;
+            let (_, task, tallies) = match &mut tallies {
+                Some(tallies) => tallies,
+                None => {
+                    let metric = metric_for(asked, data, &expected)?;
+                    let of_others = others.iter().map(|_| Tally::new(metric));
+                    let of_others = of_others.collect::<Result<_>>()?;
+                    tallies.insert((metric, Task::new(metric)?, of_others))
+                }
+            };
+            task.push(&expected, data, rows.clone())?;
+            progress.advance(rows.len() as u64);
+            let tokens = Tokens::of(&data.batch(rows.clone()));
+            let mut batch = Batch { rows, tokens, kept: None };
+            for (runner, tally) in others.iter().zip(tallies) {
+                tally.run(*runner, data, &batch, &expected)?;
+                progress.advance(batch.rows.len() as u64);
+            }
+            let elements = expected.iter().map(Tensor::len).sum();
+            if let Some(left) = room.checked_sub(elements) {
+                room = left;
+                batch.kept = Some(expected);
+            }
+            batches.push(batch);
+        }
+        let (metric, task, tallies) = tallies.expect("a data set has at least one row");
+        // The reference agrees with itself.
+        let value = task.finish(1.0)?;
+        let baseline = Baseline { reference, data, metric, value, batches };
+        let measured = tallies.into_iter().map(|t| t.finish(&baseline)).collect::<Result<_>>()?;
+        Ok((baseline, measured))
+    }
+
+    /// Runs a model over the same data and measures it against the reference. `progress` advances
+    /// by one for each row.
+    ///
+    /// # Errors
+    /// If it cannot be run, or its outputs are of another kind.
+    pub fn measure(&self, runner: &dyn Runner, progress: &dyn Progress) -> Result<Measured> {
+        let mut tally = Tally::new(self.metric)?;
+        for batch in &self.batches {
+            match &batch.kept {
+                Some(kept) => tally.run(runner, self.data, batch, kept)?,
+                None => {
+                    let again = answers(self.reference, self.data, batch.rows.clone())?;
+                    tally.run(runner, self.data, batch, &again)?;
+                }
+            }
+            progress.advance(batch.rows.len() as u64);
+        }
+        tally.finish(self)
+    }
+
+    /// The data.
+    pub fn data(&self) -> &'a Dataset {
+        self.data
+    }
+
+    /// The metric in use.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The metric of the reference.
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+}
+
+/// The metric asked for, or the usual one for the labels and the reference's outputs.
+fn metric_for(asked: Option<Metric>, data: &Dataset, outputs: &[Tensor]) -> Result<Metric> {
+    match (asked, data.labels()) {
+        (Some(metric), _) => Ok(metric),
+        (None, Some(labels)) => Ok(Metric::default_for(labels, outputs)),
+        (None, None) => Err(no_labels(data)),
+    }
+}
+
+fn no_labels(data: &Dataset) -> Error {
+    Error::NoLabels { path: data.path().to_path_buf() }
+}
+
+/// The outputs of a model for some rows, without their names.
+fn answers(runner: &dyn Runner, data: &Dataset, rows: Range<usize>) -> Result<Vec<Tensor>> {
+    Ok(run_rows(runner, data, rows)?.into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+/// The task metric of one model, fed batch by batch.
+enum Task {
+    OfLabels(Accumulator),
+    /// Needs no labels, but the reference's answers.
+    Agreement,
+}
+
+impl Task {
+    fn new(metric: Metric) -> Result<Task> {
+        Ok(match metric {
+            Metric::Agreement => Task::Agreement,
+            metric => Task::OfLabels(Accumulator::new(metric)?),
+        })
+    }
+
+    fn push(&mut self, outputs: &[Tensor], data: &Dataset, rows: Range<usize>) -> Result<()> {
+        let Task::OfLabels(accumulator) = self else { return Ok(()) };
+        let labels = data.labels().ok_or_else(|| no_labels(data))?;
+        Ok(accumulator.push(outputs, &labels.slice_rows(rows))?)
+    }
+
+    fn finish(self, agreement: f64) -> Result<f64> {
+        match self {
+            Task::OfLabels(accumulator) => Ok(accumulator.finish()?),
+            Task::Agreement => Ok(agreement),
+        }
+    }
+}
+
+/// Everything that is measured of a model beside the reference, fed batch by batch.
+struct Tally {
+    task: Task,
+    agreement: Agreement,
+    error: OutputError,
+}
+
+impl Tally {
+    fn new(metric: Metric) -> Result<Tally> {
+        let (agreement, error) = (Agreement::default(), OutputError::default());
+        Ok(Tally { task: Task::new(metric)?, agreement, error })
+    }
+
+    /// Runs a model on the rows of a batch and adds what it answers.
+    fn run(
+        &mut self,
+        runner: &dyn Runner,
+        data: &Dataset,
+        batch: &Batch,
+        expected: &[Tensor],
+    ) -> Result<()> {
+        let given = answers(runner, data, batch.rows.clone())?;
+        self.agreement.push(expected, &given)?;
+        match &batch.tokens {
+            None => self.error.push(expected, &given)?,
+            Some(tokens) => self.error.push(&tokens.only(expected), &tokens.only(&given))?,
+        }
+        self.task.push(&given, data, batch.rows.clone())
+    }
+
+    fn finish(self, baseline: &Baseline) -> Result<Measured> {
+        let agreement = self.agreement.finish()?;
+        let metric = self.task.finish(agreement)?;
+        Ok(Measured {
+            metric,
+            drop: baseline.metric.drop(baseline.value, metric),
+            agreement,
+            max_abs_error: self.error.max_abs(),
+            sqnr_db: self.error.sqnr_db(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use fewbits_onnx::Model;
+    use fewbits_quant::Bits;
+    use fewbits_runtime::{RunOptions, input_specs};
+
+    use super::*;
+    use crate::apply::apply;
+    use crate::data::DataOptions;
+    use crate::plan::{Target, WeightOptions, plan_weights};
+    use crate::prepare::prepare;
+    use crate::progress::Silent;
+    use crate::run::runner;
+
+    #[test]
+    fn in_one_walk_or_after_it_kept_or_computed_again_the_figures_are_the_same() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/digits");
+        let model = Model::open(&folder.join("mlp.onnx")).unwrap();
+        let options = DataOptions::default();
+        let data = Dataset::read(&folder.join("test.npz"), &input_specs(model.graph()), &options);
+        let data = data.unwrap();
+        let mut narrow = model.clone();
+        prepare(&mut narrow).unwrap();
+        let weights = WeightOptions { bits: Bits::new(2).unwrap(), ..WeightOptions::default() };
+        let plan = plan_weights(&narrow, &weights, Target::default(), &Silent).unwrap();
+        let narrow = apply(narrow, &plan, &Silent).unwrap();
+        let [float, narrow] = [model, narrow].map(|m| runner(&m, &RunOptions::default()).unwrap());
+        for asked in [None, Some(Metric::Agreement)] {
+            let (mut baseline, beside) =
+                Baseline::beside(&float, &[&narrow], &data, asked, &Silent).unwrap();
+            assert!(beside[0].max_abs_error > 0.0 && beside[0].agreement < 1.0);
+            assert_eq!(baseline.measure(&narrow, &Silent).unwrap(), beside[0]);
+            baseline.batches.iter_mut().for_each(|batch| batch.kept = None);
+            assert_eq!(baseline.measure(&narrow, &Silent).unwrap(), beside[0]);
+            let itself = baseline.measure(&float, &Silent).unwrap();
+            assert_eq!((itself.metric, itself.drop), (baseline.value(), 0.0));
+            assert_eq!((itself.agreement, itself.sqnr_db), (1.0, None));
+        }
+    }
+}
