@@ -26,6 +26,7 @@ pub mod demo;
 mod error;
 pub mod evaluate;
 pub mod inspect;
+pub mod interval;
 pub mod measure;
 pub mod methods;
 pub mod metric;
