@@ -43,6 +43,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Measure a model at several widths: how many bits can be afforded?
     Sweep(SweepArgs),
+    /// Find the smallest model that is at most so much worse
+    Tune(TuneArgs),
     /// Run a model on data and save its outputs
     Run(RunArgs),
     /// Time a model, or two side by side
@@ -95,6 +97,19 @@ pub enum Recipe {
     Dynamic,
     /// Weights, and activations with scales from calibration data
     Static,
+}
+
+impl Recipe {
+    /// What activations become, with ranges found by what measures best.
+    pub fn activations(self) -> Activations {
+        match self {
+            Recipe::Weights => Activations::Float,
+            Recipe::Dynamic => Activations::Dynamic,
+            Recipe::Static => {
+                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
+            }
+        }
+    }
 }
 
 #[derive(Args)]
@@ -292,6 +307,55 @@ pub struct SweepArgs {
     pub output: Option<PathBuf>,
     /// Write a page to look at to this file
     #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits tune model.onnx --data valid.npz --calibrate train.npz --max-drop 0.005 -o small.onnx
+  fewbits tune model.onnx --data valid.npz --calibrate train.npz --max-drop 0.005 -o small.onnx \\
+      --time-limit 600 --resume search.json --report report.html
+
+Every weight gets its own width, from 2 to 8 bits, and what shares a scale. The best model so far is
+always in its place, also after Ctrl-C; with --resume the same command goes on from there. Exit code
+3: no model with fewer bits stays within the drop.")]
+pub struct TuneArgs {
+    /// The float model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Data for ranges and sensitivities, other rows than --data
+    #[arg(long, value_name = "DATA")]
+    pub calibrate: PathBuf,
+    /// How much worse the metric may be, in its own unit
+    #[arg(long, value_name = "X")]
+    pub max_drop: f64,
+    /// The file to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default what fits the labels
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<Metric>,
+    /// What becomes integers: weights makes the smallest file, static the fastest model
+    #[arg(long, value_enum, default_value = "weights")]
+    pub recipe: Recipe,
+    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
+    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    pub target: Target,
+    /// Stop after so many seconds with the best model so far
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub time_limit: Option<Duration>,
+    /// Keep what was measured in this file, and go on from it if it is there
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    /// Write a page about the search
+    #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Replace existing files
     #[arg(long)]

@@ -28,6 +28,7 @@ pub mod environment;
 mod error;
 pub mod evaluate;
 pub mod inspect;
+pub mod interval;
 pub mod measure;
 pub mod methods;
 pub mod metric;
@@ -41,6 +42,8 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod sweep;
+pub mod sensitivity;
+pub mod tune;
 pub mod weights;
 
 pub use apply::source_digest;

@@ -54,6 +54,12 @@ impl Agreement {
     /// # Errors
     /// If there were none.
     pub fn finish(self) -> Result<f64, MetricError> {
+        let (same, rows) = self.counts()?;
+        Ok(same as f64 / rows as f64)
+    }
+
+    /// On how many rows they agree, and the number of rows.
+    pub(super) fn counts(self) -> Result<(u64, u64), MetricError> {
         if self.rows == 0 {
             return Err(MetricError::NoRows { metric: Metric::Agreement });
         }
@@ -68,7 +74,7 @@ impl Agreement {
             false => a == b || (a - b).abs() <= QUANTITY_TOLERANCE * range,
         };
         let same = self.same + self.scores.iter().filter(agree).count() as u64;
-        Ok(same as f64 / self.rows as f64)
+        Ok((same, self.rows))
     }
 }
 

@@ -1,7 +1,8 @@
 use fewbits_runtime::Tensor;
 
-use super::accumulator::{Class, same_length};
-use super::{Metric, MetricError};
+use super::accumulator::same_length;
+use super::class::Class;
+use super::{Metric, MetricError, prediction};
 use crate::data::Labels;
 
 /// The scores and labels from which AUC is ranked at the end.
@@ -17,7 +18,14 @@ pub(super) struct AucScores {
 const METRIC: Metric = Metric::Auc;
 
 impl AucScores {
-    pub fn push(&mut self, scores: &Tensor, labels: &Labels) -> Result<(), MetricError> {
+    pub fn push(&mut self, outputs: &[Tensor], labels: &Labels) -> Result<(), MetricError> {
+        let scores =
+            prediction::score_output(outputs).or_else(|| prediction::number_output(outputs));
+        let scores = scores.ok_or_else(|| MetricError::Outputs {
+            metric: METRIC,
+            needed: "float scores for each row",
+            outputs: prediction::described(outputs),
+        })?;
         let columns = match scores.shape() {
             [_] => 1,
             shape => shape.last().copied().unwrap_or(1).max(1),
@@ -37,7 +45,21 @@ impl AucScores {
         Ok(())
     }
 
+    pub fn rows(&self) -> usize {
+        self.labels.len()
+    }
+
     pub fn finish(self) -> Result<f64, MetricError> {
+        let all_once = vec![1; self.rows()];
+        // Each class occurs and does not fill all rows, so the area is defined.
+        self.ranked()?.area(&all_once).ok_or(MetricError::NotFinite { metric: METRIC })
+    }
+
+    /// The rows in the order of their scores.
+    ///
+    /// # Errors
+    /// As the metric's.
+    pub fn ranked(self) -> Result<Ranked, MetricError> {
         if self.labels.is_empty() {
             return Err(MetricError::NoRows { metric: METRIC });
         }
@@ -59,7 +81,7 @@ impl AucScores {
                 ));
             };
             let positive: Vec<bool> = self.labels.iter().map(|l| l == positive).collect();
-            return Ok(area(&self.scores, &positive));
+            return Ok(Ranked(vec![OneClass::new(&self.scores, &positive)]));
         }
         // Columns stand for class numbers, or for the sorted names where all of them occur.
         let below = |class: &Class| match class {
@@ -68,7 +90,7 @@ impl AucScores {
         };
         let numbered = classes.iter().all(|class| below(class).is_some());
         let all_occur = classes.len() == self.columns;
-        let mut sum = 0.0;
+        let mut ranked = Vec::with_capacity(classes.len());
         for (rank, class) in classes.iter().enumerate() {
             let column = if numbered { below(class) } else { all_occur.then_some(rank) };
             let Some(column) = column else {
@@ -80,26 +102,63 @@ impl AucScores {
             let scores: Vec<f64> =
                 self.scores.iter().skip(column).step_by(self.columns).copied().collect();
             let positive: Vec<bool> = self.labels.iter().map(|l| l == class).collect();
-            sum += area(&scores, &positive);
+            ranked.push(OneClass::new(&scores, &positive));
         }
-        Ok(sum / classes.len() as f64)
+        Ok(Ranked(ranked))
     }
 }
 
-/// The probability that a positive row scores above a negative one, ties counted half: the
-/// Mann–Whitney statistic over mean ranks. There must be rows of both kinds.
-fn area(scores: &[f64], positive: &[bool]) -> f64 {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-    let mut rank_sum = 0.0;
-    let mut below = 0;
-    // `==` and not total_cmp: −0 and 0 are a tie.
-    for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        let mean_rank = below as f64 + (tied.len() + 1) as f64 / 2.0;
-        rank_sum += mean_rank * tied.iter().filter(|&&i| positive[i]).count() as f64;
-        below += tied.len();
+/// The rows in the order of their scores, once for each class that is told from the rest.
+pub(super) struct Ranked(Vec<OneClass>);
+
+struct OneClass(Vec<Place>);
+
+struct Place {
+    row: u32,
+    positive: bool,
+    /// Whether its score is that of the place before.
+    tied: bool,
+}
+
+impl Ranked {
+    /// The metric where each row counts as often as it was drawn; `None` if all rows of a class, or
+    /// all others, were not.
+    pub fn area(&self, times_drawn: &[u32]) -> Option<f64> {
+        let areas = self.0.iter().map(|class| class.area(times_drawn));
+        let sum: Option<f64> = areas.sum();
+        sum.map(|sum| sum / self.0.len() as f64)
     }
-    let positives = positive.iter().filter(|&&p| p).count() as f64;
-    let negatives = positive.len() as f64 - positives;
-    (rank_sum - positives * (positives + 1.0) / 2.0) / (positives * negatives)
+}
+
+impl OneClass {
+    fn new(scores: &[f64], positive: &[bool]) -> OneClass {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        let mut places: Vec<Place> = Vec::with_capacity(order.len());
+        let mut before = f64::NAN;
+        for row in order {
+            // `==` and not total_cmp: −0 and 0 are a tie.
+            let tied = scores[row] == before;
+            before = scores[row];
+            places.push(Place { row: row as u32, positive: positive[row], tied });
+        }
+        OneClass(places)
+    }
+
+    /// The probability that a positive row scores above a negative one, ties counted half: the
+    /// Mann–Whitney statistic, of which each positive row adds the negative ones below it.
+    fn area(&self, times_drawn: &[u32]) -> Option<f64> {
+        let (mut positives, mut negatives, mut statistic) = (0.0, 0.0, 0.0);
+        for equals in self.0.chunk_by(|_, next| next.tied) {
+            let (mut equal_positives, mut equal_negatives) = (0.0, 0.0);
+            for place in equals {
+                let times = f64::from(times_drawn[place.row as usize]);
+                if place.positive { equal_positives += times } else { equal_negatives += times }
+            }
+            statistic += equal_positives * (negatives + equal_negatives / 2.0);
+            positives += equal_positives;
+            negatives += equal_negatives;
+        }
+        (positives > 0.0 && negatives > 0.0).then(|| statistic / (positives * negatives))
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! A [`Accumulator`] takes a model's outputs batch by batch beside the labels and keeps only what
 //! the metric needs: counts and sums; for AUC, and for classifiers of one score, that score of
-//! every row.
+//! every row. A [`PairedDrop`] beside it says how sure the difference of two models is.
 
 mod accumulator;
 mod agreement;
 mod auc;
+mod class;
 mod error;
+mod paired;
 mod prediction;
 mod regression;
+mod regret;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,7 +24,10 @@ use serde::{Deserialize, Serialize};
 pub use accumulator::Accumulator;
 pub use agreement::{Agreement, QUANTITY_TOLERANCE};
 pub use error::MetricError;
+pub use paired::PairedDrop;
+pub(crate) use prediction::score_output;
 pub use prediction::{NO_CLASS, Predictions, predictions};
+pub use regret::ExpectedRegret;
 
 use crate::data::{LabelValues, Labels};
 
