@@ -107,6 +107,11 @@ impl Metric {
         if self.higher_is_better() { before - after } else { after - before }
     }
 
+    /// What is worse than `before` by `drop`.
+    pub fn after_drop(self, before: f64, drop: f64) -> f64 {
+        if self.higher_is_better() { before - drop } else { before + drop }
+    }
+
     /// The name, as on the command line and in JSON.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(metric, _)| *metric == self).map_or("", |(_, name)| name)
