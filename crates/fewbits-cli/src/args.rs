@@ -200,10 +200,11 @@ impl HowArgs {
         Request {
             target: self.target,
             weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
-            activations: match recipe {
-                Recipe::Static => Activations::Static { range: self.range, bits: self.act_bits },
-                Recipe::Dynamic => Activations::Dynamic,
-                Recipe::Weights => Activations::Float,
+            activations: match recipe.activations() {
+                Activations::Static { .. } => {
+                    Activations::Static { range: self.range, bits: self.act_bits }
+                }
+                other => other,
             },
             methods: self.methods.clone(),
             data,

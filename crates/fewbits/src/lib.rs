@@ -41,8 +41,8 @@ pub mod quantize;
 pub mod recipe;
 pub mod report;
 pub mod run;
-pub mod sweep;
 pub mod sensitivity;
+pub mod sweep;
 pub mod tune;
 pub mod weights;
 
