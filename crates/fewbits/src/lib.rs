@@ -23,6 +23,7 @@ pub mod calibrate;
 pub mod compare;
 pub mod data;
 pub mod demo;
+pub mod energy;
 mod error;
 pub mod evaluate;
 pub mod inspect;
