@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::Bits;
-use fewbits::data::{DataOptions, Normalize};
+use fewbits::data::{DataOptions, Dataset, Normalize};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
-use fewbits::plan::{GranularityKind, SchemeKind, Target};
-use fewbits::recipe::RangeChoice;
+use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions};
+use fewbits::recipe::{Activations, RangeChoice, Request};
+use fewbits::sweep::Widths;
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -40,6 +41,8 @@ pub enum Command {
     Quantize(QuantizeArgs),
     /// Measure two models on the same data
     Compare(CompareArgs),
+    /// Measure a model at several widths: how many bits can be afforded?
+    Sweep(SweepArgs),
     /// Run a model on data and save its outputs
     Run(RunArgs),
     /// Time a model, or two side by side
@@ -112,29 +115,11 @@ pub struct QuantizeArgs {
     /// What becomes integers
     #[arg(long, value_enum, default_value = "weights")]
     pub recipe: Recipe,
-    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
-    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
-    pub target: Target,
     /// Width of the integers, 1 to 8; for fixed-point, digits after the binary point
     #[arg(long, value_name = "N", default_value = "8")]
     pub bits: Bits,
-    /// affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits)
-    #[arg(long, value_name = "SCHEME", default_value = "symmetric")]
-    pub scheme: SchemeKind,
-    /// What shares a scale: tensor, channel, or group=N
-    #[arg(long, value_name = "GRANULARITY", default_value = "channel")]
-    pub granularity: GranularityKind,
-    /// Bits of the integers that activations become in --recipe static, 2 to 8
-    #[arg(long, value_name = "N", default_value = "8", value_parser = activation_bits)]
-    pub act_bits: Bits,
-    /// How the range of an activation follows from the calibration data: minmax, percentile=P, mse
-    /// or entropy; auto takes what measures best of minmax and mse
-    #[arg(long, value_name = "METHOD", default_value = "auto")]
-    pub range: RangeChoice,
-    /// What is done beforehand to lose less: equalization, smoothquant, bias-correction, or several
-    /// with commas; auto keeps those that lower the error of the outputs on the calibration data
-    #[arg(long, value_name = "METHODS", default_value = "auto")]
-    pub methods: Methods,
+    #[command(flatten)]
+    pub how: HowArgs,
     /// Data to calibrate on, as for compare: needed by --recipe static, of use to the others
     #[arg(long, value_name = "DATA", required_if_eq("recipe", "static"))]
     pub calibrate: Option<PathBuf>,
@@ -162,6 +147,53 @@ pub struct QuantizeArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// How weights and activations become integers.
+#[derive(Args)]
+pub struct HowArgs {
+    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
+    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    pub target: Target,
+    /// affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits)
+    #[arg(long, value_name = "SCHEME", default_value = "symmetric")]
+    pub scheme: SchemeKind,
+    /// What shares a scale: tensor, channel, or group=N
+    #[arg(long, value_name = "GRANULARITY", default_value = "channel")]
+    pub granularity: GranularityKind,
+    /// Bits of the integers that activations become in --recipe static, 2 to 8
+    #[arg(long, value_name = "N", default_value = "8", value_parser = activation_bits)]
+    pub act_bits: Bits,
+    /// How the range of an activation follows from the calibration data: minmax, percentile=P, mse
+    /// or entropy; auto takes what measures best of minmax and mse
+    #[arg(long, value_name = "METHOD", default_value = "auto")]
+    pub range: RangeChoice,
+    /// What is done beforehand to lose less: equalization, smoothquant, bias-correction, or several
+    /// with commas; auto keeps those that lower the error of the outputs on the calibration data
+    #[arg(long, value_name = "METHODS", default_value = "auto")]
+    pub methods: Methods,
+}
+
+impl HowArgs {
+    /// What is asked of the library.
+    pub fn request<'a>(
+        &self,
+        recipe: Recipe,
+        bits: Bits,
+        data: Option<&'a Dataset>,
+    ) -> Request<'a> {
+        Request {
+            target: self.target,
+            weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
+            activations: match recipe {
+                Recipe::Static => Activations::Static { range: self.range, bits: self.act_bits },
+                Recipe::Dynamic => Activations::Dynamic,
+                Recipe::Weights => Activations::Float,
+            },
+            methods: self.methods.clone(),
+            data,
+        }
+    }
 }
 
 fn activation_bits(text: &str) -> Result<Bits, String> {
@@ -222,6 +254,48 @@ pub struct CompareArgs {
     /// Exit with code 3 if the second model is worse by more than this
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub max_drop: Option<f64>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits sweep model.onnx --data test.csv
+  fewbits sweep model.onnx --data test.csv --bits 2,4,8 -o widths
+  fewbits sweep model.onnx --data test.npz --calibrate train.npz --report sweep.html
+
+Each width is quantized as by `fewbits quantize --bits N`, saved, opened again and run on the data.
+-o keeps the files, as <model>-<bits>.onnx.")]
+pub struct SweepArgs {
+    /// The model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Data to calibrate on; labels and --normalize as for --data, but all rows
+    #[arg(long, value_name = "DATA", required_if_eq("recipe", "static"))]
+    pub calibrate: Option<PathBuf>,
+    /// Widths: 1..8 (both ends belong to it), 4, or 2,4,8; for fixed-point, digits after the binary
+    /// point
+    #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
+    pub bits: Widths,
+    /// What becomes integers; static with --calibrate, weights without, if not given
+    #[arg(long, value_enum)]
+    pub recipe: Option<Recipe>,
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default what fits the labels
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<Metric>,
+    /// Folder for the models, made if it is not there; without it nothing is kept
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Write a page to look at to this file
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -40,6 +40,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => commands::inspect::inspect(&args),
         Command::Quantize(args) => commands::quantize::quantize(&args, threads),
         Command::Compare(args) => commands::compare::compare(&args, threads),
+        Command::Sweep(args) => commands::sweep::sweep(&args, threads),
         Command::Run(args) => commands::run::run(&args, threads),
         Command::Bench(args) => commands::bench::bench(&args, threads),
         Command::PeakMemory(args) => commands::peak_memory::peak_memory(&args, threads),

@@ -14,6 +14,7 @@
 //! - [`apply`](apply::apply): the one function that carries out a plan.
 //! - [`evaluate`]: the float model on data, and others measured against it.
 //! - [`compare`](compare::compare): two saved models on the same data.
+//! - [`sweep`](sweep::sweep): one model at several widths.
 //! - [`bench`](bench::bench): how fast one or two models are.
 //! - [`data`] and [`metric`]: what is fed, and what is measured.
 
@@ -24,6 +25,7 @@ pub mod compare;
 pub mod data;
 pub mod demo;
 pub mod energy;
+pub mod environment;
 mod error;
 pub mod evaluate;
 pub mod inspect;
@@ -31,14 +33,17 @@ pub mod interval;
 pub mod measure;
 pub mod methods;
 pub mod metric;
+pub mod never_slower;
 pub mod output;
 mod padding;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
+pub mod quantize;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod sweep;
 pub mod weights;
 
 pub use apply::source_digest;

@@ -7,3 +7,4 @@ pub mod inspect;
 pub mod peak_memory;
 pub mod quantize;
 pub mod run;
+pub mod sweep;

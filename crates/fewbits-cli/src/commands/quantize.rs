@@ -3,19 +3,18 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use fewbits::apply::apply;
 use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::output::{check_output, write_file};
-use fewbits::plan::{ActivationBecomes, Becomes, Plan, WeightOptions};
-use fewbits::prepare::{Prepared, prepare_for};
-use fewbits::recipe::{Activations, Request};
+use fewbits::plan::{ActivationBecomes, Becomes, Plan};
+use fewbits::quantize::Planned;
+use fewbits::recipe::Observed;
 use fewbits::run::RunOptions;
-use fewbits::{Model, Replace, SaveOptions, Scheme, source_digest};
+use fewbits::{Model, Replace, SaveOptions, Scheme};
 use serde::Serialize;
 
-use crate::args::{QuantizeArgs, Recipe};
+use crate::args::QuantizeArgs;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::show;
@@ -55,47 +54,28 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let bar = Bar::default();
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
-    let mut prepared = source.clone();
-    let given = args.plan.as_deref().map(Plan::read).transpose()?;
-    let least_opset = given.as_ref().map_or(args.target.opset_for(args.bits), Plan::least_opset);
-    let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
-    let plan = match given {
-        Some(plan) => plan,
-        None => make_plan(args, &prepared, threads, &bar)?,
+    let planned = match &args.plan {
+        Some(path) => Planned::by_plan(&source, Plan::read(path)?)?,
+        None => by_recipe(args, &source, threads, &bar)?,
     };
-    let nothing = plan.why_nothing();
-    if plan.tensors.is_empty() {
-        // Nothing to decide about: the weights are out of reach, or there are none.
-        let hidden = lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
-        let reason = hidden.or(nothing).unwrap_or_default();
-        let file = args.model.display().to_string();
-        return Err(fewbits::Error::NothingToQuantize { file, reason }.into());
-    }
+    let notes = planned.notes().to_vec();
     show::notes(&notes);
-    if let Some(why) = &nothing {
+    if let Some(why) = planned.plan().why_nothing() {
         eprintln!("warning: nothing is quantized, the model stays as it is: {why}");
     }
     if let Some(path) = &args.save_plan {
-        write_file(path, plan.to_json().as_bytes(), replace)?;
+        write_file(path, planned.plan().to_json().as_bytes(), replace)?;
     }
     if args.dry_run {
         if args.json {
-            show::json(&plan);
+            show::json(planned.plan());
         } else {
-            print_plan(&plan);
+            print_plan(planned.plan());
         }
         return Ok(ExitCode::SUCCESS);
     }
     let out = args.output.as_deref().ok_or_else(|| Failure::usage("no output; add -o OUT"))?;
-    let model = match nothing {
-        // Lowered without need, the model would only look different.
-        Some(_) => source,
-        None => {
-            let mut model = apply(prepared, &plan, &bar)?;
-            model.set_metadata("fewbits.source", &source_digest(&args.model)?);
-            model
-        }
-    };
+    let (model, plan) = planned.carry_out(&bar)?;
     let saved = model.save(out, SaveOptions { replace, ..SaveOptions::default() })?;
     let fixed_point = plan.quantized().any(|(_, s)| matches!(s, Scheme::FixedPoint { .. }));
     let integer_bits = fixed_point.then(|| integer_bits(&model));
@@ -136,14 +116,12 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-fn make_plan(
+fn by_recipe<'a>(
     args: &QuantizeArgs,
-    prepared: &Model,
+    source: &'a Model,
     threads: Option<NonZeroUsize>,
     bar: &Bar,
-) -> Result<Plan, Failure> {
-    let weights =
-        WeightOptions { bits: args.bits, scheme: args.scheme, granularity: args.granularity };
+) -> Result<Planned<'a>, Failure> {
     let data = match &args.calibrate {
         Some(path) => {
             let options = DataOptions {
@@ -151,20 +129,13 @@ fn make_plan(
                 normalize: args.normalize.clone(),
                 limit: args.limit.map(NonZeroUsize::get),
             };
-            Some(Dataset::read(path, &input_specs(prepared.graph()), &options)?)
+            Some(Dataset::read(path, &input_specs(source.graph()), &options)?)
         }
         None => None,
     };
-    let activations = match args.recipe {
-        Recipe::Static => Activations::Static { range: args.range, bits: args.act_bits },
-        Recipe::Dynamic => Activations::Dynamic,
-        Recipe::Weights => Activations::Float,
-    };
-    let methods = args.methods.clone();
-    let request =
-        Request { target: args.target, weights, activations, methods, data: data.as_ref() };
+    let request = args.how.request(args.recipe, args.bits, data.as_ref());
     let run = RunOptions { threads, ..RunOptions::default() };
-    Ok(fewbits::recipe::plan(prepared, &request, &run, bar)?)
+    Ok(Planned::by_recipe(source, &request, &mut Observed::default(), &run, bar)?)
 }
 
 fn print_plan(plan: &Plan) {

@@ -135,6 +135,44 @@ pub fn plan(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
+    plan_with(model, request, &mut Observed::default(), run, progress)
+}
+
+/// What was observed of a float model on its calibration data, for further plans of both: it does
+/// not depend on what weights become.
+#[derive(Default)]
+pub struct Observed(Vec<(Wanted, Calibration)>);
+
+impl Observed {
+    /// What is wanted, observed now if it was not before.
+    fn of(
+        &mut self,
+        model: &Model,
+        data: &Dataset,
+        wanted: Wanted,
+        run: &RunOptions,
+        progress: &dyn Progress,
+    ) -> Result<Calibration> {
+        if let Some((_, seen)) = self.0.iter().find(|(known, _)| *known == wanted) {
+            return Ok(seen.clone());
+        }
+        let seen = calibrate(model, data, &wanted, run, progress)?;
+        self.0.push((wanted, seen.clone()));
+        Ok(seen)
+    }
+}
+
+/// As [`plan`], with what earlier plans of the same model and data observed.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_with(
+    model: &Model,
+    request: &Request,
+    observed: &mut Observed,
+    run: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Plan> {
     let activations = request.activations.activation_use();
     if let Some(reason) = request.target.obstacle(&request.weights, activations) {
         return Err(Error::Target { reason });
@@ -157,7 +195,7 @@ pub fn plan(
     let Some(data) = request.data else {
         return recipe.without_data();
     };
-    let seen = calibrate(model, data, &recipe.wanted(model), run, progress)?;
+    let seen = observed.of(model, data, recipe.wanted(model), run, progress)?;
     let Chosen { choice, seen, tried } = recipe.choose(data, seen, progress)?;
     let adjusted = recipe.adjusted(&choice.edits)?;
     // What lies between two equalized layers was seen on a sample only.

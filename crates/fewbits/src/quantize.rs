@@ -1,0 +1,94 @@
+//! From a model to a smaller one: prepared, planned and carried out, the same way for every command.
+
+use fewbits_onnx::Model;
+use fewbits_runtime::RunOptions;
+
+use crate::apply::{apply, source_digest};
+use crate::plan::Plan;
+use crate::prepare::{Prepared, prepare_for};
+use crate::progress::Progress;
+use crate::recipe::{Observed, Request, plan_with};
+use crate::{Error, Result};
+
+/// A model, and what is to become of it.
+pub struct Planned<'a> {
+    source: &'a Model,
+    prepared: Model,
+    plan: Plan,
+    notes: Vec<String>,
+}
+
+impl<'a> Planned<'a> {
+    /// Plans a model as a recipe does. `observed` keeps what calibration saw, for other plans of
+    /// the same model and data.
+    ///
+    /// # Errors
+    /// If the model cannot be read or calibrated, or holds nothing to decide about.
+    pub fn by_recipe(
+        source: &'a Model,
+        request: &Request,
+        observed: &mut Observed,
+        run: &RunOptions,
+        progress: &dyn Progress,
+    ) -> Result<Planned<'a>> {
+        let least_opset = request.target.opset_for(request.weights.bits);
+        Planned::new(source, least_opset, |prepared| {
+            plan_with(prepared, request, observed, run, progress)
+        })
+    }
+
+    /// Takes a plan that was made before.
+    ///
+    /// # Errors
+    /// If the model cannot be read, or the plan decides about nothing.
+    pub fn by_plan(source: &'a Model, plan: Plan) -> Result<Planned<'a>> {
+        let least_opset = plan.least_opset();
+        Planned::new(source, least_opset, |_| Ok(plan))
+    }
+
+    fn new(
+        source: &'a Model,
+        least_opset: i64,
+        make: impl FnOnce(&Model) -> Result<Plan>,
+    ) -> Result<Planned<'a>> {
+        let mut prepared = source.clone();
+        let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
+        let plan = make(&prepared)?;
+        if plan.tensors.is_empty() {
+            // Nothing to decide about: the weights are out of reach, or there are none.
+            let hidden =
+                lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
+            let reason = hidden.or(plan.why_nothing()).unwrap_or_default();
+            let file = source.path().map_or("the model".into(), |p| p.display().to_string());
+            return Err(Error::NothingToQuantize { file, reason });
+        }
+        Ok(Planned { source, prepared, plan, notes })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What preparation could not do, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The quantized model and its plan; the model as it came where nothing is quantized.
+    ///
+    /// # Errors
+    /// Those of [`apply`].
+    pub fn carry_out(self, progress: &dyn Progress) -> Result<(Model, Plan)> {
+        let Planned { source, prepared, plan, .. } = self;
+        if plan.why_nothing().is_some() {
+            // Lowered without need, the model would only look different.
+            return Ok((source.clone(), plan));
+        }
+        let mut model = apply(prepared, &plan, progress)?;
+        if let Some(path) = source.path() {
+            model.set_metadata("fewbits.source", &source_digest(path)?);
+        }
+        Ok((model, plan))
+    }
+}
