@@ -95,6 +95,17 @@ pub enum Recipe {
     Dynamic,
     /// Weights, and activations with scales from calibration data
     Static,
+    /// static with --calibrate, dynamic without; whatever measures slower in integers than in float
+    /// on this machine stays float, so the bytes that are written depend on the machine and the run
+    Auto,
+}
+
+/// Recipes that decide the same on every machine.
+fn steady_recipe(text: &str) -> Result<Recipe, String> {
+    match Recipe::from_str(text, false)? {
+        Recipe::Auto => Err("here recipes are weights, dynamic and static".to_string()),
+        recipe => Ok(recipe),
+    }
 }
 
 #[derive(Args)]
@@ -103,6 +114,7 @@ pub enum Recipe {
   fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
+  fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
   fewbits quantize model.onnx --dry-run
   fewbits quantize model.onnx -o small.onnx --save-plan plan.json
   fewbits quantize model.onnx -o small.onnx --plan plan.json")]
@@ -186,9 +198,12 @@ impl HowArgs {
             target: self.target,
             weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
             activations: match recipe {
-                Recipe::Static => Activations::Static { range: self.range, bits: self.act_bits },
-                Recipe::Dynamic => Activations::Dynamic,
                 Recipe::Weights => Activations::Float,
+                Recipe::Auto if data.is_none() => Activations::Dynamic,
+                Recipe::Dynamic => Activations::Dynamic,
+                Recipe::Static | Recipe::Auto => {
+                    Activations::Static { range: self.range, bits: self.act_bits }
+                }
             },
             methods: self.methods.clone(),
             data,
@@ -279,8 +294,9 @@ pub struct SweepArgs {
     /// point
     #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
     pub bits: Widths,
-    /// What becomes integers; static with --calibrate, weights without, if not given
-    #[arg(long, value_enum)]
+    /// What becomes integers: weights, dynamic or static; static with --calibrate, weights without,
+    /// if not given
+    #[arg(long, value_name = "RECIPE", value_parser = steady_recipe)]
     pub recipe: Option<Recipe>,
     #[command(flatten)]
     pub how: HowArgs,

@@ -151,7 +151,10 @@ fn path(model: &Model) -> PathBuf {
 }
 
 /// A tensor for each input, and a note that says what they are; or what is in the way.
-fn made_up(specs: &[ValueSpec], batch: usize) -> std::result::Result<(Inputs, String), String> {
+pub(crate) fn made_up(
+    specs: &[ValueSpec],
+    batch: usize,
+) -> std::result::Result<(Inputs, String), String> {
     let mut inputs = Vec::new();
     let mut shapes = Vec::new();
     for spec in specs {
