@@ -88,6 +88,15 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// What a search makes as small as it can be.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Objective {
+    /// The file
+    Size,
+    /// The time of a call on this machine: what measures slower in integers stays float
+    Latency,
+}
+
 /// How to choose what becomes integers.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Recipe {
@@ -97,18 +106,16 @@ pub enum Recipe {
     Dynamic,
     /// Weights, and activations with scales from calibration data
     Static,
+    /// static with --calibrate, dynamic without; whatever measures slower in integers than in float
+    /// on this machine stays float, so the bytes that are written depend on the machine and the run
+    Auto,
 }
 
-impl Recipe {
-    /// What activations become, with ranges found by what measures best.
-    pub fn activations(self) -> Activations {
-        match self {
-            Recipe::Weights => Activations::Float,
-            Recipe::Dynamic => Activations::Dynamic,
-            Recipe::Static => {
-                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
-            }
-        }
+/// Recipes that decide the same on every machine.
+fn steady_recipe(text: &str) -> Result<Recipe, String> {
+    match Recipe::from_str(text, false)? {
+        Recipe::Auto => Err("here recipes are weights, dynamic and static".to_string()),
+        recipe => Ok(recipe),
     }
 }
 
@@ -118,6 +125,7 @@ impl Recipe {
   fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
+  fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
   fewbits quantize model.onnx --dry-run
   fewbits quantize model.onnx -o small.onnx --save-plan plan.json
   fewbits quantize model.onnx -o small.onnx --plan plan.json")]
@@ -200,11 +208,13 @@ impl HowArgs {
         Request {
             target: self.target,
             weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
-            activations: match recipe.activations() {
-                Activations::Static { .. } => {
+            activations: match recipe {
+                Recipe::Weights => Activations::Float,
+                Recipe::Auto if data.is_none() => Activations::Dynamic,
+                Recipe::Dynamic => Activations::Dynamic,
+                Recipe::Static | Recipe::Auto => {
                     Activations::Static { range: self.range, bits: self.act_bits }
                 }
-                other => other,
             },
             methods: self.methods.clone(),
             data,
@@ -295,8 +305,9 @@ pub struct SweepArgs {
     /// point
     #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
     pub bits: Widths,
-    /// What becomes integers; static with --calibrate, weights without, if not given
-    #[arg(long, value_enum)]
+    /// What becomes integers: weights, dynamic or static; static with --calibrate, weights without,
+    /// if not given
+    #[arg(long, value_name = "RECIPE", value_parser = steady_recipe)]
     pub recipe: Option<Recipe>,
     #[command(flatten)]
     pub how: HowArgs,
@@ -343,9 +354,13 @@ pub struct TuneArgs {
     /// accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default what fits the labels
     #[arg(long, value_name = "NAME")]
     pub metric: Option<Metric>,
-    /// What becomes integers: weights makes the smallest file, static the fastest model
-    #[arg(long, value_enum, default_value = "weights")]
-    pub recipe: Recipe,
+    /// What is made as small as it can be
+    #[arg(long, value_enum, default_value = "size")]
+    pub objective: Objective,
+    /// weights, dynamic or static: what becomes integers; weights for the smallest file and static
+    /// for the fastest model by default
+    #[arg(long, value_name = "RECIPE", value_parser = steady_recipe)]
+    pub recipe: Option<Recipe>,
     /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
     #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
     pub target: Target,

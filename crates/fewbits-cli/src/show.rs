@@ -76,6 +76,16 @@ pub fn milliseconds(ms: f64) -> String {
     if ms < 0.1 { format!("{:.1} µs", ms * 1e3) } else { format!("{ms:.3} ms") }
 }
 
+/// Energy in the unit that suits it, or a dash where it was not measured.
+pub fn joules(j: Option<f64>) -> String {
+    match j {
+        None => "–".to_string(),
+        Some(j) if j < 1e-3 => format!("{:.1} µJ", j * 1e6),
+        Some(j) if j < 1.0 => format!("{:.2} mJ", j * 1e3),
+        Some(j) => format!("{j:.2} J"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +94,6 @@ mod tests {
     fn numbers_are_grouped() {
         assert_eq!(shape(&[64, 128]), "64×128");
         assert_eq!(milliseconds(0.0123), "12.3 µs");
+        assert_eq!([None, Some(2.5e-5), Some(0.0123)].map(joules), ["–", "25.0 µJ", "12.30 mJ"]);
     }
 }

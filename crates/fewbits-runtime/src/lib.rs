@@ -17,7 +17,7 @@ mod text;
 pub use error::{Result, RuntimeError};
 pub use float::{FloatRunner, Reach};
 pub use fold::fold_constants;
-pub use integer::{Fusion, IntegerRunner, Place};
+pub use integer::{Fusion, IntegerRunner, Place, StepTime};
 pub use reach::{Lacking, OutOfReach};
 pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -11,6 +11,7 @@ use fewbits_runtime::{RunOptions, Runner, Tensor, ValueSpec, Values};
 use serde::Serialize;
 
 use crate::data::Dataset;
+use crate::energy::{POWERCAP, energy};
 use crate::measure::{Latency, latencies};
 use crate::run::{call_of, fixed_rows, named, runner};
 use crate::{Error, Result};
@@ -49,6 +50,8 @@ pub struct Bench {
     pub ratio: Option<f64>,
     /// What the inputs are, where no data was given.
     pub notes: Vec<String>,
+    /// What the energy is, or why there is none.
+    pub energy_note: String,
 }
 
 /// The time of one model.
@@ -66,6 +69,8 @@ pub struct Timed {
     pub rows_per_second: f64,
     /// Timed calls.
     pub calls: usize,
+    /// Joules of a call; none where the machine does not tell.
+    pub energy_j: Option<f64>,
 }
 
 /// Times a model, and another one call by call beside it.
@@ -111,17 +116,24 @@ pub fn bench(
         })?;
     }
 
-    let times = latencies(&runners, &vec![inputs.as_slice(); runners.len()], options.budget)?;
-    let mut timed = models.iter().zip(times).map(|(model, time)| Timed::new(model, time, batch));
+    let inputs = vec![inputs.as_slice(); runners.len()];
+    let times = latencies(&runners, &inputs, options.budget)?;
+    let energy = energy(&runners, &inputs, Path::new(POWERCAP))?;
+    let mut timed = models
+        .iter()
+        .zip(times)
+        .enumerate()
+        .map(|(i, (model, time))| Timed::new(model, time, batch, energy.of(i)));
     let a = timed.next().expect("the first model was timed");
     let b = timed.next();
     let ratio = b.as_ref().map(|b| a.median_ms / b.median_ms);
     let threads = threads.map_or(1, NonZeroUsize::get);
-    Ok(Bench { threads, batch, a, b, ratio, notes: note.into_iter().collect() })
+    let (notes, energy_note) = (note.into_iter().collect(), energy.note());
+    Ok(Bench { threads, batch, a, b, ratio, notes, energy_note })
 }
 
 impl Timed {
-    fn new(model: &Model, time: Latency, batch: usize) -> Timed {
+    fn new(model: &Model, time: Latency, batch: usize, energy_j: Option<f64>) -> Timed {
         Timed {
             path: path(model),
             median_ms: time.median,
@@ -129,6 +141,7 @@ impl Timed {
             p90_ms: time.p90,
             rows_per_second: 1e3 * batch as f64 / time.median,
             calls: time.calls,
+            energy_j,
         }
     }
 }
@@ -138,7 +151,10 @@ fn path(model: &Model) -> PathBuf {
 }
 
 /// A tensor for each input, and a note that says what they are; or what is in the way.
-fn made_up(specs: &[ValueSpec], batch: usize) -> std::result::Result<(Inputs, String), String> {
+pub(crate) fn made_up(
+    specs: &[ValueSpec],
+    batch: usize,
+) -> std::result::Result<(Inputs, String), String> {
     let mut inputs = Vec::new();
     let mut shapes = Vec::new();
     for spec in specs {

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::data::Dataset;
+use crate::energy::{POWERCAP, energy};
 use crate::evaluate::Baseline;
+use crate::interval::DropInterval;
 use crate::measure::{Latency, latencies};
 use crate::metric::Metric;
 use crate::progress::Progress;
@@ -33,6 +35,8 @@ pub struct Comparison {
     pub b: Side,
     /// How much worse the second is by the metric; negative if better.
     pub drop: f64,
+    /// Where the drop over all data lies; none where the rows are too few to tell.
+    pub drop_interval: Option<DropInterval>,
     /// The fraction of rows on which both predict the same.
     pub agreement: f64,
     /// The largest difference between two float outputs.
@@ -41,6 +45,10 @@ pub struct Comparison {
     pub sqnr_db: Option<f64>,
     /// All of it in one sentence.
     pub verdict: String,
+    /// What a reader must know beside it: that the rows are too few for the claim.
+    pub notes: Vec<String>,
+    /// What the energy is, or why there is none.
+    pub energy_note: String,
 }
 
 /// What was measured of one model.
@@ -56,6 +64,8 @@ pub struct Side {
     pub weight_bytes: u64,
     /// The time of one call with one row.
     pub latency_ms: Latency,
+    /// Joules of one call with one row; none where the machine does not tell.
+    pub energy_j: Option<f64>,
     /// The largest resident memory of a process that loads and runs the model; none where it was
     /// not measured.
     pub peak_rss_bytes: Option<u64>,
@@ -83,6 +93,35 @@ impl Comparison {
     pub fn exceeds(&self, max_drop: f64) -> bool {
         self.drop.is_nan() || self.drop > max_drop + DROP_TOLERANCE
     }
+
+    /// Why the second model is refused, in one line; none if its drop is allowed.
+    pub fn refusal(&self, max_drop: f64) -> Option<String> {
+        let interval =
+            self.drop_interval.map_or(String::new(), |interval| format!(" ({interval})"));
+        self.exceeds(max_drop).then(|| {
+            format!(
+                "worse than allowed: {} {:.4} became {:.4}, a drop of {:.4}{interval}; --max-drop is {max_drop}",
+                self.metric, self.a.metric, self.b.metric, self.drop
+            )
+        })
+    }
+
+    /// What must be said of a drop that was measured to be allowed, but on too few rows to know;
+    /// none if they are enough.
+    fn doubt(&self, max_drop: f64) -> Option<String> {
+        let interval = self.drop_interval.filter(|_| !self.exceeds(max_drop))?;
+        if interval.shows(max_drop) {
+            return None;
+        }
+        let needed = match interval.rows_needed(max_drop) {
+            Some(rows) => format!("about {rows} rows like these would"),
+            None => "nor would more rows like these".to_string(),
+        };
+        let rows = interval.rows;
+        Some(format!(
+            "{rows} rows cannot show that the drop is at most {max_drop}: {interval}; {needed}"
+        ))
+    }
 }
 
 /// Runs two models over the same data and compares what they answer, what they weigh and how
@@ -101,13 +140,15 @@ pub fn compare(
     let [of_b] = measured.as_slice() else { unreachable!("one model was measured") };
     let calls = [one_call(&runners[0], data)?, one_call(&runners[1], data)?];
     let times = latencies(&[&runners[0], &runners[1]], &[&calls[0], &calls[1]], TIMING)?;
-    let side = |model: &Model, metric: f64, latency_ms: Latency| {
+    let energy = energy(&[&runners[0], &runners[1]], &[&calls[0], &calls[1]], Path::new(POWERCAP))?;
+    let side = |model: &Model, metric: f64, latency_ms: Latency, energy_j: Option<f64>| {
         let path = model.path().unwrap_or(Path::new("(in memory)")).to_path_buf();
         Side {
             metric,
             file_bytes: model.file_bytes(),
             weight_bytes: model.weight_bytes(),
             latency_ms,
+            energy_j,
             peak_rss_bytes: options.peak_memory.and_then(|measure| measure(&path)),
             path,
         }
@@ -115,15 +156,19 @@ pub fn compare(
     let mut comparison = Comparison {
         metric: baseline.metric(),
         rows: data.rows(),
-        a: side(a, baseline.value(), times[0]),
-        b: side(b, of_b.metric, times[1]),
+        a: side(a, baseline.value(), times[0], energy.of(0)),
+        b: side(b, of_b.metric, times[1], energy.of(1)),
         drop: of_b.drop,
+        drop_interval: of_b.drop_interval,
         agreement: of_b.agreement,
         max_abs_error: of_b.max_abs_error,
         sqnr_db: of_b.sqnr_db,
         verdict: String::new(),
+        notes: Vec::new(),
+        energy_note: energy.note(),
     };
     comparison.verdict = verdict(&comparison, options.max_drop);
+    comparison.notes = options.max_drop.and_then(|max| comparison.doubt(max)).into_iter().collect();
     progress.finish();
     Ok(comparison)
 }
@@ -141,6 +186,7 @@ fn verdict(c: &Comparison, max_drop: Option<f64>) -> String {
             c.drop.abs()
         )
     };
+    let interval = c.drop_interval.map_or(String::new(), |interval| format!(" ({interval})"));
     let size = match c.b.file_bytes as f64 / c.a.file_bytes.max(1) as f64 {
         r if r < 1.0 => format!("the file is {:.1} times smaller", 1.0 / r),
         1.0 => "the file is as large".to_string(),
@@ -156,7 +202,78 @@ fn verdict(c: &Comparison, max_drop: Option<f64>) -> String {
         Some(max) if c.exceeds(max) => {
             format!("; the drop of {:.4} is beyond the {max} allowed", c.drop)
         }
-        Some(max) => format!("; within the drop of {max} allowed"),
+        Some(max) => match c.doubt(max) {
+            None => format!("; within the drop of {max} allowed"),
+            Some(_) => {
+                format!("; within the drop of {max} allowed, but the rows are too few to show it")
+            }
+        },
     };
-    format!("{metric}; {:.2} % of answers agree; {size}; {speed}{limit}", 100.0 * c.agreement)
+    format!(
+        "{metric}{interval}; {:.2} % of answers agree; {size}; {speed}{limit}",
+        100.0 * c.agreement
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 450 rows, `only_a` are answered rightly by the first model alone.
+    fn comparison(only_a: u64) -> Comparison {
+        let side = |metric: f64| Side {
+            path: PathBuf::new(),
+            metric,
+            file_bytes: 100,
+            weight_bytes: 80,
+            latency_ms: Latency { median: 1.0, p10: 1.0, p90: 1.0, calls: 10 },
+            energy_j: None,
+            peak_rss_bytes: None,
+        };
+        let drop_interval = DropInterval::of_paired_answers(only_a, 0, 450);
+        let drop = only_a as f64 / 450.0;
+        Comparison {
+            metric: Metric::Accuracy,
+            rows: 450,
+            a: side(0.96),
+            b: side(0.96 - drop),
+            drop,
+            drop_interval,
+            agreement: 1.0 - drop,
+            max_abs_error: 0.1,
+            sqnr_db: Some(20.0),
+            verdict: String::new(),
+            notes: Vec::new(),
+            energy_note: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_claim_that_the_rows_cannot_show_is_doubted_and_not_refused() {
+        let equal = comparison(0);
+        assert_eq!(equal.doubt(0.01), None);
+        let doubt = equal.doubt(0.002).unwrap();
+        assert!(doubt.starts_with("450 rows cannot show that the drop is at most 0.002: "));
+        assert!(doubt.ends_with("about 2000 rows like these would"), "{doubt}");
+        assert_eq!(equal.refusal(0.002), None);
+        assert!(verdict(&equal, Some(0.002)).ends_with("but the rows are too few to show it"));
+        assert!(verdict(&equal, Some(0.01)).ends_with("within the drop of 0.01 allowed"));
+        // A drop just as large as allowed is shown by no number of rows.
+        let edge = comparison(9);
+        assert!(edge.doubt(0.02).unwrap().ends_with("nor would more rows like these"));
+    }
+
+    #[test]
+    fn a_refusal_says_all_that_led_to_it() {
+        let worse = comparison(9);
+        let line = worse.refusal(0.01).unwrap();
+        for part in
+            ["accuracy 0.9600 became 0.9400", "a drop of 0.0200", "95 %", "--max-drop is 0.01"]
+        {
+            assert!(line.contains(part), "{line}");
+        }
+        assert_eq!(line.lines().count(), 1);
+        // What is refused is not doubted as well.
+        assert_eq!(worse.doubt(0.01), None);
+    }
 }

@@ -1,13 +1,17 @@
 //! From a model to a smaller one: prepared, planned and carried out, the same way for every command.
 
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
+use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
 use crate::apply::{apply, source_digest};
+use crate::bench::made_up;
+use crate::data::Dataset;
+use crate::never_slower::{Slower, keep_faster};
 use crate::plan::Plan;
 use crate::prepare::{Prepared, prepare_for};
 use crate::progress::Progress;
 use crate::recipe::{Observed, Request, plan_with};
+use crate::run::call_of;
 use crate::{Error, Result};
 
 /// A model, and what is to become of it.
@@ -63,6 +67,48 @@ impl<'a> Planned<'a> {
             return Err(Error::NothingToQuantize { file, reason });
         }
         Ok(Planned { source, prepared, plan, notes })
+    }
+
+    /// Leaves float what measures slower in integers on this machine, and tells what that is:
+    /// [`keep_faster`] on a call with the first rows of `data`, or with inputs that are made up. What
+    /// cannot be timed stays as it is planned, with a warning.
+    pub fn never_slower(
+        mut self,
+        data: Option<&Dataset>,
+        run: &RunOptions,
+        progress: &dyn Progress,
+    ) -> (Planned<'a>, Vec<Slower>) {
+        let timed = self.inputs_of_a_call(data).and_then(|inputs| {
+            keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress)
+                .map_err(|error| error.to_string())
+        });
+        match timed {
+            Ok((plan, slower)) => {
+                self.plan = plan;
+                (self, slower)
+            }
+            Err(why) => {
+                progress.warn(&format!(
+                    "nothing was timed, so some of it may be slower than in float: {why}"
+                ));
+                (self, Vec::new())
+            }
+        }
+    }
+
+    fn inputs_of_a_call(
+        &self,
+        data: Option<&Dataset>,
+    ) -> std::result::Result<Vec<(String, Tensor)>, String> {
+        let specs = input_specs(self.prepared.graph());
+        let rows = specs.iter().find_map(|spec| spec.fixed_rows()).unwrap_or(1);
+        match data {
+            Some(data) => call_of(data, rows).map_err(|error| error.to_string()),
+            None => match made_up(&specs, rows) {
+                Ok((inputs, _)) => Ok(inputs),
+                Err(reason) => Err(format!("{reason}; --calibrate gives it")),
+            },
+        }
     }
 
     /// The plan.

@@ -29,14 +29,17 @@ pub fn bench(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode
 }
 
 fn print(bench: &Bench) {
-    let mut table =
-        show::table(&["model", "one call (median)", "8 of 10 calls", "rows a second", "speed"], 1);
+    let mut table = show::table(
+        &["model", "one call (median)", "8 of 10 calls", "rows a second", "energy a call", "speed"],
+        1,
+    );
     for timed in std::iter::once(&bench.a).chain(&bench.b) {
         table.add_row([
             show::file_name(&timed.path),
             show::milliseconds(timed.median_ms),
             format!("{} .. {}", show::milliseconds(timed.p10_ms), show::milliseconds(timed.p90_ms)),
             format!("{:.1}", timed.rows_per_second),
+            show::joules(timed.energy_j),
             format!("{:.2}", bench.a.median_ms / timed.median_ms),
         ]);
     }
@@ -49,4 +52,5 @@ fn print(bench: &Bench) {
         count(bench.a.calls, "call"),
         if bench.b.is_some() { " of each in turn" } else { "" },
     );
+    println!("{}", bench.energy_note);
 }

@@ -24,20 +24,18 @@ pub fn compare(args: &CompareArgs, threads: Option<NonZeroUsize>) -> Result<Exit
         max_drop: args.max_drop,
     };
     let comparison = fewbits::compare::compare(&a, &b, &data, &options, &Bar::default())?;
+    show::notes(&comparison.notes);
     if args.json {
         show::json(&comparison);
     } else {
         print(&comparison);
     }
-    match args.max_drop {
-        Some(max_drop) if comparison.exceeds(max_drop) => {
-            eprintln!(
-                "worse than allowed: {} dropped by {:.4}, --max-drop is {max_drop}",
-                comparison.metric, comparison.drop
-            );
+    match args.max_drop.and_then(|max_drop| comparison.refusal(max_drop)) {
+        Some(why) => {
+            eprintln!("{why}");
             Ok(ExitCode::from(WORSE))
         }
-        _ => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -65,6 +63,15 @@ pub fn print(comparison: &Comparison) {
         ratio(a.latency_ms.median, b.latency_ms.median),
     ]);
     table.add_row([
+        "energy a call".to_string(),
+        show::joules(a.energy_j),
+        show::joules(b.energy_j),
+        match (a.energy_j, b.energy_j) {
+            (Some(a), Some(b)) => ratio(a, b),
+            _ => "–".to_string(),
+        },
+    ]);
+    table.add_row([
         "peak memory".to_string(),
         show::megabytes(a.peak_rss_bytes),
         show::megabytes(b.peak_rss_bytes),
@@ -80,5 +87,6 @@ pub fn print(comparison: &Comparison) {
         "{} rows; largest output error {:.3e}; {sqnr}",
         comparison.rows, comparison.max_abs_error
     );
+    println!("{}", comparison.energy_note);
     println!("{}", comparison.verdict);
 }

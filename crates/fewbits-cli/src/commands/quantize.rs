@@ -6,6 +6,7 @@ use std::time::Instant;
 use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
+use fewbits::never_slower::Slower;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{ActivationBecomes, Becomes, Plan};
 use fewbits::quantize::Planned;
@@ -14,7 +15,7 @@ use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme};
 use serde::Serialize;
 
-use crate::args::QuantizeArgs;
+use crate::args::{QuantizeArgs, Recipe};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::show;
@@ -31,6 +32,8 @@ struct Report<'a> {
     /// Of fixed-point integers, whose width follows from the values.
     integer_bits: Option<u8>,
     kept_float: Vec<KeptFloat<'a>>,
+    /// What stays float because it measured slower on integers.
+    slower: &'a [Slower],
     /// What preparation could not do.
     notes: &'a [String],
     seconds: f64,
@@ -54,8 +57,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let bar = Bar::default();
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
-    let planned = match &args.plan {
-        Some(path) => Planned::by_plan(&source, Plan::read(path)?)?,
+    let (planned, slower) = match &args.plan {
+        Some(path) => (Planned::by_plan(&source, Plan::read(path)?)?, Vec::new()),
         None => by_recipe(args, &source, threads, &bar)?,
     };
     let notes = planned.notes().to_vec();
@@ -71,6 +74,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
             show::json(planned.plan());
         } else {
             print_plan(planned.plan());
+            print_slower(args, &slower);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -92,6 +96,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
                 .chain(plan.float_activations())
                 .map(|(tensor, why)| KeptFloat { tensor, why })
                 .collect(),
+            slower: &slower,
             notes: &notes,
             seconds: begun.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
@@ -99,6 +104,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     print_plan(&plan);
+    print_slower(args, &slower);
     if let Some(bits) = integer_bits {
         println!("the fixed-point integers need {bits} bits each, the sign included");
     }
@@ -121,7 +127,7 @@ fn by_recipe<'a>(
     source: &'a Model,
     threads: Option<NonZeroUsize>,
     bar: &Bar,
-) -> Result<Planned<'a>, Failure> {
+) -> Result<(Planned<'a>, Vec<Slower>), Failure> {
     let data = match &args.calibrate {
         Some(path) => {
             let options = DataOptions {
@@ -135,7 +141,21 @@ fn by_recipe<'a>(
     };
     let request = args.how.request(args.recipe, args.bits, data.as_ref());
     let run = RunOptions { threads, ..RunOptions::default() };
-    Ok(Planned::by_recipe(source, &request, &mut Observed::default(), &run, bar)?)
+    let planned = Planned::by_recipe(source, &request, &mut Observed::default(), &run, bar)?;
+    Ok(match args.recipe {
+        Recipe::Auto => planned.never_slower(data.as_ref(), &run, bar),
+        _ => (planned, Vec::new()),
+    })
+}
+
+/// What was measured for `--recipe auto`.
+fn print_slower(args: &QuantizeArgs, slower: &[Slower]) {
+    for slower in slower {
+        println!("{slower}");
+    }
+    if args.recipe == Recipe::Auto && slower.is_empty() {
+        println!("nothing stays float for its speed on this machine");
+    }
 }
 
 fn print_plan(plan: &Plan) {

@@ -14,6 +14,7 @@ mod steps;
 mod types;
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use fewbits_kernels::{Cpu, Threads};
 use fewbits_onnx::Model;
@@ -57,6 +58,19 @@ pub struct Fusion {
     pub nodes: usize,
     /// Why it is left to rten, one reason a kind of node; empty for what is not.
     pub why: Vec<String>,
+}
+
+/// What a step takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepTime {
+    /// The ONNX node that it stands for, or the first of them.
+    pub node: String,
+    /// The values of the graph that it gives as floats, or as whatever they are.
+    pub gives: Vec<String>,
+    /// Where it is computed.
+    pub place: Place,
+    /// The median time.
+    pub time: Duration,
 }
 
 impl IntegerRunner {
@@ -123,6 +137,79 @@ impl IntegerRunner {
     fn run_steps(&self, state: &mut State) -> Result<()> {
         self.program.units.iter().try_for_each(|unit| unit.step.run(state))
     }
+
+    /// Runs `calls` times, at least once, and tells what each step took, in the order in which they
+    /// run.
+    ///
+    /// # Errors
+    /// Those of [`run`](Runner::run).
+    pub fn profile(&self, inputs: &[(String, Tensor)], calls: usize) -> Result<Vec<StepTime>> {
+        let units = &self.program.units;
+        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); units.len()];
+        let mut timed = |state: &mut State| {
+            units.iter().zip(&mut times).try_for_each(|(unit, times)| {
+                let begun = Instant::now();
+                unit.step.run(state)?;
+                times.push(begun.elapsed());
+                Ok(())
+            })
+        };
+        for _ in 0..calls.max(1) {
+            let mut state = self.begin(inputs)?;
+            self.on_threads(|| timed(&mut state))?;
+            self.end(state);
+        }
+        let median = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        Ok(units
+            .iter()
+            .zip(&mut times)
+            .map(|(unit, times)| StepTime {
+                node: unit.node.clone(),
+                gives: unit.gives.clone(),
+                place: unit.place,
+                time: median(times),
+            })
+            .collect())
+    }
+
+    /// The memory of a run, with its inputs.
+    fn begin(&self, inputs: &[(String, Tensor)]) -> Result<State> {
+        let surplus = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|s| s.name == *name));
+        if let Some((name, _)) = surplus {
+            let known: Vec<&str> = self.inputs.iter().map(|s| s.name.as_str()).collect();
+            return Err(RuntimeError::Input {
+                input: name.clone(),
+                reason: format!("the model has no such input; it has {}", known.join(", ")),
+            });
+        }
+        let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, self.threads));
+        for (spec, id) in &self.program.inputs {
+            let given = inputs.iter().find(|(name, _)| *name == spec.name);
+            let (_, tensor) = given.ok_or_else(|| RuntimeError::Input {
+                input: spec.name.clone(),
+                reason: "no data given for it".into(),
+            })?;
+            spec.check(tensor)?;
+            state.set_tensor(*id, tensor)?;
+        }
+        Ok(state)
+    }
+
+    fn on_threads(&self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// Keeps the memory of a run for the next.
+    fn end(&self, state: State) {
+        self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(state);
+    }
 }
 
 fn compile(
@@ -155,29 +242,8 @@ impl Runner for IntegerRunner {
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let surplus = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|s| s.name == *name));
-        if let Some((name, _)) = surplus {
-            let known: Vec<&str> = self.inputs.iter().map(|s| s.name.as_str()).collect();
-            return Err(RuntimeError::Input {
-                input: name.clone(),
-                reason: format!("the model has no such input; it has {}", known.join(", ")),
-            });
-        }
-        let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, self.threads));
-        for (spec, id) in &self.program.inputs {
-            let given = inputs.iter().find(|(name, _)| *name == spec.name);
-            let (_, tensor) = given.ok_or_else(|| RuntimeError::Input {
-                input: spec.name.clone(),
-                reason: "no data given for it".into(),
-            })?;
-            spec.check(tensor)?;
-            state.set_tensor(*id, tensor)?;
-        }
-        match &self.pool {
-            Some(pool) => pool.install(|| self.run_steps(&mut state))?,
-            None => self.run_steps(&mut state)?,
-        }
+        let mut state = self.begin(inputs)?;
+        self.on_threads(|| self.run_steps(&mut state))?;
         let outputs = self
             .program
             .outputs
@@ -191,7 +257,7 @@ impl Runner for IntegerRunner {
                 Ok((spec.name.clone(), tensor))
             })
             .collect();
-        self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(state);
+        self.end(state);
         outputs
     }
 }

@@ -44,8 +44,10 @@ pub(crate) struct Unit {
     pub what: String,
     /// The ONNX node that it computes, or that gave it its name.
     pub node: String,
-    /// Known once units have an order, as the two that follow.
+    /// Known once units have an order, as the three that follow.
     pub place: Place,
+    /// The values of the graph that it gives.
+    pub gives: Vec<String>,
     /// How many ONNX nodes it takes the place of.
     pub nodes: usize,
     /// Why these are not computed by steps of ours, if they are not.

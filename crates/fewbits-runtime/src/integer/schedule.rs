@@ -96,6 +96,10 @@ pub(crate) fn schedule(
     {
         return Err(RuntimeError::Load { reason: format!("nothing computes the value '{name}'") });
     }
+    for unit in &mut ordered {
+        let given = lowering.tensors.iter().filter(|(_, id)| unit.outputs.contains(id));
+        unit.gives = given.map(|(name, _)| name.to_string()).collect();
+    }
     let memory = Memory::assign(&lowering, &ordered, &inputs, &output_ids, &constants);
     Ok(Program {
         values: lowering
@@ -298,6 +302,7 @@ fn region(
         what,
         node: label,
         place: Place::Rten,
+        gives: Vec::new(),
         nodes: count,
         why,
     })

@@ -13,7 +13,8 @@ use fewbits_runtime::{Runner, Tensor};
 pub use output_error::OutputError;
 
 use crate::data::Dataset;
-use crate::metric::{Accumulator, Agreement, Metric};
+use crate::interval::DropInterval;
+use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
 use crate::padding::Tokens;
 use crate::progress::Progress;
 use crate::run::{BATCH_ROWS, run_rows};
@@ -48,6 +49,11 @@ pub struct Measured {
     pub metric: f64,
     /// How much worse that is than the reference's; negative if better.
     pub drop: f64,
+    /// Where the drop over all data lies; none where the rows are too few to tell.
+    pub drop_interval: Option<DropInterval>,
+    /// What accuracy would be lost if the reference's probabilities were right; none where it gives
+    /// no scores of classes. See [`ExpectedRegret`].
+    pub expected_regret: Option<f64>,
     /// The fraction of rows on which both predict the same.
     pub agreement: f64,
     /// The largest difference between two float outputs.
@@ -206,14 +212,21 @@ impl Task {
 /// Everything that is measured of a model beside the reference, fed batch by batch.
 struct Tally {
     task: Task,
+    paired: PairedDrop,
+    regret: ExpectedRegret,
     agreement: Agreement,
     error: OutputError,
 }
 
 impl Tally {
     fn new(metric: Metric) -> Result<Tally> {
-        let (agreement, error) = (Agreement::default(), OutputError::default());
-        Ok(Tally { task: Task::new(metric)?, agreement, error })
+        Ok(Tally {
+            task: Task::new(metric)?,
+            paired: PairedDrop::new(metric),
+            regret: ExpectedRegret::new(metric),
+            agreement: Agreement::default(),
+            error: OutputError::default(),
+        })
     }
 
     /// Runs a model on the rows of a batch and adds what it answers.
@@ -230,7 +243,10 @@ impl Tally {
             None => self.error.push(expected, &given)?,
             Some(tokens) => self.error.push(&tokens.only(expected), &tokens.only(&given))?,
         }
-        self.task.push(&given, data, batch.rows.clone())
+        self.regret.push(expected, &given)?;
+        self.task.push(&given, data, batch.rows.clone())?;
+        let labels = data.labels().map(|labels| labels.slice_rows(batch.rows.clone()));
+        Ok(self.paired.push(expected, &given, labels.as_ref())?)
     }
 
     fn finish(self, baseline: &Baseline) -> Result<Measured> {
@@ -239,6 +255,8 @@ impl Tally {
         Ok(Measured {
             metric,
             drop: baseline.metric.drop(baseline.value, metric),
+            drop_interval: self.paired.finish()?,
+            expected_regret: self.regret.finish(),
             agreement,
             max_abs_error: self.error.max_abs(),
             sqnr_db: self.error.sqnr_db(),
@@ -279,6 +297,9 @@ mod tests {
             let (mut baseline, beside) =
                 Baseline::beside(&float, &[&narrow], &data, asked, &Silent).unwrap();
             assert!(beside[0].max_abs_error > 0.0 && beside[0].agreement < 1.0);
+            let interval = beside[0].drop_interval.unwrap();
+            assert!(interval.low < beside[0].drop && beside[0].drop < interval.high);
+            assert!(beside[0].expected_regret.unwrap() > 0.0);
             assert_eq!(baseline.measure(&narrow, &Silent).unwrap(), beside[0]);
             baseline.batches.iter_mut().for_each(|batch| batch.kept = None);
             assert_eq!(baseline.measure(&narrow, &Silent).unwrap(), beside[0]);

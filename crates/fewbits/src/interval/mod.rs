@@ -17,6 +17,8 @@ pub mod bootstrap;
 pub mod mean;
 pub mod proportion;
 
+use std::fmt;
+
 use serde::Serialize;
 
 use proportion::{tango, wilson};
@@ -151,6 +153,14 @@ impl DropInterval {
             Shrinks::Tango { only_a, only_b } => tango(times * only_a, times * only_b, rows).1,
             Shrinks::Wilson { differ } => wilson(times * differ, rows).1,
         }
+    }
+}
+
+impl fmt::Display for DropInterval {
+    /// `95 % confidence: -0.0012 to 0.0045`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = 100.0 * self.confidence;
+        write!(f, "{percent:.0} % confidence: {:.4} to {:.4}", self.low, self.high)
     }
 }
 

@@ -213,7 +213,7 @@ fn measure_saved(
     for (bits, path) in files {
         let model = Model::open(path)?;
         let runner = runner(&model, &options.run)?;
-        let Measured { metric, drop, agreement, max_abs_error, sqnr_db } =
+        let Measured { metric, drop, agreement, max_abs_error, sqnr_db, .. } =
             baseline.measure(&runner, progress)?;
         sweep.points.push(Point {
             bits: *bits,

@@ -10,6 +10,7 @@
 
 mod candidates;
 mod hold;
+mod page;
 mod search;
 mod state;
 mod verdict;
@@ -34,11 +35,12 @@ use crate::prepare::prepare_for;
 use crate::progress::{Progress, Silent};
 use crate::recipe::{self, Activations};
 use crate::run::runner;
-use crate::sensitivity::{self, Sensitivity, sensitivity};
+use crate::sensitivity::{self, Candidate, Sensitivity, sensitivity};
 use crate::{Error, Result};
 
 use candidates::{Candidates, candidates};
 use hold::holds;
+pub use page::report;
 use search::{Choice, End, Verdict, search};
 pub use state::Checked;
 use state::Kept;
@@ -49,11 +51,23 @@ const SAMPLE_ROWS: std::ops::RangeInclusive<usize> = 16..=256;
 /// On fewer of them where a model has many weights: rows times weights are at most this.
 const SAMPLE_ROWS_TIMES_WEIGHTS: usize = 1 << 28;
 
+/// What is made as small as it can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// The file.
+    Size,
+    /// The time of a call on this machine.
+    Latency,
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The runtime that the file is for.
     pub target: Target,
+    /// What is made as small as it can be.
+    pub objective: Objective,
     /// Of activations.
     pub activations: Activations,
     /// Of the methods that make quantization lose less.
@@ -115,6 +129,8 @@ pub struct FloatSide {
     pub file_bytes: u64,
     /// Bytes of the constant tensors in it.
     pub weight_bytes: u64,
+    /// The median time of a call in milliseconds, where time is the objective.
+    pub latency_ms: Option<f64>,
 }
 
 /// The model that was written.
@@ -220,8 +236,8 @@ fn key(source: &Model, request: &Request) -> Result<String> {
         add(&source_digest(data.path())?);
         add(&data.rows().to_string());
     }
-    let Request { target, activations, methods, metric, max_drop, .. } = request;
-    add(&format!("{target} {activations:?} {methods:?} {metric:?} {max_drop}"));
+    let Request { target, objective, activations, methods, metric, max_drop, .. } = request;
+    add(&format!("{target} {objective:?} {activations:?} {methods:?} {metric:?} {max_drop}"));
     Ok(short_digest(&hasher.finalize()))
 }
 
@@ -289,10 +305,10 @@ impl Tuner<'_> {
         let rows = (SAMPLE_ROWS_TIMES_WEIGHTS / weights.max(1))
             .clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end());
         let sample = self.request.calibration.sample(rows);
-        let unknown: Vec<(String, Vec<_>)> = self
+        let unknown: Vec<(String, Vec<Candidate>)> = self
             .candidates
             .iter()
-            .map(|c| (self.planned(c).tensor.clone(), c.options.iter().map(|o| o.0).collect()))
+            .map(|c| (self.planned(c).tensor.clone(), c.options.clone()))
             .filter(|(tensor, _)| !self.kept.state.sensitivity.contains_key(tensor))
             .collect();
         let request = sensitivity::Request {
@@ -323,8 +339,10 @@ impl Tuner<'_> {
         let measured = &self.kept.state.sensitivity[&self.planned(candidates).tensor];
         let float = Choice { cost: candidates.float_bytes as f64, error: 0.0 };
         let others = candidates.options.iter().zip(&measured.costs);
-        let others =
-            others.map(|((_, bytes), cost)| Choice { cost: *bytes as f64, error: cost.divergence });
+        let others = others.map(|(option, cost)| Choice {
+            cost: (candidates.float_bytes - option.file_bytes_saved) as f64,
+            error: cost.divergence,
+        });
         std::iter::once(float).chain(others).collect()
     }
 
@@ -332,7 +350,7 @@ impl Tuner<'_> {
         let mut plan = self.base.clone();
         for (candidates, &option) in self.candidates.iter().zip(choice) {
             let planned = &mut plan.tensors[candidates.position];
-            match option.checked_sub(1).map(|i| candidates.options[i].0) {
+            match option.checked_sub(1).map(|i| candidates.options[i].becomes) {
                 Some(integers) => {
                     planned.becomes = Becomes::Scheme(integers.scheme);
                     planned.range_method = integers.range_method;
@@ -398,8 +416,8 @@ impl Tuner<'_> {
             bits: mean_bits(plan),
             metric: measured.metric,
             drop: measured.drop,
-            drop_interval: None,
-            expected_regret: None,
+            drop_interval: measured.drop_interval.map(|i| (i.low, i.high)),
+            expected_regret: measured.expected_regret,
             agreement: measured.agreement,
             file_bytes,
             weight_bytes: saved.weight_bytes(),
@@ -428,6 +446,7 @@ impl Tuner<'_> {
             metric: self.baseline.value(),
             file_bytes: self.source.file_bytes(),
             weight_bytes: self.source.weight_bytes(),
+            latency_ms: None,
         };
         let mut points: Vec<Checked> = self.kept.state.checked.values().cloned().collect();
         points.sort_by(|a, b| b.file_bytes.cmp(&a.file_bytes).then(a.drop.total_cmp(&b.drop)));

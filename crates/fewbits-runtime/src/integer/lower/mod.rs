@@ -127,6 +127,7 @@ impl<'a> Lowering<'a> {
             what: what.into(),
             node: node.label().to_string(),
             place: Place::Integers,
+            gives: Vec::new(),
             nodes: 0,
             why: Vec::new(),
         });
