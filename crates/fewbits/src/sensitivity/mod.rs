@@ -3,6 +3,7 @@
 //! The model is gone through once, node by node ([`walk`]); at the first node that reads a weight
 //! only what follows is computed, once for each thing that the weight may become.
 
+mod change;
 mod divergence;
 mod walk;
 
@@ -19,6 +20,8 @@ use crate::plan::WeightScheme;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
+use change::rounded_weight;
+pub use change::{Change, changes};
 use divergence::Divergence;
 use walk::{Rest, Walk};
 
@@ -137,17 +140,9 @@ struct Alone<'a> {
 
 impl Alone<'_> {
     fn costs(&self, candidates: &[Candidate]) -> Result<Vec<Cost>> {
-        let model = self.walk.model();
-        let weight = model.graph().find_initializer(self.tensor).ok_or_else(|| {
-            Error::PlanMismatch { reason: format!("the model has no weight '{}'", self.tensor) }
-        })?;
-        let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
         let cost = |&candidate: &Candidate| {
-            let quantized = candidate
-                .becomes
-                .quantize(&values, &shape)
-                .map_err(|source| Error::Quant { tensor: self.tensor.to_string(), source })?;
-            self.cost(candidate, &Tensor::new(shape.clone(), quantized.dequantize())?)
+            let weight = rounded_weight(self.walk.model(), self.tensor, candidate.becomes)?;
+            self.cost(candidate, &weight)
         };
         candidates.iter().map(cost).collect()
     }

@@ -21,7 +21,7 @@ pub fn report(tuned: &Tuned, source: &Model, run: &RunOptions) -> Result<Report>
         file_bytes: checked.file_bytes,
         weight_bytes: checked.weight_bytes,
         agreement: Some(checked.agreement),
-        latency_ms: checked.latency_ms,
+        latency_ms: Some(checked.latency_ms),
         energy_j: None,
         drop_interval: checked.drop_interval,
         choice: match best.is_some_and(|best| best.checked == *checked) {
