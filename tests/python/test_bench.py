@@ -36,6 +36,9 @@ def test_two_models(fewbits: Fewbits, tmp_path: Path) -> None:
         assert Path(measured["path"]) == path
         assert 0 < measured["p10_ms"] <= measured["median_ms"] <= measured["p90_ms"]
         assert measured["rows_per_second"] == pytest.approx(4e3 / measured["median_ms"])
+        # A figure, or the reason why there is none.
+        known = measured["energy_j"] is not None
+        assert known != ("not available on this machine" in result["energy_note"])
     assert result["a"]["calls"] == result["b"]["calls"] >= 3
     assert result["ratio"] == pytest.approx(result["a"]["median_ms"] / result["b"]["median_ms"])
     table = fewbits(*command, *QUICK).assert_done().out

@@ -1,5 +1,6 @@
 """The JSON keys and exit codes that scripts rely on."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ MODEL = NOTEBOOK / "model.onnx"
 ROWS = NOTEBOOK / "test.npz"
 
 COMPARE_KEYS = {
-    "metric", "a", "b", "drop", "agreement", "max_abs_error", "sqnr_db", "verdict",
+    "metric", "a", "b", "drop", "drop_interval", "agreement", "max_abs_error", "sqnr_db", "verdict",
+    "notes", "energy_note",
 }  # fmt: skip
-SIDE_KEYS = {"path", "metric", "file_bytes", "weight_bytes", "latency_ms", "peak_rss_bytes"}
+SIDE_KEYS = {
+    "path", "metric", "file_bytes", "weight_bytes", "latency_ms", "energy_j", "peak_rss_bytes",
+}  # fmt: skip
 QUANTIZE_KEYS = {"out", "file_bytes", "quantized", "kept_float", "seconds", "peak_rss_bytes"}
 
 SWEEP_KEYS = {"metric", "rows", "float", "points", "notes", "verdict", "environment"}
@@ -64,6 +68,16 @@ def test_compare(fewbits: Fewbits, eight: Path) -> None:
     assert 0 <= result["agreement"] <= 1
     assert result["max_abs_error"] >= 0
     assert isinstance(result["verdict"], str)
+    interval = result["drop_interval"]
+    assert set(interval) == {"low", "high", "confidence", "method"}
+    assert interval["low"] <= result["drop"] <= interval["high"]
+    assert (interval["confidence"], "Tango 1998" in interval["method"]) == (0.95, True)
+    # A figure, or the reason why there is none; never neither.
+    for measured in (result["a"], result["b"]):
+        if measured["energy_j"] is None:
+            assert "not available on this machine" in result["energy_note"]
+        else:
+            assert measured["energy_j"] > 0
 
 
 def test_sweep(fewbits: Fewbits, tmp_path: Path) -> None:
@@ -143,9 +157,30 @@ def test_max_drop(fewbits: Fewbits, eight: Path, one: Path, output: list[str]) -
     fewbits("compare", MODEL, eight, *limit).assert_done()
     worse = fewbits("compare", MODEL, one, *limit)
     assert worse.code == 3, worse.report()
+    # One line says why: the metric, both values, the drop, how sure it is, and what is allowed.
+    [line] = [line for line in worse.err.splitlines() if line.startswith("worse than allowed")]
+    accuracies = re.search(r"accuracy (0\.\d{4}) became (0\.\d{4}), a drop of (0\.\d{4})", line)
+    assert accuracies, line
+    before, after, drop = map(float, accuracies.groups())
+    assert drop == pytest.approx(before - after, abs=2e-4) and drop > 0.01
+    assert "95 % confidence" in line and line.endswith("--max-drop is 0.01")
     assert "panicked" not in worse.err
     if output:
-        assert worse.json()["drop"] > 0.01
+        assert worse.json()["drop"] == pytest.approx(drop, abs=1e-4)
+
+
+def test_too_few_rows_are_told_and_do_not_decide(fewbits: Fewbits) -> None:
+    same = ["compare", MODEL, MODEL, "--data", ROWS, "--json"]
+    few = fewbits(*same, "--max-drop", 0.001).assert_done()
+    [note] = few.json()["notes"]
+    told = re.search(r"^200 rows cannot show .* at most 0\.001: .* about (\d+) rows", note)
+    # Models that never differ: the upper end is z²/(n + z²).
+    assert told and int(told[1]) == pytest.approx(1.96**2 * 0.999 / 0.001, rel=0.06), note
+    assert note in few.err
+    assert "too few" in few.json()["verdict"]
+    enough = fewbits(*same, "--max-drop", 0.02).assert_done()
+    assert enough.json()["notes"] == []
+    assert "too few" not in enough.json()["verdict"]
 
 
 def test_limit_uses_the_first_rows(fewbits: Fewbits, eight: Path) -> None:

@@ -65,8 +65,12 @@ pub struct Fusion {
 pub struct StepTime {
     /// The ONNX node that it stands for, or the first of them.
     pub node: String,
+    /// What is computed in it: `Conv + Relu`.
+    pub what: String,
     /// The values of the graph that it gives as floats, or as whatever they are.
     pub gives: Vec<String>,
+    /// The steps, by their positions, that compute what it reads.
+    pub reads: Vec<usize>,
     /// Where it is computed.
     pub place: Place,
     /// The median time.
@@ -168,7 +172,11 @@ impl IntegerRunner {
             .zip(&mut times)
             .map(|(unit, times)| StepTime {
                 node: unit.node.clone(),
+                what: unit.what.clone(),
                 gives: unit.gives.clone(),
+                reads: (0..units.len())
+                    .filter(|&i| units[i].outputs.iter().any(|id| unit.inputs.contains(id)))
+                    .collect(),
                 place: unit.place,
                 time: median(times),
             })

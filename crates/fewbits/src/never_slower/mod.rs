@@ -50,7 +50,7 @@ pub enum Slower {
     Operator {
         /// Its node, or its first output.
         operator: String,
-        /// What its step on integers takes, in microseconds.
+        /// What its step on integers takes, quantizing its input included, in microseconds.
         integers_us: f64,
         /// What it takes alone in floats, in microseconds.
         float_us: f64,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, ValueInfoProto};
 use fewbits_runtime::{FloatRunner, Place, RunOptions, Runner, StepTime, Tensor};
 
@@ -34,7 +35,8 @@ pub(super) enum Version<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OperatorTime {
     pub operator: Operator,
-    /// As a step of the quantized model, in microseconds.
+    /// As a step of the quantized model, with its share of what brings its input into its form, in
+    /// microseconds.
     pub integers_us: f64,
     /// Alone in floats, in microseconds.
     pub float_us: f64,
@@ -63,6 +65,20 @@ pub(super) struct Machine<'a> {
 impl Machine<'_> {
     fn quantized(&self, plan: &Plan) -> Result<Model> {
         apply(self.model.clone(), plan, &Silent)
+    }
+
+    /// The activations that operators read, as far as the float executor can compute them.
+    fn values(&self, operators: &[Operator]) -> Result<HashMap<String, Tensor>> {
+        let mut values: HashMap<String, Tensor> = self.inputs.iter().cloned().collect();
+        let mut names: Vec<String> = operators.iter().map(|o| o.value.clone()).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| !values.contains_key(name));
+        if !names.is_empty() {
+            let reach = part_for(self.adjusted, &names, self.run)?;
+            values.extend(reach.runner.run(self.inputs)?);
+        }
+        Ok(values)
     }
 
     /// The microseconds that one operator takes in the float executor, on the value that it meets.
@@ -98,14 +114,12 @@ impl Stopwatch for Machine<'_> {
         // The first calls fill caches.
         quantized.profile(self.inputs, 3)?;
         let steps = quantized.profile(self.inputs, CALLS)?;
-        let names: Vec<String> = operators.iter().map(|o| o.value.clone()).collect();
-        let reach = part_for(self.adjusted, &names, self.run)?;
-        let values: HashMap<String, Tensor> = reach.runner.run(self.inputs)?.into_iter().collect();
+        let values = self.values(operators)?;
+        let index = Index::new(self.adjusted.graph());
         let mut times = Vec::new();
         for operator in operators {
-            let output = &self.adjusted.graph().node[operator.node].output[0];
-            let (Some(step), Some(value)) =
-                (step_of(&steps, &operator.label, output), values.get(&operator.value))
+            let names = names_of(&index, self.adjusted.graph(), operator.node);
+            let (Some(step), Some(value)) = (step_of(&steps, &names), values.get(&operator.value))
             else {
                 continue;
             };
@@ -132,11 +146,144 @@ impl Stopwatch for Machine<'_> {
     }
 }
 
-/// The time of the step on integers that computes an operator.
-fn step_of(steps: &[StepTime], label: &str, output: &str) -> Option<Duration> {
+/// The names by which the step of a product may be known: its own, and those of the Add of its bias,
+/// which is computed with it.
+fn names_of<'a>(index: &Index, graph: &'a GraphProto, product: usize) -> Vec<&'a str> {
+    let output = graph.node[product].output[0].as_str();
+    let bias = match index.consumers(output) {
+        [reader] if graph.node[*reader].is("Add") => Some(*reader),
+        _ => None,
+    };
+    let nodes = std::iter::once(product).chain(bias).map(|node| &graph.node[node]);
+    nodes.flat_map(|node| [node.label(), node.output[0].as_str()]).collect()
+}
+
+/// Steps that only bring a value into the form in which an operator on integers reads it.
+const CONVERSIONS: [&str; 4] =
+    ["QuantizeLinear", "DynamicQuantizeLinear", "to channels last", "to channels first"];
+
+/// The time of the step on integers that computes an operator, with its share of what it takes to
+/// bring its input into its form.
+fn step_of(steps: &[StepTime], names: &[&str]) -> Option<Duration> {
     let is = |step: &&StepTime| {
         step.place == Place::Integers
-            && (step.node == label || step.gives.iter().any(|value| value == output))
+            && step.gives.iter().chain([&step.node]).any(|name| names.contains(&name.as_str()))
+            && !CONVERSIONS.contains(&step.what.as_str())
     };
-    steps.iter().find(is).map(|step| step.time)
+    let step = steps.iter().find(is)?;
+    let readers = |read: usize| steps.iter().filter(|s| s.reads.contains(&read)).count() as u32;
+    let conversions = step
+        .reads
+        .iter()
+        .filter(|&&read| CONVERSIONS.contains(&steps[read].what.as_str()))
+        .map(|&read| steps[read].time / readers(read).max(1));
+    Some(step.time + conversions.sum::<Duration>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use fewbits_onnx::proto::NodeProto;
+    use fewbits_quant::Bits;
+    use fewbits_runtime::input_specs;
+
+    use super::super::operator::operators;
+    use super::*;
+    use crate::apply::adjust;
+    use crate::data::{DataOptions, Dataset};
+    use crate::methods::Methods;
+    use crate::plan::{Target, WeightOptions, is_product};
+    use crate::prepare::prepare;
+    use crate::recipe::{Activations, RangeChoice, Request, plan};
+    use crate::run::call_of;
+
+    #[test]
+    fn every_operator_of_real_models_is_found_among_the_steps() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+        let fixed = Activations::Static { range: RangeChoice::default(), bits: Bits::EIGHT };
+        for (model, data, activations) in [
+            ("digits/mlp.onnx", "digits/test.npz", Activations::Dynamic),
+            ("digits/mlp.onnx", "digits/test.npz", fixed),
+            ("digits_cnn/model.onnx", "digits_cnn/calib.npz", fixed),
+            ("tiny_lm/model.onnx", "tiny_lm/calib.npz", Activations::Dynamic),
+        ] {
+            let name = model;
+            let mut model = Model::open(&fixtures.join(model)).unwrap();
+            prepare(&mut model).unwrap();
+            let options = DataOptions { limit: Some(16), ..DataOptions::default() };
+            let specs = input_specs(model.graph());
+            let data = Dataset::read(&fixtures.join(data), &specs, &options).unwrap();
+            let request = Request {
+                target: Target::default(),
+                weights: WeightOptions::default(),
+                activations,
+                methods: Methods::Measured,
+                data: Some(&data),
+            };
+            let run = RunOptions::default();
+            let plan = plan(&model, &request, &run, &Silent).unwrap();
+            let mut adjusted = model.clone();
+            adjust(&mut adjusted, &plan.adjustments).unwrap();
+            let found = operators(&adjusted, &plan);
+            let graph = adjusted.graph();
+            let of_a_constant = |node: &&NodeProto| {
+                is_product(node) && graph.find_initializer(&node.input[1]).is_some()
+            };
+            let expected = graph.node.iter().filter(of_a_constant).count();
+            assert_eq!(found.len(), expected, "{name}");
+            let inputs = call_of(&data, 1).unwrap();
+            let mut machine =
+                Machine { model: &model, adjusted: &adjusted, inputs: &inputs, run: &run };
+            let times = machine.operators(&plan, &found).unwrap();
+            let timed: Vec<Operator> = times.iter().map(|time| time.operator.clone()).collect();
+            assert_eq!(timed, found, "{name}");
+            assert!(times.iter().all(|time| time.integers_us > 0.0 && time.float_us > 0.0));
+        }
+    }
+
+    fn step(node: &str, what: &str, gives: &str, reads: &[usize], micros: u64) -> StepTime {
+        StepTime {
+            node: node.to_string(),
+            what: what.to_string(),
+            gives: vec![gives.to_string()],
+            reads: reads.to_vec(),
+            place: Place::Integers,
+            time: Duration::from_micros(micros),
+        }
+    }
+
+    #[test]
+    fn a_product_is_known_by_the_addition_of_its_bias_too() {
+        let node = |op, inputs: &[&str], output| NodeProto::new(op, inputs, &[output]);
+        let graph = GraphProto {
+            node: vec![
+                node("MatMul", &["x", "w"], "p"),
+                node("Add", &["p", "b"], "y"),
+                node("MatMul", &["y", "v"], "z"),
+            ],
+            ..GraphProto::default()
+        };
+        let index = Index::new(&graph);
+        assert_eq!(names_of(&index, &graph, 0), ["p", "p", "y", "y"]);
+        assert_eq!(names_of(&index, &graph, 2), ["z", "z"]);
+    }
+
+    #[test]
+    fn an_operator_pays_its_share_of_the_quantization_of_its_input() {
+        let steps = [
+            step("x", "QuantizeLinear", "", &[], 8),
+            step("first", "MatMul to floats", "y", &[0], 10),
+            step("mul_7", "MatMulInteger", "z", &[0, 1], 20),
+            step("last", "Gemm to floats", "w", &[2], 5),
+        ];
+        let of = |names: &[&str]| step_of(&steps, names).map(|time| time.as_micros());
+        assert_eq!(of(&["first", "y"]), Some(14));
+        // Found by what it gives, where the node has another name.
+        assert_eq!(of(&["second", "z"]), Some(24));
+        assert_eq!(of(&["last", "w"]), Some(5));
+        assert_eq!(of(&["x", "q"]), None);
+        let left = StepTime { place: Place::Rten, ..step("last", "Gemm", "w", &[], 5) };
+        assert_eq!(step_of(&[left], &["last", "w"]), None);
+    }
 }
