@@ -8,8 +8,8 @@ const BESIDE: f64 = 3.0;
 const LINE: f64 = 13.0;
 /// Half the side of what a dot covers.
 const DOT: f64 = 5.0;
-/// How far a label may be from its dot: close, or else further.
-const DISTANCES: [f64; 2] = [2.0, 9.0];
+/// How far a label may be from its dot: close, or else further, or past another label.
+const DISTANCES: [f64; 3] = [2.0, 9.0, 16.0];
 /// To which side it lies, nicest first: above, right, left, below, and between.
 const SIDES: [(f64, f64); 8] = [
     (0.0, -1.0),
@@ -54,21 +54,39 @@ impl Room {
 
     /// The middle of the base line of a label for the dot at `dot`; none where every place near it
     /// is taken.
-    pub(super) fn place(&mut self, (x, y): At, label: &str) -> Option<At> {
+    pub(super) fn place(&mut self, dot: At, label: &str) -> Option<At> {
+        let free = self.near(dot, label).find(|area| !self.taken.iter().any(|t| t.meets(area)))?;
+        Some(self.take(free))
+    }
+
+    /// As `place`; where every place is taken, the label lies over other dots.
+    pub(super) fn place_over(&mut self, dot: At, label: &str) -> Option<At> {
+        let free = self.place(dot, label);
+        free.or_else(|| {
+            let first = self.near(dot, label).next()?;
+            Some(self.take(first))
+        })
+    }
+
+    /// The places for a label inside the frame, nicest first.
+    fn near(&self, (x, y): At, label: &str) -> impl Iterator<Item = Area> + use<> {
         let half_width = (LETTER * label.chars().count() as f64 + BESIDE) / 2.0;
         let half_height = LINE / 2.0;
-        let centers = DISTANCES.iter().flat_map(|distance| {
+        let frame = self.frame;
+        let centers = DISTANCES.iter().flat_map(move |distance| {
             SIDES.iter().map(move |(right, down)| {
                 let reach = DOT + distance;
                 (x + right * (reach + half_width), y + down * (reach + half_height))
             })
         });
-        let free = centers.into_iter().find(|center| {
-            let area = Area::around(*center, half_width, half_height);
-            area.within(&self.frame) && !self.taken.iter().any(|taken| taken.meets(&area))
-        })?;
-        self.taken.push(Area::around(free, half_width, half_height));
-        Some((free.0, free.1 + LINE / 2.0 - 2.5))
+        let areas = centers.map(move |center| Area::around(center, half_width, half_height));
+        areas.filter(move |area| area.within(&frame))
+    }
+
+    fn take(&mut self, area: Area) -> At {
+        self.taken.push(area);
+        // Letters stand a little above the lower edge.
+        ((area.0 + area.2) / 2.0, area.3 - 2.5)
     }
 }
 
@@ -94,5 +112,6 @@ mod tests {
         let mut room = Room::new(Area(0.0, 0.0, 100.0, 100.0), dots.iter().copied());
         let placed = dots.iter().filter(|dot| room.place(**dot, "long label").is_some()).count();
         assert!((1..10).contains(&placed), "{placed}");
+        assert!(room.place_over(dots[0], "long label").is_some());
     }
 }

@@ -10,7 +10,7 @@ use crate::report::{Choice, Point, Report};
 
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 50.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 22.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 46.0;
 /// About so many marks on an axis.
@@ -154,12 +154,20 @@ pub(in crate::report) fn tradeoff(report: &Report, cost: Cost) -> Option<String>
     let most = if points.len() <= ALL_LABELS { ALL_LABELS } else { SOME_LABELS };
     let labelled = order.iter().rev().take(most).copied().chain(&float);
     for (dot, models) in together(labelled.map(|d| (at(d), d.point))) {
-        let off_scale = if y_axis.holds(models[0].metric) { "" } else { " ▾" };
-        let names: Vec<&str> = models.iter().map(|m| m.label.as_str()).collect();
-        let label = format!("{}{off_scale}", names.join(", "));
+        let names: Vec<String> = models
+            .iter()
+            .map(|m| match y_axis.holds(m.metric) {
+                true => m.label.clone(),
+                false => format!("{} ▾ {}", m.label, format::significant(m.metric, 2)),
+            })
+            .collect();
+        let label = names.join(", ");
         let is_chosen = models.iter().any(|m| m.choice == Choice::Chosen);
-        let class = if is_chosen { "label middle chosen" } else { "label middle" };
-        if let Some(place) = room.place(dot, &label) {
+        let (class, place) = match is_chosen {
+            true => ("label middle chosen", room.place_over(dot, &label)),
+            false => ("label middle", room.place(dot, &label)),
+        };
+        if let Some(place) = place {
             svg.text(class, place, &label);
         }
     }
