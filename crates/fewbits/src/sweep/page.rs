@@ -1,7 +1,6 @@
 //! A sweep as a page.
 
 use fewbits_onnx::Model;
-use fewbits_quant::quantize;
 
 use super::verdict::{affordable, affordable_drop};
 use super::{Sweep, TIMING};
@@ -81,17 +80,18 @@ fn histograms(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>> {
     let mut prepared = source.clone();
     prepare_for(&mut prepared, plan.least_opset())?;
     let mut worst: Vec<_> =
-        plan.quantized().filter_map(|(t, scheme)| Some((t.sqnr_db?, t, scheme))).collect();
+        plan.tensors.iter().filter_map(|t| Some((t.sqnr_db?, t, t.integers()?))).collect();
     worst.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut histograms = Vec::new();
-    for (_, planned, scheme) in worst.into_iter().take(HISTOGRAMS) {
+    for (_, planned, integers) in worst.into_iter().take(HISTOGRAMS) {
         let tensor = prepared.graph().find_initializer(&planned.tensor);
         let Some(tensor) = tensor else { continue };
         let before = tensor.floats()?;
-        let after = quantize(&before, &planned.shape, scheme)
+        let after = integers
+            .quantize(&before, &planned.shape)
             .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?
             .dequantize();
-        let (name, scheme) = (&planned.tensor, scheme.to_string());
+        let (name, scheme) = (&planned.tensor, integers.scheme.to_string());
         histograms.extend(WeightHistogram::of(name, &scheme, &before, &after));
     }
     Ok(histograms)
