@@ -14,21 +14,17 @@ use crate::report::{Choice, Point, Report, worst_weights};
 pub fn report(sweep: &Sweep, source: &Model) -> Result<Report> {
     let name = source.path().and_then(|p| p.file_name()).map(|name| name.to_string_lossy());
     let chosen = affordable(sweep).map(|point| point.bits);
-    let points = sweep.points.iter().map(|point| Point {
-        label: point.bits.to_string(),
-        metric: point.metric,
-        file_bytes: point.file_bytes,
-        weight_bytes: point.weight_bytes,
-        agreement: Some(point.agreement),
-        latency_ms: Some(point.latency_ms),
-        energy_j: None,
-        drop_interval: None,
-        choice: if chosen == Some(point.bits) { Choice::Chosen } else { Choice::Measured },
+    let points = sweep.points.iter().map(|p| Point {
+        agreement: Some(p.agreement),
+        latency_ms: Some(p.latency_ms),
+        choice: if chosen == Some(p.bits) { Choice::Chosen } else { Choice::Measured },
+        ..Point::new(&p.bits.to_string(), p.metric, p.file_bytes, p.weight_bytes)
     });
     // Where no width can be afforded, the widest shows what is lost even then.
     let widest = sweep.points.iter().map(|p| p.bits).max();
     let shown = sweep.points.iter().position(|p| Some(p.bits) == chosen.or(widest));
     let plan = shown.map(|at| &sweep.plans[at]);
+    let float = &sweep.float;
     let mut environment = sweep.environment.lines();
     environment.push(("rows".to_string(), sweep.rows.to_string()));
     Ok(Report {
@@ -37,15 +33,8 @@ pub fn report(sweep: &Sweep, source: &Model) -> Result<Report> {
         metric: sweep.metric,
         max_drop: Some(affordable_drop(sweep)),
         reference: Point {
-            label: "float".to_string(),
-            metric: sweep.float.metric,
-            file_bytes: sweep.float.file_bytes,
-            weight_bytes: sweep.float.weight_bytes,
-            agreement: None,
-            latency_ms: Some(sweep.float.latency_ms),
-            energy_j: None,
-            drop_interval: None,
-            choice: Choice::Measured,
+            latency_ms: Some(float.latency_ms),
+            ..Point::new("float", float.metric, float.file_bytes, float.weight_bytes)
         },
         points: points.collect(),
         sensitivity: Vec::new(),
