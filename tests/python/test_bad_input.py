@@ -75,6 +75,11 @@ USAGE = {
     "empty group": ["quantize", MODEL, "-o", "out.onnx", "--granularity", "group=0"],
     "unknown metric": ["compare", MODEL, MODEL, "--data", ROWS, "--metric", "speed"],
     "no data": ["compare", MODEL, MODEL],
+    "no width": ["sweep", MODEL, "--data", ROWS, "--bits", "8..1"],
+    "unknown width": ["sweep", MODEL, "--data", ROWS, "--bits", "4,9"],
+    "width without an end": ["sweep", MODEL, "--data", ROWS, "--bits", "4.."],
+    "sweep without data": ["sweep", MODEL],
+    "static sweep without data": ["sweep", MODEL, "--data", ROWS, "--recipe", "static"],
 }
 
 
@@ -99,6 +104,12 @@ FAILING = {
     "output in a file": ["quantize", MODEL, "-o", "rows.xlsx/out.onnx"],
     "plan in a file": ["quantize", MODEL, "-o", "o.onnx", "--save-plan", "rows.xlsx/p.json"],
     "outputs in a file": ["run", MODEL, "--data", ROWS, "-o", "rows.xlsx/out.npz"],
+    "sweep in a file": ["sweep", MODEL, "--data", ROWS, "-o", "rows.xlsx"],
+    "page in a file": ["sweep", MODEL, "--data", ROWS, "--report", "rows.xlsx/page.html"],
+    "sweep on absent data": ["sweep", MODEL, "--data", "absent.npz", "-o", "widths"],
+    "sweep calibrated on absent data": [
+        "sweep", MODEL, "--data", ROWS, "--calibrate", "absent.npz", "-o", "widths",
+    ],
     "demo in a file": ["demo", "--out", "rows.xlsx"],
 }
 
@@ -119,6 +130,19 @@ def test_an_existing_output_is_kept(fewbits: Fewbits, tmp_path: Path, out: str) 
 def test_an_existing_output_of_run_is_kept(fewbits: Fewbits, tmp_path: Path) -> None:
     (tmp_path / "out.npz").write_bytes(b"precious")
     assert_nothing_changed(fewbits, tmp_path, "run", MODEL, "--data", ROWS, "-o", "out.npz")
+
+
+@pytest.mark.parametrize("existing", ["widths/model-3.onnx", "page.html"])
+def test_existing_outputs_of_sweep_are_kept(
+    fewbits: Fewbits, tmp_path: Path, existing: str
+) -> None:
+    (tmp_path / "widths").mkdir()
+    (tmp_path / existing).write_bytes(b"precious")
+    command = ["sweep", MODEL, "--data", ROWS, "--bits", "2..4", "-o", "widths"]
+    command += ["--report", "page.html"]
+    assert_nothing_changed(fewbits, tmp_path, *command)
+    fewbits(*command, "--force", cwd=tmp_path).assert_done()
+    assert (tmp_path / existing).read_bytes() != b"precious"
 
 
 def test_an_existing_plan_is_kept(fewbits: Fewbits, tmp_path: Path) -> None:

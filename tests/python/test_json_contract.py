@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Fewbits
-from models import NOTEBOOK
+from models import FIXTURES, NOTEBOOK, load_rows
 
 MODEL = NOTEBOOK / "model.onnx"
 ROWS = NOTEBOOK / "test.npz"
@@ -18,6 +19,10 @@ SIDE_KEYS = {
     "path", "metric", "file_bytes", "weight_bytes", "latency_ms", "energy_j", "peak_rss_bytes",
 }  # fmt: skip
 QUANTIZE_KEYS = {"out", "file_bytes", "quantized", "kept_float", "seconds", "peak_rss_bytes"}
+
+SWEEP_KEYS = {"metric", "rows", "float", "points", "notes", "verdict", "environment"}
+FLOAT_KEYS = {"metric", "file_bytes", "weight_bytes", "latency_ms"}
+POINT_KEYS = FLOAT_KEYS | {"bits", "drop", "agreement", "path"}
 
 
 @pytest.fixture
@@ -73,6 +78,64 @@ def test_compare(fewbits: Fewbits, eight: Path) -> None:
             assert "not available on this machine" in result["energy_note"]
         else:
             assert measured["energy_j"] > 0
+
+
+def test_sweep(fewbits: Fewbits, tmp_path: Path) -> None:
+    """Every figure is that of the file, and the file that of `quantize`."""
+    folder = tmp_path / "widths"
+    command = ["sweep", MODEL, "--data", ROWS, "--bits", "1..3,8", "--json"]
+    result = fewbits(*command, "-o", folder).assert_done().json()
+    assert SWEEP_KEYS <= set(result)
+    assert FLOAT_KEYS <= set(result["float"])
+    assert (result["metric"], result["rows"]) == ("accuracy", 200)
+    assert result["float"]["file_bytes"] == MODEL.stat().st_size
+    assert [point["bits"] for point in result["points"]] == [1, 2, 3, 8]
+    for point in result["points"]:
+        assert POINT_KEYS <= set(point)
+        path = folder / f"model-{point['bits']}.onnx"
+        assert Path(point["path"]) == path
+        alone = tmp_path / path.name
+        fewbits("quantize", MODEL, "-o", alone, "--bits", point["bits"]).assert_done()
+        assert path.read_bytes() == alone.read_bytes()
+        compared = fewbits("compare", MODEL, path, "--data", ROWS, "--json").assert_done().json()
+        for key in ("metric", "file_bytes", "weight_bytes"):
+            assert point[key] == compared["b"][key], key
+            assert result["float"][key] == compared["a"][key], key
+        for key in ("drop", "agreement", "max_abs_error", "sqnr_db"):
+            assert point[key] == compared[key], key
+        assert point["latency_ms"] > 0
+    # Nothing is kept unasked, and the figures are the same.
+    unkept = fewbits(*command, cwd=tmp_path).assert_done().json()
+    for point, other in zip(result["points"], unkept["points"], strict=True):
+        assert other["path"] is None
+        assert point["metric"] == other["metric"] and point["agreement"] == other["agreement"]
+    assert "3 bits" in result["verdict"] or "2 bits" in result["verdict"], result["verdict"]
+
+
+def test_sweep_with_calibration(fewbits: Fewbits, tmp_path: Path) -> None:
+    """Calibrated once, the files are still those of one `quantize` each."""
+    cnn, folder = FIXTURES / "digits_cnn", tmp_path / "widths"
+    calibrate = ["--calibrate", cnn / "calib.npz"]
+    command = ["sweep", cnn / "model.onnx", "--data", cnn / "test.npz", *calibrate, "-o", folder]
+    result = fewbits(*command, "--bits", "2,4,8", "--json").assert_done().json()
+    for point in result["points"]:
+        alone = tmp_path / f"alone-{point['bits']}.onnx"
+        static = ["--recipe", "static", *calibrate, "--bits", point["bits"]]
+        fewbits("quantize", cnn / "model.onnx", "-o", alone, *static).assert_done()
+        assert (folder / f"model-{point['bits']}.onnx").read_bytes() == alone.read_bytes()
+
+
+def test_sweep_without_labels(fewbits: Fewbits, tmp_path: Path) -> None:
+    """What needs no labels is still measured, if it is asked for."""
+    x, _ = load_rows(ROWS)
+    np.save(tmp_path / "rows.npy", x)
+    command = ["sweep", MODEL, "--data", tmp_path / "rows.npy", "--bits", 8]
+    refused = fewbits(*command)
+    refused.assert_refused(1)
+    assert "--metric agreement" in refused.err
+    result = fewbits(*command, "--metric", "agreement", "--json").assert_done().json()
+    assert result["float"]["metric"] == 1
+    assert result["points"][0]["metric"] == result["points"][0]["agreement"]
 
 
 def test_compare_with_itself(fewbits: Fewbits) -> None:
@@ -133,6 +196,6 @@ def test_progress_is_not_on_standard_output(fewbits: Fewbits, tmp_path: Path) ->
 
 def test_version_and_help(fewbits: Fewbits) -> None:
     assert fewbits("--version").assert_done().out.startswith("fewbits ")
-    for command in ("inspect", "quantize", "compare", "run", "bench", "demo"):
+    for command in ("inspect", "quantize", "compare", "sweep", "run", "bench", "demo"):
         assert command in fewbits("--help").assert_done().out
         assert "--" in fewbits(command, "--help").assert_done().out

@@ -34,6 +34,23 @@ def test_symmetric(
     assert onnxruntime_score(out, ROWS) == pytest.approx(accuracy, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    "options, accuracies",
+    [
+        (["--scheme", "fixed-point", "--bits", "1..8"], FIXED_POINT),
+        (["--bits", "2..8"], SYMMETRIC),
+    ],
+    ids=["fixed-point", "symmetric"],
+)
+def test_sweep(fewbits: Fewbits, options: list[str], accuracies: list[float]) -> None:
+    result = fewbits("sweep", MODEL, "--data", ROWS, *options, "--json").assert_done().json()
+    assert [point["metric"] for point in result["points"]] == pytest.approx(accuracies, abs=1e-9)
+    assert result["float"]["metric"] == pytest.approx(0.855, abs=1e-9)
+    table = fewbits("sweep", MODEL, "--data", ROWS, *options).assert_done().out
+    for accuracy in accuracies:
+        assert f"{accuracy:.4f}" in table
+
+
 @pytest.mark.parametrize("rows", ["test.npz", "test_f32.npz", "test.csv"])
 @pytest.mark.parametrize("scheme", ["symmetric", "fixed-point"])
 def test_compare_before_and_after(fewbits: Fewbits, tmp_path: Path, scheme: str, rows: str) -> None:

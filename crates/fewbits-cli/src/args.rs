@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,6 +44,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Measure a model at several widths: how many bits can be afforded?
     Sweep(SweepArgs),
+    /// Find the smallest model that is at most so much worse
+    Tune(TuneArgs),
     /// Run a model on data and save its outputs
     Run(RunArgs),
     /// Time a model, or two side by side
@@ -95,16 +98,51 @@ pub enum Recipe {
     Dynamic,
     /// Weights, and activations with scales from calibration data
     Static,
-    /// static with --calibrate, dynamic without; whatever measures slower in integers than in float
-    /// on this machine stays float, so the bytes that are written depend on the machine and the run
+}
+
+/// How `quantize` chooses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum QuantizeRecipe {
+    /// As it is told.
+    Given(Recipe),
+    /// By what there is to calibrate on, and by what measures faster.
     Auto,
 }
 
-/// Recipes that decide the same on every machine.
-fn steady_recipe(text: &str) -> Result<Recipe, String> {
-    match Recipe::from_str(text, false)? {
-        Recipe::Auto => Err("here recipes are weights, dynamic and static".to_string()),
-        recipe => Ok(recipe),
+impl QuantizeRecipe {
+    /// The recipe to start from.
+    pub fn recipe(self, calibration: Option<&Dataset>) -> Recipe {
+        match (self, calibration) {
+            (QuantizeRecipe::Given(recipe), _) => recipe,
+            (QuantizeRecipe::Auto, Some(_)) => Recipe::Static,
+            (QuantizeRecipe::Auto, None) => Recipe::Dynamic,
+        }
+    }
+}
+
+impl FromStr for QuantizeRecipe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<QuantizeRecipe, String> {
+        match text {
+            "auto" => Ok(QuantizeRecipe::Auto),
+            _ => <Recipe as ValueEnum>::from_str(text, false)
+                .map(QuantizeRecipe::Given)
+                .map_err(|_| "recipes are weights, dynamic, static and auto".to_string()),
+        }
+    }
+}
+
+impl Recipe {
+    /// What activations become, with ranges found by what measures best.
+    pub fn activations(self) -> Activations {
+        match self {
+            Recipe::Weights => Activations::Float,
+            Recipe::Dynamic => Activations::Dynamic,
+            Recipe::Static => {
+                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
+            }
+        }
     }
 }
 
@@ -124,9 +162,11 @@ pub struct QuantizeArgs {
     /// The file to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// What becomes integers
-    #[arg(long, value_enum, default_value = "weights")]
-    pub recipe: Recipe,
+    /// What becomes integers: weights; dynamic, activations too, quantized as they come; static, with
+    /// scales from calibration data; auto, static with --calibrate and dynamic without, but what
+    /// measures slower than in float on this machine stays float: the bytes depend on the run
+    #[arg(long, value_name = "RECIPE", default_value = "weights")]
+    pub recipe: QuantizeRecipe,
     /// Width of the integers, 1 to 8; for fixed-point, digits after the binary point
     #[arg(long, value_name = "N", default_value = "8")]
     pub bits: Bits,
@@ -197,13 +237,11 @@ impl HowArgs {
         Request {
             target: self.target,
             weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
-            activations: match recipe {
-                Recipe::Weights => Activations::Float,
-                Recipe::Auto if data.is_none() => Activations::Dynamic,
-                Recipe::Dynamic => Activations::Dynamic,
-                Recipe::Static | Recipe::Auto => {
+            activations: match recipe.activations() {
+                Activations::Static { .. } => {
                     Activations::Static { range: self.range, bits: self.act_bits }
                 }
+                other => other,
             },
             methods: self.methods.clone(),
             data,
@@ -294,9 +332,8 @@ pub struct SweepArgs {
     /// point
     #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
     pub bits: Widths,
-    /// What becomes integers: weights, dynamic or static; static with --calibrate, weights without,
-    /// if not given
-    #[arg(long, value_name = "RECIPE", value_parser = steady_recipe)]
+    /// What becomes integers; static with --calibrate, weights without, if not given
+    #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
     #[command(flatten)]
     pub how: HowArgs,
@@ -308,6 +345,55 @@ pub struct SweepArgs {
     pub output: Option<PathBuf>,
     /// Write a page to look at to this file
     #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fewbits tune model.onnx --data valid.npz --calibrate train.npz --max-drop 0.005 -o small.onnx
+  fewbits tune model.onnx --data valid.npz --calibrate train.npz --max-drop 0.005 -o small.onnx \\
+      --time-limit 600 --resume search.json --report report.html
+
+Every weight gets its own width, from 2 to 8 bits, and what shares a scale. The best model so far is
+always in its place, also after Ctrl-C; with --resume the same command goes on from there. Exit code
+3: no model with fewer bits stays within the drop.")]
+pub struct TuneArgs {
+    /// The float model
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Data for ranges and sensitivities, other rows than --data
+    #[arg(long, value_name = "DATA")]
+    pub calibrate: PathBuf,
+    /// How much worse the metric may be, in its own unit
+    #[arg(long, value_name = "X")]
+    pub max_drop: f64,
+    /// The file to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default what fits the labels
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<Metric>,
+    /// What becomes integers: weights makes the smallest file, static the fastest model
+    #[arg(long, value_enum, default_value = "weights")]
+    pub recipe: Recipe,
+    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
+    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    pub target: Target,
+    /// Stop after so many seconds with the best model so far
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub time_limit: Option<Duration>,
+    /// Keep what was measured in this file, and go on from it if it is there
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    /// Write a page about the search
+    #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Replace existing files
     #[arg(long)]

@@ -41,6 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Quantize(args) => commands::quantize::quantize(&args, threads),
         Command::Compare(args) => commands::compare::compare(&args, threads),
         Command::Sweep(args) => commands::sweep::sweep(&args, threads),
+        Command::Tune(args) => commands::tune::tune(&args, threads),
         Command::Run(args) => commands::run::run(&args, threads),
         Command::Bench(args) => commands::bench::bench(&args, threads),
         Command::PeakMemory(args) => commands::peak_memory::peak_memory(&args, threads),

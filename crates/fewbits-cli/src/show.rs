@@ -4,6 +4,7 @@ use std::path::Path;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table};
+pub use fewbits::report::bytes;
 use serde::Serialize;
 
 /// The width of a table where there is no terminal to fit.
@@ -52,19 +53,6 @@ pub fn range((low, high): (f32, f32)) -> String {
     format!("{} .. {}", short(low), short(high))
 }
 
-/// Bytes in groups of three digits: `1,005,086`.
-pub fn bytes(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 /// Megabytes with one decimal, or a dash where it was not measured.
 pub fn megabytes(n: Option<u64>) -> String {
     n.map_or("–".to_string(), |n| format!("{:.1} MB", n as f64 / 1e6))
@@ -104,8 +92,6 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!(bytes(560), "560");
-        assert_eq!(bytes(1_005_086), "1,005,086");
         assert_eq!(shape(&[64, 128]), "64×128");
         assert_eq!(milliseconds(0.0123), "12.3 µs");
         assert_eq!([None, Some(2.5e-5), Some(0.0123)].map(joules), ["–", "25.0 µJ", "12.30 mJ"]);

@@ -48,4 +48,38 @@ pub enum QuantError {
         /// The fractional bits asked for.
         fraction_bits: u8,
     },
+    /// A weight that is no matrix of outputs and inputs.
+    #[error(
+        "a weight of shape {shape:?} with outputs on axis {output_axis} is no matrix of outputs \
+         and inputs; round it to nearest"
+    )]
+    NoMatrix {
+        /// The weight's shape.
+        shape: Vec<usize>,
+        /// The axis of its outputs.
+        output_axis: usize,
+    },
+    /// Statistics of inputs that do not belong to the weight.
+    #[error(
+        "statistics of {given} inputs for a weight of {rows} outputs that read {columns} inputs each"
+    )]
+    Inputs {
+        /// The weight's outputs.
+        rows: usize,
+        /// The inputs that each reads.
+        columns: usize,
+        /// The inputs that the statistics tell of.
+        given: usize,
+    },
+    /// An input whose mean square is negative or not finite.
+    #[error(
+        "the mean square of input {column} is {value}; leave out the calibration rows with NaN or \
+         infinities, or round to nearest"
+    )]
+    Input {
+        /// The input.
+        column: usize,
+        /// Its mean square.
+        value: f32,
+    },
 }

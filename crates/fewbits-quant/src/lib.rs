@@ -12,6 +12,7 @@
 
 mod error;
 mod layout;
+mod matrix;
 mod observer;
 mod packing;
 mod params;
@@ -23,10 +24,11 @@ mod scheme;
 
 pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
+pub use matrix::{Importance, Matrix};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer};
 pub use packing::{Encoding, PackedInts};
-pub use params::{QuantParams, affine_max, is_below_scales, symmetric_max};
-pub use qtensor::{QTensor, check, quantize, sqnr_db};
-pub use range::{Levels, Percentile, RangeMethod};
+pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
+pub use qtensor::{QTensor, check, quantize, quantize_by, sqnr_db};
+pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
 pub use scheme::{Bits, Granularity, Scheme};

@@ -1,5 +1,8 @@
 //! Scales and zero points.
 
+use half::f16;
+use serde::{Deserialize, Serialize};
+
 use crate::{Bits, round_half_even};
 
 /// The parameters of a quantized tensor: one scale, and for affine schemes one zero point, for
@@ -55,6 +58,36 @@ pub(crate) fn affine_param((low, high): (f32, f32), steps: f32) -> (f32, f32) {
     (scale, round_half_even((-low / scale).clamp(0.0, steps)))
 }
 
+/// The floats that scales are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScaleType {
+    /// Of 32 bits.
+    #[default]
+    F32,
+    /// Of 16 bits, where none of a tensor's scales is too small or too large for them: half the
+    /// bytes, at an error of at most a 2048th of each scale.
+    F16,
+}
+
+impl ScaleType {
+    /// Brings scales to this type.
+    pub fn round(self, scale: &mut [f32]) {
+        let half = |x: f32| f16::from_f32(x);
+        if self == ScaleType::F16 && scale.iter().all(|&x| half(x).is_normal()) {
+            scale.iter_mut().for_each(|x| *x = half(*x).to_f32());
+        }
+    }
+
+    /// The narrowest type that holds these scales exactly.
+    pub fn of(scale: &[f32]) -> ScaleType {
+        match scale.iter().all(|&x| f16::from_f32(x).to_f32() == x) {
+            true => ScaleType::F16,
+            false => ScaleType::F32,
+        }
+    }
+}
+
 impl QuantParams {
     /// Symmetric parameters: the larger magnitude of each range maps to the largest integer.
     pub fn symmetric(ranges: &[(f32, f32)], bits: Bits) -> QuantParams {
@@ -93,6 +126,23 @@ mod tests {
             QuantParams::affine(&[(0.0, 0.0), (-1e-45, 1e-45)], Bits::EIGHT),
         ] {
             assert_eq!(params.scale, [1.0, f32::MIN_POSITIVE]);
+        }
+    }
+
+    #[test]
+    fn scales_are_rounded_together_or_not_at_all() {
+        let mut scales = [0.1f32, 3.0, 7e-5];
+        ScaleType::F32.round(&mut scales);
+        assert_eq!((scales, ScaleType::of(&scales)), ([0.1, 3.0, 7e-5], ScaleType::F32));
+        ScaleType::F16.round(&mut scales);
+        assert_eq!(ScaleType::of(&scales), ScaleType::F16);
+        for (rounded, scale) in scales.iter().zip([0.1f32, 3.0, 7e-5]) {
+            assert!((rounded - scale).abs() <= scale / 2048.0);
+        }
+        // 6e-5 would be subnormal, 1e5 infinite.
+        for mut scales in [[0.1f32, 6e-5], [0.1, 1e5]] {
+            ScaleType::F16.round(&mut scales);
+            assert_eq!(scales[0], 0.1);
         }
     }
 

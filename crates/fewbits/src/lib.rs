@@ -43,7 +43,9 @@ pub mod quantize;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod sensitivity;
 pub mod sweep;
+pub mod tune;
 pub mod weights;
 
 pub use apply::source_digest;

@@ -8,3 +8,4 @@ pub mod peak_memory;
 pub mod quantize;
 pub mod run;
 pub mod sweep;
+pub mod tune;

@@ -71,7 +71,7 @@ fn print(sweep: &Sweep) {
             point.bits.to_string(),
             format!("{:.4}", point.metric),
             // No minus before what rounds to nothing.
-            format!("{:.4}", point.drop + 0.0).replace("-0.0000", "0.0000"),
+            format!("{:.4}", point.drop).replace("-0.0000", "0.0000"),
             format!("{:.2} %", 100.0 * point.agreement),
             show::bytes(point.file_bytes),
             format!("{:.1} x", float.file_bytes as f64 / point.file_bytes.max(1) as f64),

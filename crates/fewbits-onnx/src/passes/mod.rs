@@ -6,5 +6,6 @@ pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod own_shapes;
 pub mod qdq;
+pub mod section;
 pub mod to_qdq;
 pub mod upgrade_opset;

@@ -59,16 +59,13 @@ impl<'a> WeightReader<'a> {
         let (table, index) = (rows.input.first()?, rows.input.get(1)?);
         let codes = self.codes(table)?;
         let param = |name: &str| -> Option<(&'a TensorProto, Granularity)> {
-            match self.index.initializer(name) {
+            match self.parameter(name) {
                 Some(tensor) => Some((tensor, Granularity::Tensor)),
                 None => {
                     let gather = self
                         .producer(name)
                         .filter(|n| n.is("Gather") && n.input.get(1) == Some(index))?;
-                    Some((
-                        self.index.initializer(gather.input.first()?)?,
-                        Granularity::Channel { axis: 0 },
-                    ))
+                    Some((self.parameter(gather.input.first()?)?, Granularity::Channel { axis: 0 }))
                 }
             }
         };
@@ -113,7 +110,7 @@ impl<'a> WeightReader<'a> {
 
     fn dequantize_linear(&self, node: &NodeProto) -> Option<QTensor> {
         let codes = self.codes(node.input.first()?)?;
-        let scale = self.index.initializer(node.input.get(1)?)?;
+        let scale = self.parameter(node.input.get(1)?)?;
         let zero_point = match node.input.get(2).map(String::as_str) {
             None | Some("") => None,
             Some(name) => Some(self.index.initializer(name)?),
@@ -158,7 +155,7 @@ impl<'a> WeightReader<'a> {
 
     /// A parameter and the granularity that its shape implies.
     fn spread(&self, name: &str, shape: &[usize]) -> Option<(&'a TensorProto, Granularity)> {
-        if let Some(tensor) = self.index.initializer(name) {
+        if let Some(tensor) = self.parameter(name) {
             let dims = tensor.shape().ok()?;
             let granularity = match dims.first() {
                 None => Granularity::Tensor,
@@ -167,13 +164,22 @@ impl<'a> WeightReader<'a> {
             return Some((tensor, granularity));
         }
         let gather = self.producer(name).filter(|n| n.is("Gather"))?;
-        let param = self.index.initializer(gather.input.first()?)?;
+        let param = self.parameter(gather.input.first()?)?;
         let index = self.index.initializer(gather.input.get(1)?)?.ints().ok()?;
         let size = index.iter().take_while(|&&i| i == 0).count();
         let regular = index.iter().enumerate().all(|(i, &g)| (i / size.max(1)) as i64 == g);
         let axis = usize::try_from(gather.int("axis", 0)).ok()?;
         let granularity = Granularity::Group { axis, size: NonZeroUsize::new(size)? };
         regular.then_some((param, granularity))
+    }
+
+    /// A constant parameter: an initializer, or one of half precision that is widened.
+    fn parameter(&self, name: &str) -> Option<&'a TensorProto> {
+        self.index.initializer(name).or_else(|| {
+            let cast = self.producer(name).filter(|n| n.is("Cast"))?;
+            let narrow = self.index.initializer(cast.input.first()?)?;
+            matches!(narrow.element_type(), Ok(DataType::Float16)).then_some(narrow)
+        })
     }
 
     /// A constant integer tensor: an initializer, or the end of an unpacking chain.

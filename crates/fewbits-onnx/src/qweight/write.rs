@@ -1,5 +1,6 @@
 use bytes::Bytes;
-use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor};
+use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, ScaleType};
+use half::f16;
 
 use super::{bit_values, fields};
 use crate::graph::Names;
@@ -11,6 +12,9 @@ use crate::{Model, OnnxError, Result};
 const PLAIN_OPSET: i64 = 13;
 /// About what the operators that unpack a tensor, and their constants, take in a file.
 const UNPACKING_BYTES: usize = 256;
+
+/// About what the operator that widens half-precision scales takes in a file.
+const WIDENING_BYTES: usize = 40;
 
 /// What of ONNX the integers of weights may be written with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,7 +175,7 @@ impl<'a> QWeightWriter<'a> {
             self.initializers.push(TensorProto::from_raw(name, &shape, integer_type, bytes));
             name.to_string()
         };
-        let scale = self.constant("s", |n| TensorProto::from_f32(n, &rows, &params.scale));
+        let scale = self.scales(&rows, &params.scale);
         let zero_point: Vec<f32> = params.zero_point.iter().map(|&z| f32::from(z)).collect();
         let zero_point = (!zero_point.is_empty())
             .then(|| self.constant("z", |n| TensorProto::from_f32(n, &rows, &zero_point)));
@@ -232,8 +236,7 @@ impl<'a> QWeightWriter<'a> {
         if self.opset >= opset_of_dequantize_linear && width <= 8 {
             let integer_type = self.integer_type(weight.codes());
             let codes = self.codes(weight, integer_type);
-            let scale =
-                self.constant("s", |n| TensorProto::from_f32(n, &scale_shape, &params.scale));
+            let scale = self.scales(&scale_shape, &params.scale);
             let mut inputs = vec![codes, scale];
             if !params.zero_point.is_empty() {
                 let bytes = zero_point_bytes(&params.zero_point, integer_type);
@@ -287,10 +290,23 @@ impl<'a> QWeightWriter<'a> {
             self.nodes.push(node);
             q = centred;
         }
-        let scale = self.constant("s", |n| TensorProto::from_f32(n, &spread_shape, &params.scale));
+        let scale = self.scales(&spread_shape, &params.scale);
         let scale = self.spread(scale, granularity, &shape);
         let node = self.node("Mul", &[q, scale], output);
         self.nodes.push(node);
+    }
+
+    /// Scales, in half precision where that is exact and saves bytes.
+    fn scales(&mut self, shape: &[usize], scales: &[f32]) -> String {
+        if ScaleType::of(scales) == ScaleType::F32 || scales.len() * 2 <= WIDENING_BYTES {
+            return self.constant("s", |n| TensorProto::from_f32(n, shape, scales));
+        }
+        let bytes = scales.iter().flat_map(|&s| f16::from_f32(s).to_le_bytes()).collect();
+        let narrow =
+            self.constant("h", |n| TensorProto::from_raw(n, shape, DataType::Float16, bytes));
+        let wide = self.names.fresh("s");
+        self.cast(&narrow, DataType::Float, &wide);
+        wide
     }
 
     /// Repeats the parameters of groups along their axis, so that they broadcast.

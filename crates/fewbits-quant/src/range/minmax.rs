@@ -10,7 +10,7 @@ pub fn ranges(values: &[f32], layout: &Layout) -> Vec<(f32, f32)> {
     let mut high = vec![f32::NEG_INFINITY; layout.params()];
     layout.for_each_run(|run, span| match span {
         Span::One(param) => {
-            let (min, max) = min_max(&values[run]);
+            let (min, max) = of(&values[run]);
             low[param] = low[param].min(min);
             high[param] = high[param].max(max);
         }
@@ -26,8 +26,8 @@ pub fn ranges(values: &[f32], layout: &Layout) -> Vec<(f32, f32)> {
     low.into_iter().zip(high).map(|(l, h)| if l <= h { (l, h) } else { (0.0, 0.0) }).collect()
 }
 
-/// Extremes of a slice. Eight lanes, because a single running minimum is one long dependency.
-fn min_max(values: &[f32]) -> (f32, f32) {
+/// The smallest and largest of `values`. Eight lanes, because a single running minimum is one long dependency.
+pub(super) fn of(values: &[f32]) -> (f32, f32) {
     let (mut low, mut high) = ([f32::INFINITY; 8], [f32::NEG_INFINITY; 8]);
     let (chunks, tail) = values.as_chunks::<8>();
     for chunk in chunks {
@@ -63,7 +63,7 @@ mod tests {
         fn lanes_agree_with_a_plain_scan(values in prop::collection::vec(-1e30f32..1e30, 1..50)) {
             let low = values.iter().copied().fold(f32::INFINITY, f32::min);
             let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            prop_assert_eq!(min_max(&values), (low, high));
+            prop_assert_eq!(of(&values), (low, high));
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod entropy;
 pub mod minmax;
 pub mod mse;
 pub mod percentile;
+pub mod weights;
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +27,17 @@ pub enum RangeMethod {
     Mse,
     /// The least loss of information.
     Entropy,
+}
+
+/// How the ranges of a weight follow from its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightRange {
+    /// All values.
+    #[default]
+    MinMax,
+    /// The least squared error, weighted by importance.
+    Mse,
 }
 
 /// A percentage above 50 and at most 100.
@@ -118,6 +130,27 @@ impl Levels {
     }
 }
 
+impl FromStr for WeightRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<WeightRange, String> {
+        match text {
+            "minmax" => Ok(WeightRange::MinMax),
+            "mse" => Ok(WeightRange::Mse),
+            _ => Err("ranges of weights are minmax and mse".into()),
+        }
+    }
+}
+
+impl fmt::Display for WeightRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WeightRange::MinMax => "minmax",
+            WeightRange::Mse => "mse",
+        })
+    }
+}
+
 impl RangeMethod {
     /// The range for `levels`, inside what was seen; `None` if nothing finite was.
     pub fn range(self, observer: &Observer, levels: Levels) -> Option<(f32, f32)> {
@@ -143,6 +176,10 @@ mod tests {
         for text in ["minmax", "percentile=99.9", "mse", "entropy"] {
             assert_eq!(text.parse::<RangeMethod>().unwrap().to_string(), text);
         }
+        for text in ["minmax", "mse"] {
+            assert_eq!(text.parse::<WeightRange>().unwrap().to_string(), text);
+        }
+        assert!("entropy".parse::<WeightRange>().is_err());
         for bad in ["max", "percentile", "percentile=40", "percentile=x", "percentile=101"] {
             assert!(bad.parse::<RangeMethod>().is_err(), "{bad}");
         }

@@ -10,10 +10,10 @@ pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::{QTensor, Scheme, quantize};
+use fewbits_quant::QTensor;
 use rayon::prelude::*;
 
-use crate::plan::{BiasForm, Plan, PlannedTensor, short_digest};
+use crate::plan::{BiasForm, Plan, PlannedTensor, WeightScheme, short_digest};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
@@ -26,13 +26,14 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
     if let Some(reason) = plan.obstacle() {
         return Err(Error::Target { reason });
     }
-    let planned: Vec<(&PlannedTensor, Scheme)> = plan.quantized().collect();
+    let planned: Vec<(&PlannedTensor, WeightScheme)> =
+        plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;
     let weights: HashMap<&str, QTensor> = planned
         .par_iter()
-        .map(|&(planned, scheme)| {
-            let weight = quantize_one(&model, planned, scheme)?;
+        .map(|&(planned, integers)| {
+            let weight = quantize_one(&model, planned, integers)?;
             progress.advance(1);
             Ok((planned.tensor.as_str(), weight))
         })
@@ -66,7 +67,7 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
     Ok(model)
 }
 
-fn quantize_one(model: &Model, planned: &PlannedTensor, scheme: Scheme) -> Result<QTensor> {
+fn quantize_one(model: &Model, planned: &PlannedTensor, integers: WeightScheme) -> Result<QTensor> {
     let mismatch = |reason: String| Error::PlanMismatch { reason };
     let tensor = model.graph().find_initializer(&planned.tensor).ok_or_else(|| {
         mismatch(format!("the model has no constant tensor '{}'", planned.tensor))
@@ -79,7 +80,8 @@ fn quantize_one(model: &Model, planned: &PlannedTensor, scheme: Scheme) -> Resul
         )));
     }
     let values = model.floats_released(tensor)?;
-    quantize(&values, &shape, scheme)
+    integers
+        .quantize(&values, &shape)
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 

@@ -116,4 +116,20 @@ impl Labels {
         };
         Labels { shape, values }
     }
+
+    /// The labels of the rows at `picks`, in their order.
+    pub(super) fn pick(&self, picks: &[usize]) -> Labels {
+        let per_row = self.values.len().checked_div(self.rows()).unwrap_or(0);
+        let mut shape = self.shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first = picks.len();
+        }
+        let elements = || picks.iter().flat_map(|&row| row * per_row..(row + 1) * per_row);
+        let values = match &self.values {
+            LabelValues::Class(v) => LabelValues::Class(elements().map(|i| v[i]).collect()),
+            LabelValues::Text(v) => LabelValues::Text(elements().map(|i| v[i].clone()).collect()),
+            LabelValues::Number(v) => LabelValues::Number(elements().map(|i| v[i]).collect()),
+        };
+        Labels { shape, values }
+    }
 }

@@ -110,12 +110,13 @@ impl Dataset {
             .collect()
     }
 
-    /// So many rows, or all, evenly spread over the data; without labels.
+    /// So many rows, or all, evenly spread over the data.
     pub fn sample(&self, rows: usize) -> Dataset {
         let rows = rows.clamp(1, self.rows);
         let picks: Vec<usize> = (0..rows).map(|i| i * self.rows / rows).collect();
         let inputs = self.inputs.iter().map(|input| input.pick(&picks)).collect();
-        Dataset { path: self.path.clone(), inputs, labels: None, rows }
+        let labels = self.labels.as_ref().map(|labels| labels.pick(&picks));
+        Dataset { path: self.path.clone(), inputs, labels, rows }
     }
 
     /// Ranges that cover all rows, `size` rows each and the rest in the last.

@@ -12,17 +12,17 @@ use fewbits_quant::Bits;
 use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
-use crate::apply::apply;
 use crate::compare::{CompareOptions, Comparison, compare};
 use crate::data::{DataOptions, Dataset, input_specs};
-use crate::evaluate::Baseline;
 use crate::inspect::integer_bits;
+use crate::methods::Methods;
 use crate::metric::Metric;
-use crate::output::{scratch_folder, write_file};
-use crate::plan::{GranularityKind, SchemeKind, Target, WeightOptions, plan_weights};
-use crate::prepare::prepare;
+use crate::output::write_file;
+use crate::plan::{SchemeKind, Target, WeightOptions};
 use crate::progress::{Progress, Silent};
-use crate::run::runner;
+use crate::quantize::Planned;
+use crate::recipe::{Activations, Observed, Request};
+use crate::sweep::{Sweep, SweepOptions, Widths, sweep};
 use crate::{Error, Replace, Result};
 
 /// scikit-learn's `make_classification(n_samples=1000, n_features=20, random_state=42)`, split
@@ -87,7 +87,6 @@ pub fn demo(
     }
     std::fs::create_dir_all(folder)
         .map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;
-    let scratch = scratch_folder()?;
     let save = SaveOptions { replace, ..SaveOptions::default() };
     let [float_path, fixed_path, symmetric_path, test_path, page_path] =
         FILES.map(|name| folder.join(name));
@@ -100,29 +99,32 @@ pub fn demo(
     let data = Dataset::read(&test_path, &input_specs(float.graph()), &DataOptions::default())?;
     let run = RunOptions { threads, ..RunOptions::default() };
 
-    let mut widths = Vec::new();
-    for bits in Bits::all() {
-        let measure = |scheme: SchemeKind| -> Result<(f64, u64)> {
-            let path = scratch.path().join(format!("{scheme:?}-{bits}.onnx"));
-            let saved = quantized(&float, scheme, bits)?.save(&path, SaveOptions::default())?;
-            let runner = runner(&Model::open(&path)?, &run)?;
-            let measured = Baseline::new(&runner, &data, Some(Metric::Accuracy), &Silent)?;
-            progress.advance(1);
-            Ok((measured.value(), saved.file_bytes))
+    let at_every_width = |scheme: SchemeKind| -> Result<Sweep> {
+        let options = SweepOptions {
+            metric: Some(Metric::Accuracy),
+            run: run.clone(),
+            ..SweepOptions::default()
         };
-        let (fixed_point_accuracy, fixed_point_bytes) = measure(SchemeKind::FixedPoint)?;
-        let (symmetric_accuracy, symmetric_bytes) = measure(SchemeKind::Symmetric)?;
-        widths.push(Width {
-            bits: bits.get(),
-            fixed_point_accuracy,
-            fixed_point_bytes,
-            symmetric_accuracy,
-            symmetric_bytes,
+        let sweep = sweep(&float, &request(scheme), &Widths::all(), &data, &options, &Silent)?;
+        progress.advance(sweep.points.len() as u64);
+        Ok(sweep)
+    };
+    let fixed_point = at_every_width(SchemeKind::FixedPoint)?;
+    let symmetric = at_every_width(SchemeKind::Symmetric)?;
+    let widths =
+        fixed_point.points.iter().zip(&symmetric.points).map(|(fixed_point, symmetric)| Width {
+            bits: fixed_point.bits.get(),
+            fixed_point_accuracy: fixed_point.metric,
+            fixed_point_bytes: fixed_point.file_bytes,
+            symmetric_accuracy: symmetric.metric,
+            symmetric_bytes: symmetric.file_bytes,
         });
-    }
+    let widths = widths.collect();
 
     let against = |scheme: SchemeKind, path: &Path| -> Result<Comparison> {
-        quantized(&float, scheme, Bits::EIGHT)?.save(path, save)?;
+        let mut observed = Observed::default();
+        let planned = Planned::by_recipe(&float, &request(scheme), &mut observed, &run, &Silent)?;
+        planned.carry_out(&Silent)?.0.save(path, save)?;
         let options = CompareOptions { run: run.clone(), ..CompareOptions::default() };
         let comparison = compare(&float, &Model::open(path)?, &data, &options, &Silent)?;
         progress.advance(1);
@@ -143,10 +145,13 @@ pub fn demo(
     Ok(story)
 }
 
-fn quantized(float: &Model, scheme: SchemeKind, bits: Bits) -> Result<Model> {
-    let mut prepared = float.clone();
-    prepare(&mut prepared)?;
-    let options = WeightOptions { bits, scheme, granularity: GranularityKind::Channel };
-    let plan = plan_weights(&prepared, &options, Target::default(), &Silent)?;
-    apply(prepared, &plan, &Silent)
+/// Weights of 8 bits, one scale a channel; activations stay float.
+fn request(scheme: SchemeKind) -> Request<'static> {
+    Request {
+        target: Target::default(),
+        weights: WeightOptions { scheme, ..WeightOptions::default() },
+        activations: Activations::Float,
+        methods: Methods::Measured,
+        data: None,
+    }
 }

@@ -25,6 +25,7 @@ pub use accumulator::Accumulator;
 pub use agreement::{Agreement, QUANTITY_TOLERANCE};
 pub use error::MetricError;
 pub use paired::PairedDrop;
+pub(crate) use prediction::score_output;
 pub use prediction::{NO_CLASS, Predictions, predictions};
 pub use regret::ExpectedRegret;
 
@@ -104,6 +105,11 @@ impl Metric {
     /// How much worse `after` is than `before`; negative if it is better.
     pub fn drop(self, before: f64, after: f64) -> f64 {
         if self.higher_is_better() { before - after } else { after - before }
+    }
+
+    /// What is worse than `before` by `drop`.
+    pub fn after_drop(self, before: f64, drop: f64) -> f64 {
+        if self.higher_is_better() { before - drop } else { before + drop }
     }
 
     /// The name, as on the command line and in JSON.

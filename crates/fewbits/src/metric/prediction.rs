@@ -84,7 +84,7 @@ pub(super) fn label_output(outputs: &[Tensor]) -> Option<&Tensor> {
 }
 
 /// Scores, logits or probabilities of several classes, for each row or each token.
-pub(super) fn score_output(outputs: &[Tensor]) -> Option<&Tensor> {
+pub(crate) fn score_output(outputs: &[Tensor]) -> Option<&Tensor> {
     outputs.iter().find(|o| is_float(o) && matches!(o.shape(), [_, n] | [_, _, n] if *n > 1))
 }
 

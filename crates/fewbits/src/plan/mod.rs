@@ -8,7 +8,9 @@ mod weights;
 
 use std::path::Path;
 
-use fewbits_quant::{RangeMethod, Scheme};
+use fewbits_quant::{
+    Importance, QTensor, RangeMethod, ScaleType, Scheme, WeightRange, quantize_by,
+};
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
@@ -109,9 +111,44 @@ pub struct PlannedTensor {
     /// Signal to quantization noise, in decibels, before any adjustment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqnr_db: Option<f32>,
+    /// How the ranges of its integers are found.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub range_method: WeightRange,
+    /// The type of their scales.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scale_type: ScaleType,
     /// What it becomes.
     #[serde(flatten)]
     pub becomes: Becomes,
+}
+
+/// The integers of a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightScheme {
+    /// Their scheme.
+    pub scheme: Scheme,
+    /// How their ranges are found.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub range_method: WeightRange,
+    /// The type of their scales.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scale_type: ScaleType,
+}
+
+impl WeightScheme {
+    /// Quantizes a row-major tensor of `shape`.
+    ///
+    /// # Errors
+    /// Those of [`fewbits_quant::quantize_by`].
+    pub fn quantize(&self, values: &[f32], shape: &[usize]) -> fewbits_quant::Result<QTensor> {
+        let WeightScheme { scheme, range_method, scale_type } = *self;
+        let quantized = quantize_by(values, shape, scheme, range_method, Importance::Equal)?;
+        Ok(quantized.with_scales(scale_type))
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a tensor becomes.
@@ -122,6 +159,24 @@ pub enum Becomes {
     Scheme(Scheme),
     /// It stays float, and why.
     Float(String),
+}
+
+impl PlannedTensor {
+    /// The integers that it becomes.
+    pub fn integers(&self) -> Option<WeightScheme> {
+        let PlannedTensor { range_method, scale_type, .. } = *self;
+        self.becomes.scheme().map(|scheme| WeightScheme { scheme, range_method, scale_type })
+    }
+}
+
+impl Becomes {
+    /// The scheme of its integers.
+    pub fn scheme(&self) -> Option<Scheme> {
+        match self {
+            Becomes::Scheme(scheme) => Some(*scheme),
+            Becomes::Float(_) => None,
+        }
+    }
 }
 
 impl Plan {

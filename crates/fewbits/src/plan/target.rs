@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fewbits_onnx::qweight::WeightForm;
-use fewbits_quant::Bits;
+use fewbits_quant::{Bits, ScaleType};
 use serde::{Deserialize, Serialize};
 
 use super::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
@@ -91,6 +91,15 @@ impl Target {
             // It computes the unpacking of bit-sliced integers wrongly.
             Target::OpenVino => WeightForm::NewestUnsliced,
             Target::TensorRt | Target::Tract | Target::Generic => WeightForm::Plain,
+        }
+    }
+
+    /// The narrowest scales of weights that it opens without loss of speed. They are widened by an
+    /// operator that onnxruntime folds; whether others do was not measured.
+    pub fn narrow_scales(self, activations: ActivationUse) -> ScaleType {
+        match (self, activations) {
+            (Target::OnnxRuntime, ActivationUse::Float) => ScaleType::F16,
+            _ => ScaleType::F32,
         }
     }
 

@@ -120,7 +120,8 @@ impl WeightOptions {
         }
     }
 
-    fn scheme_for(&self, axes: Axes) -> Scheme {
+    /// The scheme of a weight with these axes.
+    pub(crate) fn scheme_for(&self, axes: Axes) -> Scheme {
         let granularity = match (self.granularity, axes) {
             (GranularityKind::Channel, Axes { channel: Some(axis), .. }) => {
                 Granularity::Channel { axis }
@@ -156,7 +157,17 @@ pub fn plan_weights(
             let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
             progress.advance(1);
             let Constant { tensor, shape, read_by, .. } = constant;
-            Ok(PlannedTensor { tensor, shape, read_by, range, sqnr_db, becomes })
+            let (range_method, scale_type) = Default::default();
+            Ok(PlannedTensor {
+                tensor,
+                shape,
+                read_by,
+                range,
+                sqnr_db,
+                range_method,
+                scale_type,
+                becomes,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     progress.finish();

@@ -43,7 +43,8 @@ pub enum Activations {
 }
 
 impl Activations {
-    fn activation_use(self) -> ActivationUse {
+    /// The same without how.
+    pub fn activation_use(self) -> ActivationUse {
         match self {
             Activations::Float => ActivationUse::Float,
             Activations::Dynamic => ActivationUse::Dynamic,

@@ -1,10 +1,13 @@
 //! Pages: one HTML file each, which needs no network and no script to be read.
 
+mod format;
 mod histogram;
 mod page;
 mod plot;
 mod render;
+mod table;
 
+pub use format::bytes;
 pub use page::{Choice, Point, Report, Sensitivity, WeightHistogram};
 pub use plot::{LinePlot, Series};
 

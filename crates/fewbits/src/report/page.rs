@@ -58,6 +58,23 @@ pub struct Point {
     pub choice: Choice,
 }
 
+impl Point {
+    /// A measured model of which nothing else is known.
+    pub fn new(label: &str, metric: f64, file_bytes: u64, weight_bytes: u64) -> Point {
+        Point {
+            label: label.to_string(),
+            metric,
+            file_bytes,
+            weight_bytes,
+            agreement: None,
+            latency_ms: None,
+            energy_j: None,
+            drop_interval: None,
+            choice: Choice::Measured,
+        }
+    }
+}
+
 /// What became of a measured model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,5 +121,10 @@ impl Report {
     /// The page: one HTML file without scripts, which needs no network.
     pub fn to_html(&self) -> String {
         super::render::render(self)
+    }
+
+    /// The model that the verdict is about, if it is about one.
+    pub fn chosen(&self) -> Option<&Point> {
+        self.points.iter().find(|point| point.choice == Choice::Chosen)
     }
 }

@@ -1,0 +1,165 @@
+//! What every weight costs alone: how far the outputs move if it, and nothing else, has fewer bits.
+//!
+//! The model is gone through once, node by node ([`walk`]); at the first node that reads a weight
+//! only what follows is computed, once for each thing that the weight may become.
+
+mod divergence;
+mod walk;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use fewbits_onnx::Model;
+use fewbits_runtime::{RunOptions, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Dataset;
+use crate::metric::{Accumulator, Metric};
+use crate::plan::WeightScheme;
+use crate::progress::Progress;
+use crate::{Error, Result};
+
+use divergence::Divergence;
+use walk::{Rest, Walk};
+
+/// What a weight costs alone, for each thing that it may become.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sensitivity {
+    /// The weight.
+    pub tensor: String,
+    /// One entry for each thing that it may become, in the order asked for.
+    pub costs: Vec<Cost>,
+}
+
+/// What one thing that a weight may become costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// What it becomes.
+    #[serde(flatten)]
+    pub becomes: WeightScheme,
+    /// How far the outputs move: for class scores the relative entropy in nats a row, otherwise the
+    /// power of the difference over that of the outputs.
+    pub divergence: f64,
+    /// The power of the difference of the float outputs over their power.
+    pub output_error: Option<f64>,
+    /// How much worse the metric is, where the sample has labels for it.
+    pub drop: Option<f64>,
+}
+
+/// What to measure.
+pub struct Request<'a> {
+    /// The weights, and what each may become.
+    pub candidates: &'a [(String, Vec<WeightScheme>)],
+    /// The rows to measure on.
+    pub sample: &'a Dataset,
+    /// The metric of which the drop is told; none where the rows have no labels for it.
+    pub metric: Option<Metric>,
+}
+
+/// Measures what weights of a prepared model cost alone, and gives `found` each as soon as it is
+/// known, in the order in which the model reads them, until that says to stop.
+///
+/// # Errors
+/// If the model cannot be run on the sample, or a weight cannot be quantized so; those of `found`.
+pub fn sensitivity(
+    model: &Model,
+    request: &Request,
+    run: &RunOptions,
+    progress: &dyn Progress,
+    found: &mut dyn FnMut(Sensitivity) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    if request.candidates.is_empty() {
+        return Ok(());
+    }
+    let mut walk = Walk::new(model, request.sample, run)?;
+    let metric = request.metric.filter(|_| walk.batches().iter().all(|b| b.labels.is_some()));
+    let before = metric.map(|metric| own_metric(&walk, metric)).transpose()?;
+    let mut wanted: HashMap<&str, &[WeightScheme]> =
+        request.candidates.iter().map(|(t, becomes)| (t.as_str(), becomes.as_slice())).collect();
+    progress.start("measuring sensitivity", wanted.len() as u64);
+    for position in 0..walk.model().graph().node.len() {
+        let mut read: Vec<(&str, &[WeightScheme])> = Vec::new();
+        walk.model().graph().node[position]
+            .for_each_use(&mut |name| read.extend(wanted.remove_entry(name)));
+        for (tensor, candidates) in read {
+            walk.advance(position)?;
+            let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, before };
+            let sensitivity =
+                Sensitivity { tensor: tensor.to_string(), costs: alone.costs(candidates)? };
+            progress.advance(1);
+            if found(sensitivity)?.is_break() {
+                progress.finish();
+                return Ok(());
+            }
+        }
+    }
+    progress.finish();
+    match wanted.into_keys().min() {
+        None => Ok(()),
+        Some(tensor) => {
+            Err(Error::PlanMismatch { reason: format!("no node reads the tensor '{tensor}'") })
+        }
+    }
+}
+
+/// The metric of the model itself.
+fn own_metric(walk: &Walk, metric: Metric) -> Result<(Metric, f64)> {
+    let mut accumulator = Accumulator::new(metric)?;
+    for batch in walk.batches() {
+        if let Some(labels) = &batch.labels {
+            accumulator.push(&batch.expected, labels)?;
+        }
+    }
+    Ok((metric, accumulator.finish()?))
+}
+
+/// One weight at the place where it is first read.
+struct Alone<'a> {
+    walk: &'a Walk,
+    rest: Rest,
+    tensor: &'a str,
+    /// The metric and its value for the model itself.
+    before: Option<(Metric, f64)>,
+}
+
+impl Alone<'_> {
+    fn costs(&self, candidates: &[WeightScheme]) -> Result<Vec<Cost>> {
+        let model = self.walk.model();
+        let weight = model.graph().find_initializer(self.tensor).ok_or_else(|| {
+            Error::PlanMismatch { reason: format!("the model has no weight '{}'", self.tensor) }
+        })?;
+        let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
+        let cost = |&becomes: &WeightScheme| {
+            let quantized = becomes
+                .quantize(&values, &shape)
+                .map_err(|source| Error::Quant { tensor: self.tensor.to_string(), source })?;
+            self.cost(becomes, &Tensor::new(shape.clone(), quantized.dequantize())?)
+        };
+        candidates.iter().map(cost).collect()
+    }
+
+    fn cost(&self, becomes: WeightScheme, weight: &Tensor) -> Result<Cost> {
+        let mut divergence = Divergence::default();
+        let mut metric = self.before.map(|(metric, _)| Accumulator::new(metric)).transpose()?;
+        for batch in self.walk.batches() {
+            let outputs = self.rest.outputs(batch, self.tensor, weight)?;
+            divergence.push(&batch.expected, &outputs, batch.tokens.as_ref())?;
+            if let (Some(metric), Some(labels)) = (&mut metric, &batch.labels) {
+                metric.push(&outputs, labels)?;
+            }
+        }
+        let drop = match (self.before, metric) {
+            // A model that is ruined may have no metric.
+            (Some((metric, before)), Some(after)) => {
+                after.finish().ok().map(|after| metric.drop(before, after))
+            }
+            _ => None,
+        };
+        Ok(Cost {
+            becomes,
+            divergence: divergence.finish(),
+            output_error: divergence.relative_error(),
+            drop,
+        })
+    }
+}

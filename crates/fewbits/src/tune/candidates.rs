@@ -1,0 +1,163 @@
+//! What every weight may become.
+
+use std::num::NonZeroUsize;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::proto::{GraphProto, NodeProto};
+use fewbits_onnx::qweight::QWeightWriter;
+use fewbits_quant::{Bits, QTensor, WeightRange};
+use rayon::prelude::*;
+
+use crate::plan::{ActivationUse, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme};
+use crate::progress::Progress;
+use crate::weights::{Axes, Role, constants};
+use crate::{Error, Result};
+
+/// Widths that are tried, from the widest.
+const WIDTHS: [u8; 7] = [8, 7, 6, 5, 4, 3, 2];
+/// Groups are tried for integers of at most so many bits: above, a scale a channel is enough.
+const WIDEST_IN_GROUPS: u8 = 4;
+/// Elements of a group.
+const GROUP_SIZES: [usize; 3] = [64, 32, 16];
+
+/// A weight and what it may become.
+pub struct Candidates {
+    /// The weight's position in the plan.
+    pub position: usize,
+    /// What it may become, with its bytes in the file; from the most bytes to the fewest.
+    pub options: Vec<(WeightScheme, u64)>,
+    /// Its bytes in the file as a float.
+    pub float_bytes: u64,
+}
+
+/// The candidates of every weight that `plan` quantizes: of all those that the target and the
+/// activations allow the ones for which none with fewer bytes has less noise.
+///
+/// # Errors
+/// If a weight cannot be read.
+pub fn candidates(
+    model: &Model,
+    plan: &Plan,
+    activations: ActivationUse,
+    progress: &dyn Progress,
+) -> Result<Vec<Candidates>> {
+    let constants = constants(model.graph());
+    let axes = |tensor: &str| {
+        constants.iter().find(|c| c.tensor == tensor).and_then(|c| match c.role {
+            Role::Weight(axes) => Some(axes),
+            _ => None,
+        })
+    };
+    let weights: Vec<(usize, &str, Axes)> = plan
+        .tensors
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| t.becomes.scheme().is_some())
+        .filter_map(|(i, t)| Some((i, t.tensor.as_str(), axes(&t.tensor)?)))
+        .collect();
+    progress.start("listing candidates", weights.len() as u64);
+    let found = weights
+        .into_par_iter()
+        .map(|(position, tensor, axes)| {
+            let found = of_one(model, plan, activations, tensor, axes)?;
+            progress.advance(1);
+            Ok(Candidates { position, ..found })
+        })
+        .filter(|found| found.as_ref().map_or(true, |found| !found.options.is_empty()))
+        .collect();
+    progress.finish();
+    found
+}
+
+fn of_one(
+    model: &Model,
+    plan: &Plan,
+    activations: ActivationUse,
+    name: &str,
+    axes: Axes,
+) -> Result<Candidates> {
+    let graph = model.graph();
+    let weight = graph.find_initializer(name).ok_or_else(|| Error::PlanMismatch {
+        reason: format!("the model has no constant tensor '{name}'"),
+    })?;
+    let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
+    let readers: Vec<NodeProto> = graph.node.iter().filter(|n| reads(n, name)).cloned().collect();
+    let alone =
+        GraphProto { node: readers, initializer: vec![weight.clone()], ..GraphProto::default() };
+    let alone = Model::from_graph(alone, model.opset());
+    let float_bytes = weight.stored_bytes();
+    let rest_bytes = (alone.to_bytes().len() as u64).saturating_sub(float_bytes);
+    let longest = axes.reduction.and_then(|axis| shape.get(axis)).copied().unwrap_or(0);
+    let mut options: Vec<(WeightScheme, u64, f64)> = Vec::new();
+    for weights in possible(longest, activations) {
+        if plan.target.obstacle(&weights, activations).is_some() {
+            continue;
+        }
+        let scheme = weights.scheme_for(axes);
+        // Where the step is small, ranges need no search and scales are worth their bytes.
+        let (range_method, scale_type) = match weights.bits.get() {
+            8 => Default::default(),
+            _ => (WeightRange::Mse, plan.target.narrow_scales(activations)),
+        };
+        let becomes = WeightScheme { scheme, range_method, scale_type };
+        if options.iter().any(|(known, ..)| *known == becomes) {
+            continue;
+        }
+        let quantized = becomes
+            .quantize(&values, &shape)
+            .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
+        let noise = noise(&values, &quantized);
+        let mut alone = alone.clone();
+        let mut writer = QWeightWriter::new(&mut alone, plan.target.weights());
+        writer.replace(name, quantized)?;
+        writer.finish();
+        let bytes = (alone.to_bytes().len() as u64).saturating_sub(rest_bytes);
+        options.push((becomes, bytes, noise));
+    }
+    // From the fewest bytes on, what lowers the noise.
+    options.sort_by(|a, b| a.1.cmp(&b.1).then(a.2.total_cmp(&b.2)));
+    let mut least = f64::INFINITY;
+    options.retain(|&(_, _, noise)| {
+        let better = noise < least;
+        least = least.min(noise);
+        better
+    });
+    let options = options.into_iter().rev().map(|(becomes, bytes, _)| (becomes, bytes)).collect();
+    Ok(Candidates { position: 0, options, float_bytes })
+}
+
+/// All kinds of integers for a weight whose products sum over `longest` elements.
+fn possible(longest: usize, activations: ActivationUse) -> Vec<WeightOptions> {
+    let mut possible = Vec::new();
+    for bits in WIDTHS.iter().filter_map(|&bits| Bits::new(bits)) {
+        let mut add = |scheme, granularity| {
+            possible.push(WeightOptions { bits, scheme, granularity });
+        };
+        add(SchemeKind::Symmetric, GranularityKind::Channel);
+        // Products of integers have a scale a channel and no zero points in their weights.
+        if activations != ActivationUse::Float {
+            continue;
+        }
+        if bits.get() <= WIDEST_IN_GROUPS {
+            add(SchemeKind::Affine, GranularityKind::Channel);
+            for size in GROUP_SIZES.into_iter().filter(|&size| size < longest) {
+                let size = NonZeroUsize::new(size).expect("groups are not empty");
+                add(SchemeKind::Symmetric, GranularityKind::Group(size));
+                add(SchemeKind::Affine, GranularityKind::Group(size));
+            }
+        }
+    }
+    possible
+}
+
+fn reads(node: &NodeProto, name: &str) -> bool {
+    let mut reads = false;
+    node.for_each_use(&mut |used| reads |= used == name);
+    reads
+}
+
+/// The sum of the squares of what rounding changed.
+fn noise(values: &[f32], quantized: &QTensor) -> f64 {
+    let error = |(x, q): (&f32, f32)| f64::from(x - q) * f64::from(x - q);
+    values.iter().zip(quantized.dequantize()).map(error).sum()
+}
