@@ -89,6 +89,15 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// What a search makes as small as it can be.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Objective {
+    /// The file
+    Size,
+    /// The time of a call on this machine: what measures slower in integers stays float
+    Latency,
+}
+
 /// How to choose what becomes integers.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Recipe {
@@ -98,6 +107,19 @@ pub enum Recipe {
     Dynamic,
     /// Weights, and activations with scales from calibration data
     Static,
+}
+
+impl Recipe {
+    /// What activations become, with ranges found by what measures best.
+    pub fn activations(self) -> Activations {
+        match self {
+            Recipe::Weights => Activations::Float,
+            Recipe::Dynamic => Activations::Dynamic,
+            Recipe::Static => {
+                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
+            }
+        }
+    }
 }
 
 /// How `quantize` chooses.
@@ -129,19 +151,6 @@ impl FromStr for QuantizeRecipe {
             _ => <Recipe as ValueEnum>::from_str(text, false)
                 .map(QuantizeRecipe::Given)
                 .map_err(|_| "recipes are weights, dynamic, static and auto".to_string()),
-        }
-    }
-}
-
-impl Recipe {
-    /// What activations become, with ranges found by what measures best.
-    pub fn activations(self) -> Activations {
-        match self {
-            Recipe::Weights => Activations::Float,
-            Recipe::Dynamic => Activations::Dynamic,
-            Recipe::Static => {
-                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
-            }
         }
     }
 }
@@ -380,9 +389,13 @@ pub struct TuneArgs {
     /// accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default what fits the labels
     #[arg(long, value_name = "NAME")]
     pub metric: Option<Metric>,
-    /// What becomes integers: weights makes the smallest file, static the fastest model
-    #[arg(long, value_enum, default_value = "weights")]
-    pub recipe: Recipe,
+    /// What is made as small as it can be
+    #[arg(long, value_enum, default_value = "size")]
+    pub objective: Objective,
+    /// What becomes integers; weights for the smallest file and static
+    /// for the fastest model by default
+    #[arg(long, value_enum)]
+    pub recipe: Option<Recipe>,
     /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
     #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
     pub target: Target,

@@ -3,15 +3,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fewbits::Model;
-use fewbits::Replace;
 use fewbits::data::{DataOptions, Dataset, input_specs};
-use fewbits::output::check_output;
+use fewbits::output::{check_output, write_file};
+use fewbits::recipe::{Activations, RangeChoice};
 use fewbits::run::RunOptions;
-use fewbits::tune::{Place, Request, Tuned};
+use fewbits::tune::{Objective, Place, Request, Tuned, report};
+use fewbits::{Bits, Model, Replace};
 use serde::Serialize;
 
-use crate::args::TuneArgs;
+use crate::args::{self, Recipe, TuneArgs};
 use crate::failure::{Failure, WORSE};
 use crate::progress::Bar;
 use crate::show;
@@ -41,9 +41,14 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
     let data = Dataset::read(&args.data.data, &specs, &options)?;
     let calibration =
         Dataset::read(&args.calibrate, &specs, &DataOptions { limit: None, ..options })?;
+    let (objective, unasked) = match args.objective {
+        args::Objective::Size => (Objective::Size, Recipe::Weights),
+        args::Objective::Latency => (Objective::Latency, Recipe::Static),
+    };
     let request = Request {
         target: args.target,
-        activations: args.recipe.activations(),
+        objective,
+        activations: args.recipe.unwrap_or(unasked).activations(),
         methods: Default::default(),
         metric: args.metric,
         max_drop: args.max_drop,
@@ -62,6 +67,9 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
     });
     let stop = || STOP.load(Ordering::Relaxed);
     let tuned = fewbits::tune::tune(&model, &request, &place, &run, &stop, &Bar::default())?;
+    if let Some(page) = &args.report {
+        write_file(page, report(&tuned, &model, &run)?.to_html().as_bytes(), replace)?;
+    }
     if args.json {
         show::json(&Report { out: tuned.best.is_some().then_some(&args.output), tuned: &tuned });
     } else {
@@ -109,5 +117,8 @@ fn print(args: &TuneArgs, tuned: &Tuned) {
     }
     if tuned.best.is_some() {
         println!("{}: {}", args.output.display(), tuned.verdict);
+    }
+    if let Some(page) = &args.report {
+        println!("The page is {}", page.display());
     }
 }

@@ -20,18 +20,19 @@
 mod operator;
 mod stopwatch;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use fewbits_onnx::Model;
 use fewbits_runtime::{RunOptions, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::apply::adjust;
 use crate::plan::{ActivationBecomes, Plan};
 use crate::progress::Progress;
 
-use operator::{leave_float, operators};
+pub(crate) use operator::{Operator, leave_float, operators};
 use stopwatch::{Machine, OperatorTime, Stopwatch, Version};
 
 /// Rounds of a race.
@@ -42,7 +43,7 @@ const FASTER: f64 = 0.98;
 const MOST_TRIALS: usize = 12;
 
 /// What measured slower on integers, and so stays float.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Slower {
     /// An operator.
@@ -107,6 +108,23 @@ pub fn keep_faster(
     let decided = decide(&adjusted, plan, &mut machine, progress)?;
     progress.finish();
     Ok(decided)
+}
+
+/// The microseconds that each operator of a plan takes on integers and in floats, by the name of its
+/// weight; `adjusted` is the prepared model with the plan's adjustments.
+///
+/// # Errors
+/// Those of [`keep_faster`].
+pub(crate) fn operator_times(
+    model: &Model,
+    adjusted: &Model,
+    plan: &Plan,
+    inputs: &[(String, Tensor)],
+    run: &RunOptions,
+) -> Result<BTreeMap<String, (f64, f64)>> {
+    let mut machine = Machine { model, adjusted, inputs, run };
+    let times = machine.operators(plan, &operators(adjusted, plan))?;
+    Ok(times.into_iter().map(|t| (t.operator.weight, (t.integers_us, t.float_us))).collect())
 }
 
 fn decide(

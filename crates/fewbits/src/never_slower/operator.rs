@@ -9,7 +9,7 @@ use crate::plan::{ActivationBecomes, Becomes, Plan, Readers, is_product};
 
 /// A product that a plan computes on integers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Operator {
+pub(crate) struct Operator {
     /// The node's name, or its first output.
     pub label: String,
     /// Its position in the graph.
@@ -22,7 +22,7 @@ pub(super) struct Operator {
 
 /// The products that read a quantized activation and a quantized weight. A weight that several nodes
 /// read makes one operator, of the first of them: it can only be left float for all.
-pub(super) fn operators(model: &Model, plan: &Plan) -> Vec<Operator> {
+pub(crate) fn operators(model: &Model, plan: &Plan) -> Vec<Operator> {
     let weights: HashSet<&str> = plan.quantized().map(|(t, _)| t.tensor.as_str()).collect();
     let values: HashSet<&str> = plan
         .activations
@@ -48,7 +48,7 @@ pub(super) fn operators(model: &Model, plan: &Plan) -> Vec<Operator> {
 
 /// The plan with one operator in floats: its weight stays float, and so do the activations that
 /// nothing on integers needs any more.
-pub(super) fn leave_float(model: &Model, mut plan: Plan, operator: &Operator, why: &str) -> Plan {
+pub(crate) fn leave_float(model: &Model, mut plan: Plan, operator: &Operator, why: &str) -> Plan {
     for tensor in plan.tensors.iter_mut().filter(|t| t.tensor == operator.weight) {
         tensor.becomes = Becomes::Float(why.to_string());
     }

@@ -1,9 +1,47 @@
 //! The weights of one tensor before and after quantization.
 
+use fewbits_onnx::Model;
+
 use super::WeightHistogram;
+use crate::plan::Plan;
+use crate::prepare::prepare_for;
+use crate::{Error, Result};
+
+/// Histograms of so many tensors are shown.
+const SHOWN: usize = 3;
 
 /// Fine enough to show the levels of 4 bits, coarse enough for a phone.
 const BINS: usize = 48;
+
+/// The weights of `source` that lose most by a plan, before and after.
+///
+/// # Errors
+/// If a weight cannot be read or quantized.
+pub fn worst_weights(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>> {
+    let mut prepared = source.clone();
+    prepare_for(&mut prepared, plan.least_opset())?;
+    let mut weights: Vec<(f64, Option<WeightHistogram>)> = Vec::new();
+    for (planned, integers) in plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))) {
+        let Some(tensor) = prepared.graph().find_initializer(&planned.tensor) else { continue };
+        let before = tensor.floats()?;
+        let after = integers
+            .quantize(&before, &planned.shape)
+            .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?
+            .dequantize();
+        let scheme = integers.scheme.to_string();
+        let histogram = WeightHistogram::of(&planned.tensor, &scheme, &before, &after);
+        weights.push((relative_noise(&before, &after), histogram));
+    }
+    weights.sort_by(|a, b| b.0.total_cmp(&a.0));
+    Ok(weights.into_iter().filter_map(|(_, histogram)| histogram).take(SHOWN).collect())
+}
+
+/// The power of what changed over that of the values.
+fn relative_noise(before: &[f32], after: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let noise: f64 = before.iter().zip(after).map(|(b, a)| square(b - a)).sum();
+    noise / before.iter().map(|&b| square(b)).sum::<f64>().max(f64::MIN_POSITIVE)
+}
 
 impl WeightHistogram {
     /// Counts the values of a float tensor and what its integers stand for. What is not finite is

@@ -8,6 +8,7 @@ mod render;
 mod table;
 
 pub use format::bytes;
+pub use histogram::worst_weights;
 pub use page::{Choice, Point, Report, Sensitivity, WeightHistogram};
 pub use plot::{LinePlot, Series};
 

@@ -3,6 +3,7 @@
 //! The model is gone through once, node by node ([`walk`]); at the first node that reads a weight
 //! only what follows is computed, once for each thing that the weight may become.
 
+mod change;
 mod divergence;
 mod walk;
 
@@ -19,6 +20,8 @@ use crate::plan::WeightScheme;
 use crate::progress::Progress;
 use crate::{Error, Result};
 
+use change::rounded_weight;
+pub use change::{Change, changes};
 use divergence::Divergence;
 use walk::{Rest, Walk};
 
@@ -31,12 +34,22 @@ pub struct Sensitivity {
     pub costs: Vec<Cost>,
 }
 
+/// Something that a weight may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// What it becomes.
+    #[serde(flatten)]
+    pub becomes: WeightScheme,
+    /// Bytes that this takes off the file.
+    pub file_bytes_saved: u64,
+}
+
 /// What one thing that a weight may become costs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// What it becomes.
     #[serde(flatten)]
-    pub becomes: WeightScheme,
+    pub candidate: Candidate,
     /// How far the outputs move: for class scores the relative entropy in nats a row, otherwise the
     /// power of the difference over that of the outputs.
     pub divergence: f64,
@@ -49,7 +62,7 @@ pub struct Cost {
 /// What to measure.
 pub struct Request<'a> {
     /// The weights, and what each may become.
-    pub candidates: &'a [(String, Vec<WeightScheme>)],
+    pub candidates: &'a [(String, Vec<Candidate>)],
     /// The rows to measure on.
     pub sample: &'a Dataset,
     /// The metric of which the drop is told; none where the rows have no labels for it.
@@ -74,11 +87,14 @@ pub fn sensitivity(
     let mut walk = Walk::new(model, request.sample, run)?;
     let metric = request.metric.filter(|_| walk.batches().iter().all(|b| b.labels.is_some()));
     let before = metric.map(|metric| own_metric(&walk, metric)).transpose()?;
-    let mut wanted: HashMap<&str, &[WeightScheme]> =
-        request.candidates.iter().map(|(t, becomes)| (t.as_str(), becomes.as_slice())).collect();
+    let mut wanted: HashMap<&str, &[Candidate]> = request
+        .candidates
+        .iter()
+        .map(|(t, candidates)| (t.as_str(), candidates.as_slice()))
+        .collect();
     progress.start("measuring sensitivity", wanted.len() as u64);
     for position in 0..walk.model().graph().node.len() {
-        let mut read: Vec<(&str, &[WeightScheme])> = Vec::new();
+        let mut read: Vec<(&str, &[Candidate])> = Vec::new();
         walk.model().graph().node[position]
             .for_each_use(&mut |name| read.extend(wanted.remove_entry(name)));
         for (tensor, candidates) in read {
@@ -123,22 +139,15 @@ struct Alone<'a> {
 }
 
 impl Alone<'_> {
-    fn costs(&self, candidates: &[WeightScheme]) -> Result<Vec<Cost>> {
-        let model = self.walk.model();
-        let weight = model.graph().find_initializer(self.tensor).ok_or_else(|| {
-            Error::PlanMismatch { reason: format!("the model has no weight '{}'", self.tensor) }
-        })?;
-        let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
-        let cost = |&becomes: &WeightScheme| {
-            let quantized = becomes
-                .quantize(&values, &shape)
-                .map_err(|source| Error::Quant { tensor: self.tensor.to_string(), source })?;
-            self.cost(becomes, &Tensor::new(shape.clone(), quantized.dequantize())?)
+    fn costs(&self, candidates: &[Candidate]) -> Result<Vec<Cost>> {
+        let cost = |&candidate: &Candidate| {
+            let weight = rounded_weight(self.walk.model(), self.tensor, candidate.becomes)?;
+            self.cost(candidate, &weight)
         };
         candidates.iter().map(cost).collect()
     }
 
-    fn cost(&self, becomes: WeightScheme, weight: &Tensor) -> Result<Cost> {
+    fn cost(&self, candidate: Candidate, weight: &Tensor) -> Result<Cost> {
         let mut divergence = Divergence::default();
         let mut metric = self.before.map(|(metric, _)| Accumulator::new(metric)).transpose()?;
         for batch in self.walk.batches() {
@@ -156,7 +165,7 @@ impl Alone<'_> {
             _ => None,
         };
         Ok(Cost {
-            becomes,
+            candidate,
             divergence: divergence.finish(),
             output_error: divergence.relative_error(),
             drop,

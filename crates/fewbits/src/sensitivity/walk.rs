@@ -168,6 +168,13 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// A value that is computed so far.
+    pub fn value(&self, name: &str) -> Option<&Tensor> {
+        self.values.get(name)
+    }
+}
+
 impl Rest {
     /// The model's outputs for a batch if `fed` were `tensor`.
     pub fn outputs(&self, batch: &Batch, fed: &str, tensor: &Tensor) -> Result<Vec<Tensor>> {

@@ -1,17 +1,11 @@
 //! A sweep as a page.
 
 use fewbits_onnx::Model;
-use fewbits_quant::quantize;
 
 use super::verdict::{affordable, affordable_drop};
 use super::{Sweep, TIMING};
-use crate::plan::Plan;
-use crate::prepare::prepare_for;
-use crate::report::{Choice, Point, Report, WeightHistogram};
-use crate::{Error, Result};
-
-/// Histograms of so many tensors are shown.
-const HISTOGRAMS: usize = 3;
+use crate::Result;
+use crate::report::{Choice, Point, Report, worst_weights};
 
 /// The report of a sweep of `source`.
 ///
@@ -55,7 +49,7 @@ pub fn report(sweep: &Sweep, source: &Model) -> Result<Report> {
         },
         points: points.collect(),
         sensitivity: Vec::new(),
-        histograms: plan.map_or(Ok(Vec::new()), |plan| histograms(source, plan))?,
+        histograms: plan.map_or(Ok(Vec::new()), |plan| worst_weights(source, plan))?,
         plan: plan.cloned(),
         environment,
         how: how(sweep),
@@ -85,25 +79,4 @@ fn how(sweep: &Sweep) -> Vec<(String, String)> {
     ]
     .map(|(figure, how)| (figure.to_string(), how))
     .to_vec()
-}
-
-/// The weights that lose most, before and after.
-fn histograms(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>> {
-    let mut prepared = source.clone();
-    prepare_for(&mut prepared, plan.least_opset())?;
-    let mut worst: Vec<_> =
-        plan.quantized().filter_map(|(t, scheme)| Some((t.sqnr_db?, t, scheme))).collect();
-    worst.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut histograms = Vec::new();
-    for (_, planned, scheme) in worst.into_iter().take(HISTOGRAMS) {
-        let tensor = prepared.graph().find_initializer(&planned.tensor);
-        let Some(tensor) = tensor else { continue };
-        let before = tensor.floats()?;
-        let after = quantize(&before, &planned.shape, scheme)
-            .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?
-            .dequantize();
-        let (name, scheme) = (&planned.tensor, scheme.to_string());
-        histograms.extend(WeightHistogram::of(name, &scheme, &before, &after));
-    }
-    Ok(histograms)
 }

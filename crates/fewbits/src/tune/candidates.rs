@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::plan::{ActivationUse, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme};
 use crate::progress::Progress;
+use crate::sensitivity::Candidate;
 use crate::weights::{Axes, Role, constants};
 use crate::{Error, Result};
 
@@ -24,8 +25,8 @@ const GROUP_SIZES: [usize; 3] = [64, 32, 16];
 pub struct Candidates {
     /// The weight's position in the plan.
     pub position: usize,
-    /// What it may become, with its bytes in the file; from the most bytes to the fewest.
-    pub options: Vec<(WeightScheme, u64)>,
+    /// What it may become, from the most bytes to the fewest.
+    pub options: Vec<Candidate>,
     /// Its bytes in the file as a float.
     pub float_bytes: u64,
 }
@@ -117,12 +118,14 @@ fn of_one(
     // From the fewest bytes on, what lowers the noise.
     options.sort_by(|a, b| a.1.cmp(&b.1).then(a.2.total_cmp(&b.2)));
     let mut least = f64::INFINITY;
-    options.retain(|&(_, _, noise)| {
-        let better = noise < least;
+    options.retain(|&(_, bytes, noise)| {
+        let better = noise < least && bytes < float_bytes;
         least = least.min(noise);
         better
     });
-    let options = options.into_iter().rev().map(|(becomes, bytes, _)| (becomes, bytes)).collect();
+    let candidate =
+        |(becomes, bytes, _)| Candidate { becomes, file_bytes_saved: float_bytes - bytes };
+    let options = options.into_iter().rev().map(candidate).collect();
     Ok(Candidates { position: 0, options, float_bytes })
 }
 

@@ -38,7 +38,7 @@ mod tests {
             agreement: 1.0,
             file_bytes: 1,
             weight_bytes: 1,
-            latency_ms: None,
+            latency_ms: 1.0,
         };
         for (checked, expected) in [
             (checked(0.001, 0.002, None), true),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use fewbits_onnx::Replace;
 use serde::{Deserialize, Serialize};
 
+use crate::never_slower::Slower;
 use crate::output::write_file;
+use crate::plan::Plan;
 use crate::sensitivity::Sensitivity;
 use crate::{Error, Result};
 
@@ -32,8 +34,8 @@ pub struct Checked {
     pub file_bytes: u64,
     /// Bytes of the constant tensors in it.
     pub weight_bytes: u64,
-    /// The median time of a call in milliseconds, where time is the objective.
-    pub latency_ms: Option<f64>,
+    /// The median time of a call with one row, in milliseconds.
+    pub latency_ms: f64,
 }
 
 /// Everything that a search has measured.
@@ -47,6 +49,16 @@ pub struct State {
     pub sensitivity: BTreeMap<String, Sensitivity>,
     /// What was measured of plans, by their digests.
     pub checked: BTreeMap<String, Checked>,
+    /// The median time of a call of the float model with one row, in milliseconds.
+    pub float_latency_ms: Option<f64>,
+    /// Where time is the objective: the plan without what measured slower on integers.
+    pub base: Option<Plan>,
+    /// What that is.
+    pub slower: Vec<Slower>,
+    /// The microseconds that operators take on integers and in floats, by the names of their weights.
+    pub times_us: BTreeMap<String, (f64, f64)>,
+    /// How far the outputs move if one weight or activation becomes integers, by their names.
+    pub divergence: BTreeMap<String, f64>,
 }
 
 /// A state and the file that it is kept in, if any.
@@ -119,7 +131,7 @@ mod tests {
             agreement: 1.0,
             file_bytes: 3,
             weight_bytes: 2,
-            latency_ms: Some(0.7),
+            latency_ms: 0.7,
         };
         kept.state.checked.insert("p".into(), checked);
         kept.save().unwrap();
@@ -137,8 +149,8 @@ mod tests {
         assert!(error.contains("another model") && error.contains("state.json"), "{error}");
         std::fs::write(&path, "{").unwrap();
         assert!(Kept::open(Some(&path), "a").is_err());
-        let before = "{\"fewbits_tune\":0,\"key\":\"a\",\"sensitivity\":{},\"checked\":{}}";
-        std::fs::write(&path, before).unwrap();
+        let before = State { key: "a".into(), ..State::default() };
+        std::fs::write(&path, serde_json::to_string(&before).unwrap()).unwrap();
         assert!(Kept::open(Some(&path), "a").err().unwrap().to_string().contains("format"));
     }
 }

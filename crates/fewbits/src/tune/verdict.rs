@@ -22,6 +22,7 @@ pub(super) fn notes(tuned: &Tuned, request: &Request) -> Vec<String> {
             tuned.rows, tuned.max_drop
         ));
     }
+    notes.extend(tuned.slower.iter().map(ToString::to_string));
     notes
 }
 
@@ -43,10 +44,13 @@ pub(super) fn verdict(tuned: &Tuned) -> String {
         Some((low, high)) => format!(" (95 % interval {low:.4} to {high:.4})"),
         None => String::new(),
     };
+    let speed = tuned.float.latency_ms.map_or(String::new(), |float| {
+        format!("; a call takes {:.3} ms, the float model's {float:.3} ms", checked.latency_ms)
+    });
     let direction = if checked.drop >= 0.0 { "worse" } else { "better" };
     format!(
         "{} {:.4} became {:.4}, {:.4} {direction}{interval}; the file is {:.1} times smaller, its \
-         weights have {:.1} bits on average; {measured}, {rest}",
+         weights have {:.1} bits on average{speed}; {measured}, {rest}",
         tuned.metric,
         tuned.float.metric,
         checked.metric,
