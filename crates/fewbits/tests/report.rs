@@ -69,6 +69,8 @@ fn what_comes_from_a_model_is_text() {
         read_by: vec![HOSTILE.into()],
         range: None,
         sqnr_db: None,
+        range_method: Default::default(),
+        scale_type: Default::default(),
         becomes: Becomes::Float(HOSTILE.into()),
     };
     report.plan = Some(Plan::new(vec![tensor], Target::default()));
@@ -203,6 +205,8 @@ fn hundreds_of_layers_and_models_make_a_page_of_bounded_size() {
         read_by: vec!["MatMul".into()],
         range: Some((-1.0, 1.0)),
         sqnr_db: Some(30.0),
+        range_method: Default::default(),
+        scale_type: Default::default(),
         becomes: Becomes::Float("because".into()),
     };
     report.plan = Some(Plan::new((0..3000).map(tensor).collect(), Target::default()));

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::output::{check_output, write_file};
-use fewbits::recipe::{Activations, RangeChoice};
 use fewbits::run::RunOptions;
 use fewbits::tune::{Objective, Place, Request, Tuned, report};
-use fewbits::{Bits, Model, Replace};
+use fewbits::{Model, Replace};
 use serde::Serialize;
 
 use crate::args::{self, Recipe, TuneArgs};
