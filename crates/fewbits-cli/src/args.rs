@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -106,16 +107,51 @@ pub enum Recipe {
     Dynamic,
     /// Weights, and activations with scales from calibration data
     Static,
-    /// static with --calibrate, dynamic without; whatever measures slower in integers than in float
-    /// on this machine stays float, so the bytes that are written depend on the machine and the run
+}
+
+impl Recipe {
+    /// What activations become, with ranges found by what measures best.
+    pub fn activations(self) -> Activations {
+        match self {
+            Recipe::Weights => Activations::Float,
+            Recipe::Dynamic => Activations::Dynamic,
+            Recipe::Static => {
+                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
+            }
+        }
+    }
+}
+
+/// How `quantize` chooses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum QuantizeRecipe {
+    /// As it is told.
+    Given(Recipe),
+    /// By what there is to calibrate on, and by what measures faster.
     Auto,
 }
 
-/// Recipes that decide the same on every machine.
-fn steady_recipe(text: &str) -> Result<Recipe, String> {
-    match Recipe::from_str(text, false)? {
-        Recipe::Auto => Err("here recipes are weights, dynamic and static".to_string()),
-        recipe => Ok(recipe),
+impl QuantizeRecipe {
+    /// The recipe to start from.
+    pub fn recipe(self, calibration: Option<&Dataset>) -> Recipe {
+        match (self, calibration) {
+            (QuantizeRecipe::Given(recipe), _) => recipe,
+            (QuantizeRecipe::Auto, Some(_)) => Recipe::Static,
+            (QuantizeRecipe::Auto, None) => Recipe::Dynamic,
+        }
+    }
+}
+
+impl FromStr for QuantizeRecipe {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<QuantizeRecipe, String> {
+        match text {
+            "auto" => Ok(QuantizeRecipe::Auto),
+            _ => <Recipe as ValueEnum>::from_str(text, false)
+                .map(QuantizeRecipe::Given)
+                .map_err(|_| "recipes are weights, dynamic, static and auto".to_string()),
+        }
     }
 }
 
@@ -135,9 +171,11 @@ pub struct QuantizeArgs {
     /// The file to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// What becomes integers
-    #[arg(long, value_enum, default_value = "weights")]
-    pub recipe: Recipe,
+    /// What becomes integers: weights; dynamic, activations too, quantized as they come; static, with
+    /// scales from calibration data; auto, static with --calibrate and dynamic without, but what
+    /// measures slower than in float on this machine stays float: the bytes depend on the run
+    #[arg(long, value_name = "RECIPE", default_value = "weights")]
+    pub recipe: QuantizeRecipe,
     /// Width of the integers, 1 to 8; for fixed-point, digits after the binary point
     #[arg(long, value_name = "N", default_value = "8")]
     pub bits: Bits,
@@ -208,13 +246,11 @@ impl HowArgs {
         Request {
             target: self.target,
             weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
-            activations: match recipe {
-                Recipe::Weights => Activations::Float,
-                Recipe::Auto if data.is_none() => Activations::Dynamic,
-                Recipe::Dynamic => Activations::Dynamic,
-                Recipe::Static | Recipe::Auto => {
+            activations: match recipe.activations() {
+                Activations::Static { .. } => {
                     Activations::Static { range: self.range, bits: self.act_bits }
                 }
+                other => other,
             },
             methods: self.methods.clone(),
             data,
@@ -305,9 +341,8 @@ pub struct SweepArgs {
     /// point
     #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
     pub bits: Widths,
-    /// What becomes integers: weights, dynamic or static; static with --calibrate, weights without,
-    /// if not given
-    #[arg(long, value_name = "RECIPE", value_parser = steady_recipe)]
+    /// What becomes integers; static with --calibrate, weights without, if not given
+    #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
     #[command(flatten)]
     pub how: HowArgs,
@@ -357,9 +392,9 @@ pub struct TuneArgs {
     /// What is made as small as it can be
     #[arg(long, value_enum, default_value = "size")]
     pub objective: Objective,
-    /// weights, dynamic or static: what becomes integers; weights for the smallest file and static
+    /// What becomes integers; weights for the smallest file and static
     /// for the fastest model by default
-    #[arg(long, value_name = "RECIPE", value_parser = steady_recipe)]
+    #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
     /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
     #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]

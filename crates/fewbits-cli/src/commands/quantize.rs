@@ -15,7 +15,7 @@ use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme};
 use serde::Serialize;
 
-use crate::args::{QuantizeArgs, Recipe};
+use crate::args::{QuantizeArgs, QuantizeRecipe};
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::show;
@@ -139,12 +139,12 @@ fn by_recipe<'a>(
         }
         None => None,
     };
-    let request = args.how.request(args.recipe, args.bits, data.as_ref());
+    let request = args.how.request(args.recipe.recipe(data.as_ref()), args.bits, data.as_ref());
     let run = RunOptions { threads, ..RunOptions::default() };
     let planned = Planned::by_recipe(source, &request, &mut Observed::default(), &run, bar)?;
     Ok(match args.recipe {
-        Recipe::Auto => planned.never_slower(data.as_ref(), &run, bar),
-        _ => (planned, Vec::new()),
+        QuantizeRecipe::Auto => planned.never_slower(data.as_ref(), &run, bar),
+        QuantizeRecipe::Given(_) => (planned, Vec::new()),
     })
 }
 
@@ -153,7 +153,7 @@ fn print_slower(args: &QuantizeArgs, slower: &[Slower]) {
     for slower in slower {
         println!("{slower}");
     }
-    if args.recipe == Recipe::Auto && slower.is_empty() {
+    if args.recipe == QuantizeRecipe::Auto && slower.is_empty() {
         println!("nothing stays float for its speed on this machine");
     }
 }

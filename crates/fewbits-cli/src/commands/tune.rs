@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::output::{check_output, write_file};
-use fewbits::recipe::{Activations, RangeChoice};
 use fewbits::run::RunOptions;
 use fewbits::tune::{Objective, Place, Request, Tuned, report};
-use fewbits::{Bits, Model, Replace};
+use fewbits::{Model, Replace};
 use serde::Serialize;
 
 use crate::args::{self, Recipe, TuneArgs};
@@ -48,13 +47,7 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
     let request = Request {
         target: args.target,
         objective,
-        activations: match args.recipe.unwrap_or(unasked) {
-            Recipe::Weights => Activations::Float,
-            Recipe::Dynamic => Activations::Dynamic,
-            Recipe::Static | Recipe::Auto => {
-                Activations::Static { range: RangeChoice::default(), bits: Bits::EIGHT }
-            }
-        },
+        activations: args.recipe.unwrap_or(unasked).activations(),
         methods: Default::default(),
         metric: args.metric,
         max_drop: args.max_drop,

@@ -23,7 +23,7 @@ pub struct ExpectedRegret {
     as_probabilities: f64,
     /// The sum over rows, the scores taken as logits.
     as_logits: f64,
-    probabilities: Kind,
+    kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,8 +40,8 @@ impl ExpectedRegret {
     pub fn new(metric: Metric) -> ExpectedRegret {
         let classifier =
             matches!(metric, Metric::Accuracy | Metric::F1 | Metric::Auc | Metric::Agreement);
-        let probabilities = if classifier { Kind::Probabilities } else { Kind::None };
-        ExpectedRegret { metric, rows: 0, as_probabilities: 0.0, as_logits: 0.0, probabilities }
+        let kind = if classifier { Kind::Probabilities } else { Kind::None };
+        ExpectedRegret { metric, rows: 0, as_probabilities: 0.0, as_logits: 0.0, kind }
     }
 
     /// Takes the outputs of both models for the same rows.
@@ -49,6 +49,9 @@ impl ExpectedRegret {
     /// # Errors
     /// If the models do not give as many scores.
     pub fn push(&mut self, a: &[Tensor], b: &[Tensor]) -> Result<(), MetricError> {
+        if self.kind == Kind::None {
+            return Ok(());
+        }
         let single = |outputs: &[Tensor]| match self.metric {
             Metric::Agreement => None,
             _ => prediction::number_output(outputs).and_then(Tensor::to_f64),
@@ -58,18 +61,18 @@ impl ExpectedRegret {
             Some((scores.shape().last().copied()?, scores.to_f64()?))
         };
         let (classes, a, b) = match (several(a), several(b)) {
-            _ if self.probabilities == Kind::None => return Ok(()),
             (Some((classes, a)), Some((of_b, b))) if classes == of_b => (classes, a, b),
             (None, None) => match (single(a), single(b)) {
                 (Some(a), Some(b)) => (1, a, b),
-                _ => return Ok(self.probabilities = Kind::None),
+                _ => (0, Vec::new(), Vec::new()),
             },
-            _ => return Ok(self.probabilities = Kind::None),
+            _ => (0, Vec::new(), Vec::new()),
         };
         if a.len() != b.len() {
             return Err(MetricError::Length { predictions: b.len(), labels: a.len() });
         }
         match classes {
+            0 => self.kind = Kind::None,
             1 => self.push_single(&a, &b),
             _ => self.push_several(&a, &b, classes),
         }
@@ -82,7 +85,7 @@ impl ExpectedRegret {
             let Some(best) = largest(a).filter(|&best| a[best].is_finite()) else { continue };
             let in_range = a.iter().all(|p| (0.0..=1.0).contains(p));
             if !in_range || (a.iter().sum::<f64>() - 1.0).abs() > SUM_TOLERANCE {
-                self.probabilities = Kind::Logits;
+                self.kind = Kind::Logits;
             }
             // Of a second model that gives no number the first's whole probability is lost.
             let chosen = largest(b);
@@ -100,7 +103,7 @@ impl ExpectedRegret {
                 continue;
             }
             if !(0.0..=1.0).contains(&a) {
-                self.probabilities = Kind::Logits;
+                self.kind = Kind::Logits;
             }
             // |p − (1 − p)| where the answers differ.
             if (a > 0.5) != (b > 0.5) || b.is_nan() {
@@ -114,7 +117,7 @@ impl ExpectedRegret {
 
     /// The mean over all rows taken; `None` where there were none, or no scores.
     pub fn finish(self) -> Option<f64> {
-        let sum = match self.probabilities {
+        let sum = match self.kind {
             Kind::Probabilities => self.as_probabilities,
             Kind::Logits => self.as_logits,
             Kind::None => return None,

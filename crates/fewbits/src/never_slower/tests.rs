@@ -39,6 +39,8 @@ fn plan(activation: ActivationBecomes) -> Plan {
         read_by: vec!["MatMul".to_string()],
         range: None,
         sqnr_db: None,
+        range_method: Default::default(),
+        scale_type: Default::default(),
         becomes: Becomes::Scheme(scheme),
     };
     let mut plan = Plan::new(["a", "b", "c", "d"].map(tensor).to_vec(), Target::default());
