@@ -15,9 +15,9 @@ mod tensor;
 mod text;
 
 pub use error::{Result, RuntimeError};
-pub use float::{FloatRunner, Reach};
+pub use float::FloatRunner;
 pub use fold::fold_constants;
-pub use integer::{Fusion, IntegerRunner, Place};
+pub use integer::{Fusion, IntegerRunner, Place, Reach};
 pub use reach::{Lacking, OutOfReach};
 pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use fewbits_onnx::Model;
 use fewbits_quant::{ChannelObserver, ChannelSeen, Granularity, Layout, Observer};
 use fewbits_runtime::{
-    FloatRunner, Lacking, OutOfReach, Reach, RunOptions, Runner, Tensor, Values,
+    IntegerRunner, Lacking, OutOfReach, Reach, RunOptions, Runner, Tensor, Values,
 };
 use rayon::prelude::*;
 
@@ -241,7 +241,7 @@ struct Computed {
 
 impl Computed {
     fn new(
-        runner: &FloatRunner,
+        runner: &IntegerRunner,
         data: &Dataset,
         rows: Range<usize>,
         padding: Padding,
