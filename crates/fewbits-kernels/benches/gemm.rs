@@ -165,9 +165,8 @@ fn float_convolution(
     [channels, filters, groups]: [usize; 3],
     stride: usize,
 ) {
-    let values = |len: usize| -> Vec<f32> {
-        (0..len).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect()
-    };
+    let values =
+        |len: usize| -> Vec<f32> { (0..len).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect() };
     let depth = 9 * channels / groups;
     let (weights, bias) = (values(filters * depth), values(filters));
     let input = values(2 * channels * size * size);
@@ -178,7 +177,12 @@ fn float_convolution(
         filters,
         channels,
         groups,
-        window: Window { kernel: [3; 2], stride: [stride; 2], pads_begin: [1; 2], dilation: [1; 2] },
+        window: Window {
+            kernel: [3; 2],
+            stride: [stride; 2],
+            pads_begin: [1; 2],
+            dilation: [1; 2],
+        },
         size: [size; 2],
         out_size: [out_size; 2],
         function: Some(Function::Relu),

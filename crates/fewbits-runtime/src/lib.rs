@@ -19,5 +19,5 @@ pub use float::FloatRunner;
 pub use fold::fold_constants;
 pub use integer::{Fusion, IntegerRunner, Place, Reach};
 pub use reach::{Lacking, OutOfReach};
-pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
+pub use runner::{RunOptions, Runner, Sharing, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

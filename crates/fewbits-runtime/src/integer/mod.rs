@@ -27,7 +27,7 @@ use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::{prepare_leniently, prepare_quantized};
 use crate::reach::{self, Lacking, OutOfReach};
-use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
+use crate::{Result, RunOptions, Runner, RuntimeError, Sharing, Tensor, ValueSpec, input_specs};
 
 /// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
 /// the longest path.
@@ -107,9 +107,10 @@ impl IntegerRunner {
                 .map_err(|e| RuntimeError::Load { reason: format!("no thread: {e}") })?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        let threads = match options.threads {
-            Some(count) => count.get(),
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+        let threads = match (options.sharing, options.threads) {
+            (Sharing::Calls, _) => 1,
+            (Sharing::Steps, Some(count)) => count.get(),
+            (Sharing::Steps, None) => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let pool = match threads {
             1 => None,

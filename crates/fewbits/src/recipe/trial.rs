@@ -7,7 +7,7 @@ use crate::Result;
 use crate::compare::OutputError;
 use crate::data::Dataset;
 use crate::padding::Tokens;
-use crate::run::{runner, run_rows};
+use crate::run::{run_rows, runner};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 8;

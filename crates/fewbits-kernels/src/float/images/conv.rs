@@ -114,13 +114,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Some rows of the result, inside of `out`, which has all.
-    fn rows(
-        &self,
-        padded: Padded,
-        rows: Range<usize>,
-        out: &mut [f32],
-        scratch: &mut Vec<f32>,
-    ) {
+    fn rows(&self, padded: Padded, rows: Range<usize>, out: &mut [f32], scratch: &mut Vec<f32>) {
         let Convolution { channels, groups, filters, .. } = *self.conv;
         let (group_channels, group_filters) = (channels / groups, filters / groups);
         let taps = padded.taps();
@@ -129,8 +123,7 @@ impl Job<'_> {
         let scratch = at_least(scratch, copies_len + panel_len + group_filters * PANEL);
         let (copies, scratch) = scratch.split_at_mut(copies_len);
         let (panel, sums) = scratch.split_at_mut(panel_len);
-        let groups =
-            self.filters.start / group_filters..self.filters.end.div_ceil(group_filters);
+        let groups = self.filters.start / group_filters..self.filters.end.div_ceil(group_filters);
         for group in groups {
             let first = group * group_filters;
             let own = first.max(self.filters.start)..(first + group_filters).min(self.filters.end);
@@ -419,7 +412,8 @@ mod tests {
     /// Images of which not even one fits what is copied at a time, in a product and alone.
     #[test]
     fn large_images_are_cut_into_rows() {
-        let window = Window { kernel: [3, 3], stride: [2, 1], pads_begin: [1, 1], dilation: [1, 1] };
+        let window =
+            Window { kernel: [3, 3], stride: [2, 1], pads_begin: [1, 1], dilation: [1, 1] };
         for (filters, groups) in [(3, 1), (2, 2)] {
             let (channels, size) = (2, [200, 400]);
             let weights = noise(filters * channels / groups * 9, 1);
@@ -442,7 +436,8 @@ mod tests {
     /// Windows of one pixel without padding, whose rows lie one behind the other.
     #[test]
     fn rows_without_padding_are_one_run() {
-        let window = Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
+        let window =
+            Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
         for size in [[7, 7], [5, 3], [2, 40], [33, 1]] {
             let weights = noise(5 * 4, 2);
             let conv = Convolution {
@@ -463,7 +458,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "an output of another size")]
     fn an_output_too_short_is_refused() {
-        let window = Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
+        let window =
+            Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
         let (weights, size) = ([1.0], [2, 2]);
         let conv = Convolution {
             weights: &weights,

@@ -92,7 +92,9 @@ impl Padded {
                 for (row, copy) in copy.chunks_exact_mut(pitch).enumerate() {
                     let y = (top + row).checked_sub(self.window.pads_begin[0]);
                     match y.filter(|&y| y < self.size[0]) {
-                        Some(y) => self.row(&plane[y * self.size[1]..][..self.size[1]], padding, copy),
+                        Some(y) => {
+                            self.row(&plane[y * self.size[1]..][..self.size[1]], padding, copy)
+                        }
                         None => copy.fill(padding),
                     }
                 }

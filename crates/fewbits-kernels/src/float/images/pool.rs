@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn nan_is_not_lost() {
-        let window = Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] };
+        let window =
+            Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] };
         let input = [1.0, f32::NAN, 2.0, 3.0, 5.0, 4.0, 0.0, f32::NAN];
         let got = at_every_level(|cpu| {
             let mut out = [0.0; 2];

@@ -107,7 +107,10 @@ impl<'a> Lowering<'a> {
         };
         let bias_fits = match node.input.get(2).map_or("", String::as_str) {
             "" => true,
-            name => self.net.initializer(name).is_some_and(|t| t.dims == [shape[0] as i64]) && self.is_float(name),
+            name => {
+                self.net.initializer(name).is_some_and(|t| t.dims == [shape[0] as i64])
+                    && self.is_float(name)
+            }
         };
         let (window, end) = window_of(node, [shape[2], shape[3]], rank)?;
         let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0)?;
