@@ -36,7 +36,11 @@ impl FloatRunner {
     }
 
     /// Loads what was prepared from `source`.
-    fn load(mut prepared: Model, source: &Model, options: &RunOptions) -> Result<FloatRunner> {
+    pub(crate) fn load(
+        mut prepared: Model,
+        source: &Model,
+        options: &RunOptions,
+    ) -> Result<FloatRunner> {
         let declared: HashMap<String, ValueSpec> = source
             .graph()
             .value_info

@@ -5,9 +5,7 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 use fewbits_quant::{ChannelObserver, ChannelSeen, Granularity, Layout, Observer};
-use fewbits_runtime::{
-    IntegerRunner, Lacking, OutOfReach, Reach, RunOptions, Runner, Sharing, Tensor, Values,
-};
+use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions, Runner, Sharing, Tensor, Values};
 use rayon::prelude::*;
 
 use crate::data::Dataset;
@@ -199,13 +197,13 @@ fn in_batches(
     let mut watchers = Watchers::new(wanted, lost);
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
-    let fixed = fixed_rows(&runner);
+    let fixed = fixed_rows(&*runner);
     let mut size = fixed.unwrap_or(match batch {
         Batch::OfBytes(_) => 1,
         #[cfg(test)]
         Batch::OfRows(rows) => rows,
     });
-    let compute = |rows: Range<usize>| Computed::new(&runner, data, rows, wanted.padding);
+    let compute = |rows: Range<usize>| Computed::new(&*runner, data, rows, wanted.padding);
     let first = compute(0..size.min(data.rows()))?;
     let mut start = first.rows;
     let bytes_per_row = first.bytes() / first.rows;
@@ -247,7 +245,7 @@ struct Computed {
 
 impl Computed {
     fn new(
-        runner: &IntegerRunner,
+        runner: &dyn Runner,
         data: &Dataset,
         rows: Range<usize>,
         padding: Padding,

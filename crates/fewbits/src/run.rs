@@ -20,7 +20,7 @@ pub fn runner(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
 
 /// Loads what computes `values` of a model, as far as the executor can; errors name its file.
 pub fn part_for(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
-    IntegerRunner::for_values(model, values, options).map_err(|source| named(model, source))
+    Reach::of(model, values, options).map_err(|source| named(model, source))
 }
 
 /// An error of the executor with the name of the model's file.

@@ -25,8 +25,7 @@ pub use crate::integer::program::Place;
 use crate::integer::program::Program;
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
-use crate::prepare::{prepare_leniently, prepare_quantized};
-use crate::reach::{self, Lacking, OutOfReach};
+use crate::prepare::prepare_quantized;
 use crate::{Result, RunOptions, Runner, RuntimeError, Sharing, Tensor, ValueSpec, input_specs};
 
 /// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
@@ -43,16 +42,6 @@ pub struct IntegerRunner {
     pool: Option<rayon::ThreadPool>,
     /// The memory of earlier runs.
     idle: Mutex<Vec<State>>,
-}
-
-/// What of a model can be computed.
-pub struct Reach {
-    /// Computes the values that can be, and nothing else.
-    pub runner: IntegerRunner,
-    /// The nodes that the executor cannot run.
-    pub lacking: Vec<Lacking>,
-    /// The values asked for that depend on one of those nodes.
-    pub out_of_reach: Vec<OutOfReach>,
 }
 
 /// A step of an executor, for people to read.
@@ -80,22 +69,8 @@ impl IntegerRunner {
         IntegerRunner::load(prepared, options)
     }
 
-    /// Loads the part of `model` that computes `values` in floats, its quantized weights as those
-    /// they stand for: the values are the runner's only outputs, and nothing else is computed.
-    /// Those behind a node that the float executor cannot run are left out.
-    ///
-    /// # Errors
-    /// If a value does not exist, or `FEWBITS_CPU` asks for what this CPU lacks.
-    pub fn for_values(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
-        let (mut part, _) = prepare_leniently(&expose(model, values)?)?;
-        let lacking = reach::lacking(&part);
-        let out_of_reach = reach::cut(&mut part, &lacking, values);
-        let runner = IntegerRunner::load(part, options)?;
-        Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })
-    }
-
     /// Loads what was prepared.
-    fn load(model: Model, options: &RunOptions) -> Result<IntegerRunner> {
+    pub(crate) fn load(model: Model, options: &RunOptions) -> Result<IntegerRunner> {
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
         let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
