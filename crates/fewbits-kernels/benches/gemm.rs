@@ -5,7 +5,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fewbits_kernels::bytes::{self, DepthwiseWeights, QuantizeTo, Window};
-use fewbits_kernels::float::{self, Strided};
+use fewbits_kernels::float::{self, Convolution, Function, Strided};
 use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, Requantize, Walk, multiply};
 use fewbits_kernels::{Buffer, Cpu, Halo, ImageLayout, Threads};
 
@@ -158,6 +158,47 @@ fn floats(c: &mut Criterion, size: usize) {
     });
 }
 
+/// A convolution of floats, 3 by 3 with a Relu, over two images.
+fn float_convolution(
+    c: &mut Criterion,
+    size: usize,
+    [channels, filters, groups]: [usize; 3],
+    stride: usize,
+) {
+    let values =
+        |len: usize| -> Vec<f32> { (0..len).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect() };
+    let depth = 9 * channels / groups;
+    let (weights, bias) = (values(filters * depth), values(filters));
+    let input = values(2 * channels * size * size);
+    let out_size = (size - 1) / stride + 1;
+    let conv = Convolution {
+        weights: &weights,
+        bias: &bias,
+        filters,
+        channels,
+        groups,
+        window: Window {
+            kernel: [3; 2],
+            stride: [stride; 2],
+            pads_begin: [1; 2],
+            dilation: [1; 2],
+        },
+        size: [size; 2],
+        out_size: [out_size; 2],
+        function: Some(Function::Relu),
+    };
+    let planes = 2 * filters;
+    let mut out = vec![0.0; planes * out_size * out_size];
+    let mut scratch = Vec::new();
+    let name = match groups {
+        1 => format!("floats {size}x{size}x{channels} to {filters}, stride {stride}"),
+        _ => format!("floats depthwise {size}x{size}x{channels}"),
+    };
+    at_every_level(c, &name, planes * out_size * out_size * depth, |cpu| {
+        float::convolve(cpu, &conv, &input, 0..planes, &mut out, &mut scratch);
+    });
+}
+
 fn all(c: &mut Criterion) {
     matrix(c, [512, 512, 512]);
     matrix(c, [128, 384, 1536]);
@@ -167,6 +208,12 @@ fn all(c: &mut Criterion) {
     convolution(c, 28, 1, 32);
     depthwise(c, 56, 144);
     floats(c, 512);
+    float_convolution(c, 56, [64, 64, 1], 1);
+    float_convolution(c, 14, [64, 64, 1], 1);
+    float_convolution(c, 7, [128, 128, 1], 1);
+    float_convolution(c, 56, [64, 64, 1], 2);
+    float_convolution(c, 28, [1, 32, 1], 1);
+    float_convolution(c, 14, [64, 64, 64], 1);
 }
 
 criterion_group! {

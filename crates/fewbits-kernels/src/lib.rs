@@ -5,7 +5,7 @@
 //! - [`bytes`]: all other kernels on activations of one byte.
 //! - [`gemm`]: products of bytes, and convolutions.
 //! - [`Threads`]: sharing work among the threads of a pool.
-//! - [`float`]: f32 kernels of transformer encoders, the same bits on every CPU.
+//! - [`float`]: f32 kernels, the same bits on every CPU.
 //! - [`MappedFile`]: the memory map from which models are read without a copy.
 //! - [`keep_freed_blocks`]: a setting of the allocator.
 

@@ -9,8 +9,7 @@ use rten::{NodeId, ThreadPool, Value, ValueOrView};
 use rten_tensor::TensorView;
 use rten_tensor::prelude::*;
 
-use crate::prepare::{prepare, prepare_leniently};
-use crate::reach::{self, Lacking, OutOfReach};
+use crate::prepare::prepare;
 use crate::text::TextTail;
 use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values, input_specs};
 
@@ -26,16 +25,6 @@ pub struct FloatRunner {
     outputs: Vec<ValueSpec>,
 }
 
-/// What of a model can be computed.
-pub struct Reach {
-    /// Computes the values that can be, and nothing else.
-    pub runner: FloatRunner,
-    /// The nodes that the executor cannot run.
-    pub lacking: Vec<Lacking>,
-    /// The values asked for that depend on one of those nodes.
-    pub out_of_reach: Vec<OutOfReach>,
-}
-
 impl FloatRunner {
     /// Loads `model`.
     ///
@@ -46,21 +35,12 @@ impl FloatRunner {
         FloatRunner::load(prepared, model, options)
     }
 
-    /// Loads the part of `model` that computes `values`: they are the runner's only outputs, and
-    /// nothing else is computed. Those behind a node that the executor cannot run are left out.
-    ///
-    /// # Errors
-    /// If a value does not exist.
-    pub fn for_values(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
-        let (mut part, _) = prepare_leniently(&expose(model, values)?)?;
-        let lacking = reach::lacking(&part);
-        let out_of_reach = reach::cut(&mut part, &lacking, values);
-        let runner = FloatRunner::load(part, model, options)?;
-        Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })
-    }
-
     /// Loads what was prepared from `source`.
-    fn load(mut prepared: Model, source: &Model, options: &RunOptions) -> Result<FloatRunner> {
+    pub(crate) fn load(
+        mut prepared: Model,
+        source: &Model,
+        options: &RunOptions,
+    ) -> Result<FloatRunner> {
         let declared: HashMap<String, ValueSpec> = source
             .graph()
             .value_info

@@ -15,9 +15,9 @@ mod tensor;
 mod text;
 
 pub use error::{Result, RuntimeError};
-pub use float::{FloatRunner, Reach};
+pub use float::FloatRunner;
 pub use fold::fold_constants;
 pub use integer::{Fusion, IntegerRunner, Place, StepTime};
-pub use reach::{Lacking, OutOfReach};
-pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
+pub use reach::{Lacking, OutOfReach, Reach};
+pub use runner::{RunOptions, Runner, Sharing, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

@@ -15,6 +15,41 @@ use fewbits_onnx::proto::{
     ValueInfoProto,
 };
 
+use crate::float::expose;
+use crate::prepare::prepare_leniently;
+use crate::{FloatRunner, IntegerRunner, RunOptions, Runner};
+
+/// What of a model can be computed.
+pub struct Reach {
+    /// Computes the values that can be, and nothing else.
+    pub runner: Box<dyn Runner>,
+    /// The nodes that the executor cannot run.
+    pub lacking: Vec<Lacking>,
+    /// The values asked for that depend on one of those nodes.
+    pub out_of_reach: Vec<OutOfReach>,
+}
+
+impl Reach {
+    /// Loads the part of `model` that computes `values` in floats, its quantized weights as those
+    /// they stand for: the values are the runner's only outputs, and nothing else is computed.
+    /// Those behind a node that the float executor cannot run are left out.
+    ///
+    /// # Errors
+    /// If a value does not exist, or `FEWBITS_CPU` asks for what this CPU lacks.
+    pub fn of(model: &Model, values: &[String], options: &RunOptions) -> crate::Result<Reach> {
+        let (mut part, _) = prepare_leniently(&expose(model, values)?)?;
+        let lacking = lacking(&part);
+        let out_of_reach = cut(&mut part, &lacking, values);
+        // Our own kernels gain most on convolutions; what is left to rten holds its weights once
+        // where rten has the whole part.
+        let runner: Box<dyn Runner> = match part.graph().node.iter().any(|n| n.is("Conv")) {
+            true => Box::new(IntegerRunner::load(part, options)?),
+            false => Box::new(FloatRunner::load(part, model, options)?),
+        };
+        Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })
+    }
+}
+
 /// A node that the executor cannot run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacking {

@@ -80,8 +80,21 @@ pub fn input_specs(graph: &GraphProto) -> Vec<ValueSpec> {
 pub struct RunOptions {
     /// Threads; all cores if not given.
     pub threads: Option<NonZeroUsize>,
+    /// What they share.
+    pub sharing: Sharing,
     /// Values inside the graph to hand out behind the model's own outputs.
     pub intermediates: Vec<String>,
+}
+
+/// What threads share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// The work of each step of a call.
+    #[default]
+    Steps,
+    /// Calls: the caller makes several at once, and each computes our own steps on the thread that
+    /// makes it. What is left to rten is shared all the same.
+    Calls,
 }
 
 /// An executor that holds one model.

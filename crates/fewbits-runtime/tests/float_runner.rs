@@ -4,7 +4,9 @@ use std::path::Path;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use fewbits_runtime::{FloatRunner, RunOptions, Runner, RuntimeError, Tensor, Values};
+use fewbits_runtime::{
+    FloatRunner, IntegerRunner, RunOptions, Runner, RuntimeError, Tensor, Values,
+};
 
 fn fixture(name: &str) -> Model {
     Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name))
@@ -35,8 +37,7 @@ fn any_value_inside_can_be_fetched_batch_by_batch() {
 #[test]
 fn only_what_is_asked_for_is_computed() {
     let values = ["mul_result1".to_string()];
-    let reach =
-        FloatRunner::for_values(&fixture("digits/mlp.onnx"), &values, &RunOptions::default());
+    let reach = Reach::of(&fixture("digits/mlp.onnx"), &values, &RunOptions::default());
     let reach = reach.unwrap();
     assert_eq!((reach.lacking, reach.out_of_reach), (vec![], vec![]));
     let outputs = reach.runner.run(&[("X".into(), input(3, 64))]).unwrap();
@@ -55,7 +56,7 @@ fn models_that_run_lack_nothing() {
     ] {
         let model = fixture(name);
         FloatRunner::new(&model, &RunOptions::default()).unwrap();
-        let reach = FloatRunner::for_values(&model, &[], &RunOptions::default()).unwrap();
+        let reach = Reach::of(&model, &[], &RunOptions::default()).unwrap();
         assert_eq!(reach.lacking, [], "{name}");
     }
 }

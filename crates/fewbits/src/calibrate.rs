@@ -5,9 +5,7 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 use fewbits_quant::{ChannelObserver, ChannelSeen, Granularity, Layout, Observer};
-use fewbits_runtime::{
-    FloatRunner, Lacking, OutOfReach, Reach, RunOptions, Runner, Tensor, Values,
-};
+use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions, Runner, Sharing, Tensor, Values};
 use rayon::prelude::*;
 
 use crate::data::Dataset;
@@ -142,7 +140,8 @@ enum Batch {
 const BATCH: Batch = Batch::OfBytes(1 << 20);
 /// More rows at a time gain nothing however small they are.
 const MOST_ROWS: usize = 64;
-/// So many batches at once keep any number of threads busy, since each is divided among them too.
+/// So many batches at once keep any number of threads busy: where there are more, each batch is
+/// divided among them too.
 const MOST_BATCHES: usize = 4;
 
 /// Runs the data through the float model and observes what is wanted.
@@ -182,7 +181,14 @@ fn in_batches(
     let is_input = |v: &str| model.graph().input.iter().any(|i| i.name() == v);
     let inside: Vec<String> =
         values.iter().filter(|v| !is_input(v)).map(|v| v.to_string()).collect();
-    let Reach { runner, lacking, out_of_reach } = part_for(model, &inside, run)?;
+    // Several batches at once: less waiting than when each is divided among the threads.
+    let at_once = rayon::current_num_threads().min(MOST_BATCHES);
+    let sharing = match rayon::current_num_threads() > at_once {
+        true => Sharing::Steps,
+        false => Sharing::Calls,
+    };
+    let run = RunOptions { sharing, ..run.clone() };
+    let Reach { runner, lacking, out_of_reach } = part_for(model, &inside, &run)?;
     let lost = |value: &String| out_of_reach.iter().any(|o| o.value == *value);
     if !wanted.values.is_empty() && wanted.values.iter().all(lost) {
         let file = model.path().map_or("the model".to_string(), |p| p.display().to_string());
@@ -191,13 +197,13 @@ fn in_batches(
     let mut watchers = Watchers::new(wanted, lost);
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
-    let fixed = fixed_rows(&runner);
+    let fixed = fixed_rows(&*runner);
     let mut size = fixed.unwrap_or(match batch {
         Batch::OfBytes(_) => 1,
         #[cfg(test)]
         Batch::OfRows(rows) => rows,
     });
-    let compute = |rows: Range<usize>| Computed::new(&runner, data, rows, wanted.padding);
+    let compute = |rows: Range<usize>| Computed::new(&*runner, data, rows, wanted.padding);
     let first = compute(0..size.min(data.rows()))?;
     let mut start = first.rows;
     let bytes_per_row = first.bytes() / first.rows;
@@ -206,8 +212,6 @@ fn in_batches(
     if let (None, Batch::OfBytes(budget)) = (fixed, batch) {
         size = (budget / bytes_per_row.max(1)).clamp(1, MOST_ROWS);
     }
-    // Several batches at once: less waiting than when each is divided among the threads.
-    let at_once = rayon::current_num_threads().min(MOST_BATCHES);
     while start < data.rows() {
         let end = (start + at_once * size).min(data.rows());
         let ranges: Vec<Range<usize>> =
@@ -241,7 +245,7 @@ struct Computed {
 
 impl Computed {
     fn new(
-        runner: &FloatRunner,
+        runner: &dyn Runner,
         data: &Dataset,
         rows: Range<usize>,
         padding: Padding,

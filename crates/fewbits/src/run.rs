@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 pub use fewbits_runtime::RunOptions;
-use fewbits_runtime::{FloatRunner, IntegerRunner, Reach, Runner, RuntimeError, Tensor};
+use fewbits_runtime::{IntegerRunner, Reach, Runner, RuntimeError, Tensor};
 
 use crate::data::Dataset;
 use crate::{Error, Result};
@@ -18,15 +18,9 @@ pub fn runner(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
     IntegerRunner::new(model, options).map_err(|source| named(model, source))
 }
 
-/// Loads a model for running in floats, its quantized parts as the floats they stand for; errors
-/// name its file.
-pub fn float_runner(model: &Model, options: &RunOptions) -> Result<FloatRunner> {
-    FloatRunner::new(model, options).map_err(|source| named(model, source))
-}
-
 /// Loads what computes `values` of a model, as far as the executor can; errors name its file.
 pub fn part_for(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
-    FloatRunner::for_values(model, values, options).map_err(|source| named(model, source))
+    Reach::of(model, values, options).map_err(|source| named(model, source))
 }
 
 /// An error of the executor with the name of the model's file.

@@ -17,7 +17,7 @@ pub struct Window {
 
 /// The taps of a window along one axis that lie in the image.
 #[derive(Clone, Copy)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// The place of the first.
     pub first: usize,
     /// How many there are.
@@ -26,7 +26,7 @@ pub(super) struct Span {
 
 impl Window {
     /// The taps of the `at`-th window along `axis` (0: rows, 1: columns) within `size` pixels.
-    pub(super) fn span(&self, axis: usize, at: usize, size: usize) -> Span {
+    pub(crate) fn span(&self, axis: usize, at: usize, size: usize) -> Span {
         let (pad, dilation) = (self.pads_begin[axis], self.dilation[axis]);
         let begin = at * self.stride[axis];
         let before = pad.saturating_sub(begin).div_ceil(dilation);

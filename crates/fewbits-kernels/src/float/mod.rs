@@ -1,4 +1,4 @@
-//! f32 kernels of transformer encoders, with the same bits at every CPU level.
+//! f32 kernels, with the same bits at every CPU level.
 //!
 //! Three rules make the bits equal: a sum runs in an order that does not depend on the width of
 //! vectors; a product that is added without rounding says so (`mul_add`, which the plain level
@@ -12,6 +12,7 @@ pub mod binary;
 pub mod broadcast;
 mod elementary;
 pub mod function;
+pub mod images;
 mod lanes;
 pub mod norm;
 mod panel;
@@ -23,6 +24,7 @@ pub use attention::{Attention, Mask, attend};
 pub use binary::{Binary, binary, binary_in_place};
 pub use broadcast::{broadcast, broadcast_shape};
 pub use function::{Function, apply};
+pub use images::{Convolution, average_pool, convolve, max_pool};
 pub use norm::{layer_norm, rms_norm};
 pub use product::{matmul, matmul_packed, pack, packed_len};
 pub use softmax::softmax;

@@ -27,7 +27,7 @@ use crate::integer::program::Program;
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
-use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
+use crate::{Result, RunOptions, Runner, RuntimeError, Sharing, Tensor, ValueSpec, input_specs};
 
 /// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
 /// the longest path.
@@ -83,8 +83,13 @@ impl IntegerRunner {
     /// # Errors
     /// If an operator is not supported, by name, or `FEWBITS_CPU` asks for what this CPU lacks.
     pub fn new(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
+        let prepared = prepare_quantized(&expose(model, &options.intermediates)?)?;
+        IntegerRunner::load(prepared, options)
+    }
+
+    /// Loads what was prepared.
+    pub(crate) fn load(model: Model, options: &RunOptions) -> Result<IntegerRunner> {
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
-        let model = prepare_quantized(&expose(model, &options.intermediates)?)?;
         let inputs = input_specs(model.graph());
         let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
         let program = std::thread::scope(|scope| {
@@ -95,9 +100,10 @@ impl IntegerRunner {
                 .map_err(|e| RuntimeError::Load { reason: format!("no thread: {e}") })?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        let threads = match options.threads {
-            Some(count) => count.get(),
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+        let threads = match (options.sharing, options.threads) {
+            (Sharing::Calls, _) => 1,
+            (Sharing::Steps, Some(count)) => count.get(),
+            (Sharing::Steps, None) => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let pool = match threads {
             1 => None,

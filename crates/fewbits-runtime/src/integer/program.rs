@@ -3,6 +3,7 @@
 use fewbits_kernels::{Buffer, Cpu, Threads};
 
 use crate::integer::state::{State, Value, ValueId};
+use crate::integer::steps::float_images::Convolution;
 use crate::integer::steps::product::Product;
 use crate::integer::steps::quantize::Quantize;
 use crate::integer::steps::region::Region;
@@ -18,6 +19,7 @@ pub(crate) trait Step: Send + Sync {
 pub(crate) enum AnyStep {
     Product(Box<Product>),
     Quantize(Quantize),
+    Convolution(Box<Convolution>),
     Region(Box<Region>),
     Other(Box<dyn Step>),
 }
@@ -27,6 +29,7 @@ impl AnyStep {
         match self {
             AnyStep::Product(product) => product.run(state),
             AnyStep::Quantize(quantize) => quantize.run(state),
+            AnyStep::Convolution(convolution) => convolution.run(state),
             AnyStep::Region(region) => region.run(state),
             AnyStep::Other(step) => step.run(state),
         }

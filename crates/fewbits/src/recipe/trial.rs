@@ -1,13 +1,13 @@
 //! How far the outputs of a quantized model are from those of the float model.
 
 use fewbits_onnx::Model;
-use fewbits_runtime::{FloatRunner, RunOptions, Tensor};
+use fewbits_runtime::{IntegerRunner, RunOptions, Tensor};
 
 use crate::Result;
 use crate::data::Dataset;
 use crate::evaluate::OutputError;
 use crate::padding::Tokens;
-use crate::run::{float_runner, run_rows};
+use crate::run::{run_rows, runner};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 8;
@@ -26,7 +26,7 @@ impl<'a> Trial<'a> {
     /// If it cannot be run.
     pub fn new(model: &Model, sample: &'a Dataset, run: &RunOptions) -> Result<Trial<'a>> {
         let run = run.clone();
-        let expected = outputs(&float_runner(model, &run)?, sample)?;
+        let expected = outputs(&runner(model, &run)?, sample)?;
         Ok(Trial { sample, run, expected })
     }
 
@@ -36,7 +36,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// If the model cannot be run.
     pub fn error(&self, model: Model) -> Result<Option<f64>> {
-        let runner = float_runner(&model, &self.run)?;
+        let runner = runner(&model, &self.run)?;
         // The executor has its own copy of the weights.
         drop(model);
         let mut errors: Vec<OutputError> = Vec::new();
@@ -52,7 +52,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn outputs(runner: &FloatRunner, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
+fn outputs(runner: &IntegerRunner, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
     sample
         .batches(BATCH_ROWS)
         .map(|rows| {

@@ -22,9 +22,9 @@ const ANCHORS: [&str; 4] =
     ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"];
 
 impl<'a> Lowering<'a> {
-    /// Chooses which float nodes become our own steps: those that are linked to integers by nodes
-    /// that can all be ours, or all nodes of the graph. Others go to the float executor, so that
-    /// values are not handed to and fro.
+    /// Chooses which float nodes become our own steps: those that are linked to integers or to a
+    /// convolution of ours by nodes that can all be ours, or all nodes of the graph. Others go to the
+    /// float executor, so that values are not handed to and fro.
     pub(crate) fn choose_float_nodes(&mut self, constant: &HashSet<usize>) {
         let graph = self.net.graph;
         let is_product =
@@ -36,8 +36,12 @@ impl<'a> Lowering<'a> {
         let candidates: HashSet<usize> = (0..graph.node.len())
             .filter(|i| !constant.contains(i) && self.can_be_ours(&graph.node[*i]))
             .collect();
-        let anchors =
-            (0..graph.node.len()).filter(|i| !constant.contains(i) && is_anchor(&graph.node[*i]));
+        let anchors = (0..graph.node.len()).filter(|i| {
+            let node = &graph.node[*i];
+            // Convolutions of floats are worth it: ours take half the time.
+            let is_convolution = node.is("Conv") && candidates.contains(i);
+            !constant.contains(i) && (is_anchor(node) || is_convolution)
+        });
         let mut reached: HashSet<usize> = anchors.collect();
         let all = (0..graph.node.len())
             .all(|i| constant.contains(&i) || candidates.contains(&i) || reached.contains(&i));
@@ -77,6 +81,9 @@ impl<'a> Lowering<'a> {
             "Concat" => true,
             "Cast" => self.is_float(&node.input[0]),
             "ReduceSum" | "ReduceMean" | "ReduceMax" => self.reduction(node).is_some(),
+            "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" => {
+                self.is_float_images_node(node)
+            }
             _ => {
                 binary_of(node).is_some()
                     || function_of(self, node).is_some()
@@ -133,6 +140,7 @@ impl<'a> Lowering<'a> {
             return Some(self.elementwise(input, function, node));
         }
         match node.op_type() {
+            "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" => self.float_images(node),
             "LayerNormalization" => {
                 let (gain, _) = self.net.floats(node.input.get(1)?)?;
                 let bias = match node.input.get(2).map_or("", String::as_str) {
@@ -219,6 +227,13 @@ impl<'a> Lowering<'a> {
             && let Some(product) = self.product_of(input)
             && let Epilogue::Floats { function: open @ None, add: None, quantize: None, .. } =
                 &mut product.epilogue
+        {
+            *open = Some(function);
+            return self.fuse(input, Form::Plain, &format!(" + {}", name_of(function, node)));
+        }
+        if self.is_read_only_by(name, node)
+            && let Some(convolution) = self.convolution_of(input)
+            && let open @ None = &mut convolution.function
         {
             *open = Some(function);
             return self.fuse(input, Form::Plain, &format!(" + {}", name_of(function, node)));

@@ -71,7 +71,7 @@ impl<'a> Lowering<'a> {
 }
 
 /// The window of a pooling node, and its padding at the end.
-fn window(node: &NodeProto) -> Option<(Window, [usize; 2])> {
+pub(super) fn window(node: &NodeProto) -> Option<(Window, [usize; 2])> {
     let rank = node.ints("kernel_shape").len();
     (node.int("ceil_mode", 0) == 0 && (1..=2).contains(&rank)).then_some(())?;
     let kernel = pair(node, "kernel_shape", rank, 1)?;

@@ -10,6 +10,7 @@ mod attention;
 mod dynamic;
 mod elementwise;
 mod float;
+mod float_images;
 mod function;
 mod image;
 mod label;
@@ -27,6 +28,7 @@ use crate::integer::lower::function::name_of;
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Place, Step, Unit};
 use crate::integer::state::{ByteScale, ValueId};
+use crate::integer::steps::float_images::Convolution;
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
 use crate::integer::types;
@@ -374,15 +376,26 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Gives the product of `unit` another output, and says in words what was fused.
+    /// The convolution of floats that computes `id`.
+    fn convolution_of(&mut self, id: ValueId) -> Option<&mut Convolution> {
+        let unit = self.values[id.index()].unit?;
+        match &mut self.units[unit].step {
+            AnyStep::Convolution(convolution) if convolution.output == id => Some(convolution),
+            _ => None,
+        }
+    }
+
+    /// Gives the product or convolution of `unit` another output, and says in words what was fused.
     fn fuse(&mut self, from: ValueId, form: Form, what: &str) -> ValueId {
         let output = self.value(form);
         let unit = self.values[from.index()].unit.expect("a unit computes it");
         self.values[output.index()].unit = Some(unit);
         self.units[unit].outputs[0] = output;
         self.units[unit].what.push_str(what);
-        if let AnyStep::Product(product) = &mut self.units[unit].step {
-            product.output = output;
+        match &mut self.units[unit].step {
+            AnyStep::Product(product) => product.output = output,
+            AnyStep::Convolution(convolution) => convolution.output = output,
+            _ => {}
         }
         output
     }

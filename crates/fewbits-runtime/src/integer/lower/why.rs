@@ -20,7 +20,8 @@ impl Lowering<'_> {
             let unit = &mut self.units[position];
             unit.nodes = counts.get(&position).copied().unwrap_or(0);
             let mut values = unit.inputs.iter().chain(unit.outputs.first());
-            if matches!(unit.step, AnyStep::Other(_)) && values.all(|id| floats.contains(id)) {
+            let may_be_floats = matches!(unit.step, AnyStep::Other(_) | AnyStep::Convolution(_));
+            if may_be_floats && values.all(|id| floats.contains(id)) {
                 unit.place = Place::Floats;
             }
         }

@@ -1,0 +1,12 @@
+//! Windows that move over images of floats, which lie as ONNX has them: channels first.
+//!
+//! Sums go over channels, rows and columns of the window in this order, with zeros for padding: no
+//! cutting into blocks changes their bits.
+
+mod conv;
+mod padded;
+mod pool;
+mod slide;
+
+pub use conv::{Convolution, convolve};
+pub use pool::{average_pool, max_pool};

@@ -1,0 +1,142 @@
+//! Padded copies of some rows of images, in which every window is a few runs of neighbours.
+
+use std::ops::Range;
+
+use crate::bytes::Window;
+
+/// Floats behind the copies that may be read: vectors are read whole at the end of a row, too.
+pub const SLACK: usize = 16;
+
+/// How the copies lie: `[image, channel, row, column modulo stride, column / stride]`.
+///
+/// So what a tap reads for neighbouring windows lies side by side, whatever the stride.
+#[derive(Clone, Copy)]
+pub struct Padded {
+    window: Window,
+    /// Rows and columns of the images.
+    size: [usize; 2],
+    phase_pitch: usize,
+    rows: usize,
+    channels: usize,
+}
+
+impl Padded {
+    /// Copies of `channels` channels of images of `size`, of which `rows` rows of `width` windows
+    /// are computed at a time.
+    pub fn new(
+        window: Window,
+        size: [usize; 2],
+        channels: usize,
+        rows: usize,
+        width: usize,
+    ) -> Padded {
+        let extent = |axis: usize| (window.kernel[axis] - 1) * window.dilation[axis] + 1;
+        let columns = (width - 1) * window.stride[1] + extent(1);
+        let rows = (rows - 1) * window.stride[0] + extent(0);
+        Padded { window, size, phase_pitch: columns.div_ceil(window.stride[1]), rows, channels }
+    }
+
+    /// Rows of a copy.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn row_pitch(&self) -> usize {
+        self.phase_pitch * self.window.stride[1]
+    }
+
+    fn channel_pitch(&self) -> usize {
+        self.rows * self.row_pitch()
+    }
+
+    /// From an image to the next.
+    pub fn image_pitch(&self) -> usize {
+        self.channels * self.channel_pitch()
+    }
+
+    /// From a row of windows to the next.
+    pub fn step(&self) -> usize {
+        self.window.stride[0] * self.row_pitch()
+    }
+
+    /// Where the taps of the first window lie: channels, rows, columns.
+    pub fn taps(&self) -> Vec<usize> {
+        let Window { kernel, stride, dilation, .. } = self.window;
+        let mut taps = Vec::with_capacity(self.channels * kernel[0] * kernel[1]);
+        for channel in 0..self.channels {
+            for y in 0..kernel[0] {
+                let row = channel * self.channel_pitch() + y * dilation[0] * self.row_pitch();
+                taps.extend((0..kernel[1]).map(|x| x * dilation[1]).map(|column| {
+                    row + column % stride[1] * self.phase_pitch + column / stride[1]
+                }));
+            }
+        }
+        taps
+    }
+
+    /// Copies what the windows from row `first` on read; `planes` are those channels of the images
+    /// in `input`, one behind the other, and `padding` is what lies around them.
+    pub fn fill(
+        &self,
+        input: &[f32],
+        planes: impl Iterator<Item = Range<usize>>,
+        first: usize,
+        padding: f32,
+        copies: &mut [f32],
+    ) {
+        let pitch = self.row_pitch();
+        let top = first * self.window.stride[0];
+        for (planes, image) in planes.zip(copies.chunks_exact_mut(self.image_pitch())) {
+            for (plane, copy) in planes.zip(image.chunks_exact_mut(self.channel_pitch())) {
+                let plane = &input[plane * self.size[0] * self.size[1]..];
+                for (row, copy) in copy.chunks_exact_mut(pitch).enumerate() {
+                    let y = (top + row).checked_sub(self.window.pads_begin[0]);
+                    match y.filter(|&y| y < self.size[0]) {
+                        Some(y) => {
+                            self.row(&plane[y * self.size[1]..][..self.size[1]], padding, copy)
+                        }
+                        None => copy.fill(padding),
+                    }
+                }
+            }
+        }
+    }
+
+    fn row(&self, row: &[f32], padding: f32, copy: &mut [f32]) {
+        let left = self.window.pads_begin[1];
+        if self.window.stride[1] == 1 {
+            let left = left.min(copy.len());
+            let (before, inside) = copy.split_at_mut(left);
+            let (inside, behind) = inside.split_at_mut(row.len().min(inside.len()));
+            before.fill(padding);
+            inside.copy_from_slice(&row[..inside.len()]);
+            behind.fill(padding);
+            return;
+        }
+        let stride = self.window.stride[1];
+        copy.fill(padding);
+        for (phase, copy) in copy.chunks_exact_mut(self.phase_pitch).enumerate() {
+            // The first column of the image in this phase.
+            let before = left.saturating_sub(phase).div_ceil(stride);
+            let column = before * stride + phase - left;
+            let (Some(row), Some(copy)) = (row.get(column..), copy.get_mut(before..)) else {
+                continue;
+            };
+            match stride {
+                2 => every::<2>(row, copy),
+                _ => copy.iter_mut().zip(row.iter().step_by(stride)).for_each(|(c, &x)| *c = x),
+            }
+        }
+    }
+}
+
+/// Every `N`th value: a constant step becomes shuffles of vectors.
+fn every<const N: usize>(row: &[f32], copy: &mut [f32]) {
+    let (groups, rest) = row.as_chunks::<N>();
+    for (copy, group) in copy.iter_mut().zip(groups) {
+        *copy = group[0];
+    }
+    if let (Some(copy), Some(&value)) = (copy.get_mut(groups.len()), rest.first()) {
+        *copy = value;
+    }
+}

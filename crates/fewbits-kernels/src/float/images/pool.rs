@@ -1,0 +1,194 @@
+//! Pooling: the largest value or the mean of every window.
+
+use super::padded::{Padded, SLACK};
+use super::slide::slide;
+use crate::Cpu;
+use crate::bytes::{Divisor, Window};
+use crate::cpu::per_cpu;
+use crate::float::binary::max;
+use crate::float::strided::at_least;
+
+/// The largest value of each window: planes of `size` to planes of `out_size`.
+///
+/// Padding never wins; a window that has nothing else gives -inf, one that holds NaN gives NaN.
+/// `scratch` grows as needed, and may be used again for anything.
+///
+/// # Panics
+/// If the input is too short, or the output holds no whole planes.
+pub fn max_pool(
+    cpu: Cpu,
+    window: Window,
+    input: &[f32],
+    size: [usize; 2],
+    out: &mut [f32],
+    out_size: [usize; 2],
+    scratch: &mut Vec<f32>,
+) {
+    let padding = f32::NEG_INFINITY;
+    each_plane(window, input, size, out, out_size, scratch, padding, |copy, taps, step, out| {
+        largest(cpu, copy, taps, step, out_size[1], out);
+    });
+}
+
+/// The mean of each window: planes of `size` to planes of `out_size`.
+///
+/// Values are added one after the other, row by row, and divided once. `scratch` grows as needed,
+/// and may be used again for anything.
+///
+/// # Panics
+/// If the input is too short, or the output holds no whole planes.
+#[allow(clippy::too_many_arguments)]
+pub fn average_pool(
+    cpu: Cpu,
+    window: Window,
+    divisor: Divisor,
+    input: &[f32],
+    size: [usize; 2],
+    out: &mut [f32],
+    out_size: [usize; 2],
+    scratch: &mut Vec<f32>,
+) {
+    // How many taps lie in the image, for each row or column of windows.
+    let inside = |axis: usize| -> Vec<usize> {
+        (0..out_size[axis])
+            .map(|at| match divisor {
+                Divisor::PixelsInside => window.span(axis, at, size[axis]).count,
+                Divisor::AllTaps => window.kernel[axis],
+            })
+            .collect()
+    };
+    let (rows, columns) = (inside(0), inside(1));
+    each_plane(window, input, size, out, out_size, scratch, 0.0, |copy, taps, step, out| {
+        sum(cpu, copy, taps, step, out_size[1], out);
+        for (out, rows) in out.chunks_exact_mut(out_size[1]).zip(&rows) {
+            out.iter_mut().zip(&columns).for_each(|(sum, columns)| *sum /= (rows * columns) as f32);
+        }
+    });
+}
+
+/// Calls `work` for each plane with its padded copy, the taps in it and the step to the next row.
+#[allow(clippy::too_many_arguments)]
+fn each_plane(
+    window: Window,
+    input: &[f32],
+    size: [usize; 2],
+    out: &mut [f32],
+    out_size: [usize; 2],
+    scratch: &mut Vec<f32>,
+    padding: f32,
+    work: impl Fn(&[f32], &[usize], usize, &mut [f32]),
+) {
+    let out_plane = out_size[0] * out_size[1];
+    assert!(out.len().is_multiple_of(out_plane), "an output without whole planes");
+    let padded = Padded::new(window, size, 1, out_size[0], out_size[1]);
+    let taps = padded.taps();
+    let copy = at_least(scratch, padded.image_pitch() + SLACK);
+    for (plane, out) in out.chunks_exact_mut(out_plane).enumerate() {
+        padded.fill(input, std::iter::once(plane..plane + 1), 0, padding, copy);
+        work(copy, &taps, padded.step(), out);
+    }
+}
+
+per_cpu! {
+    fn largest(copy: &[f32], taps: &[usize], step: usize, width: usize, out: &mut [f32]) {
+        let join = |largest: f32, _, value: f32| max(largest, value);
+        slide(copy, taps, step, width, f32::NEG_INFINITY, join, |largest| largest, out);
+    }
+}
+
+per_cpu! {
+    fn sum(copy: &[f32], taps: &[usize], step: usize, width: usize, out: &mut [f32]) {
+        slide(copy, taps, step, width, 0.0, |sum: f32, _, value| sum + value, |sum| sum, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::testing::{at_every_level, noise, same_bits};
+    use proptest::prelude::*;
+
+    fn windows() -> impl Strategy<Value = (Window, [usize; 2], [usize; 2])> {
+        let pair = |from: usize, to: usize| prop::array::uniform2(from..to);
+        (pair(1, 4), pair(1, 4), pair(1, 3), pair(0, 3), pair(0, 3), pair(1, 22)).prop_map(
+            |(kernel, stride, dilation, before, behind, more)| {
+                let window = Window { kernel, stride, pads_begin: before, dilation };
+                let extent = |axis: usize| (kernel[axis] - 1) * dilation[axis] + 1;
+                let size = [0, 1].map(|axis| more[axis] + extent(axis) - 1);
+                let out_size = [0, 1].map(|axis| {
+                    (size[axis] + before[axis] + behind[axis] - extent(axis)) / stride[axis] + 1
+                });
+                (window, size, out_size)
+            },
+        )
+    }
+
+    /// The values of the window in row `y` and column `x` of `plane` that lie in the image.
+    fn values(window: &Window, plane: &[f32], size: [usize; 2], y: usize, x: usize) -> Vec<f32> {
+        let at = |axis: usize, at: usize, tap: usize| {
+            let from = at * window.stride[axis] + tap * window.dilation[axis];
+            from.checked_sub(window.pads_begin[axis]).filter(|&from| from < size[axis])
+        };
+        let taps = |axis: usize| 0..window.kernel[axis];
+        let all = taps(0).flat_map(|a| taps(1).map(move |b| (a, b)));
+        all.filter_map(|(a, b)| Some(plane[at(0, y, a)? * size[1] + at(1, x, b)?])).collect()
+    }
+
+    fn check(
+        (window, size, out_size): (Window, [usize; 2], [usize; 2]),
+        wanted: impl Fn(&[f32]) -> f32,
+        pool: impl Fn(Cpu, &[f32], &mut [f32], &mut Vec<f32>),
+    ) {
+        let input = noise(3 * size[0] * size[1], 5);
+        let got = at_every_level(|cpu| {
+            let mut out = vec![7.0; 3 * out_size[0] * out_size[1]];
+            pool(cpu, &input, &mut out, &mut vec![f32::NAN; 4000]);
+            out
+        });
+        let mut expected = Vec::new();
+        for plane in input.chunks_exact(size[0] * size[1]) {
+            for (y, x) in (0..out_size[0]).flat_map(|y| (0..out_size[1]).map(move |x| (y, x))) {
+                expected.push(wanted(&values(&window, plane, size, y, x)));
+            }
+        }
+        assert!(same_bits(&got, &expected), "{window:?} over {size:?}: {got:?}, not {expected:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn pools_are_what_windows_hold((window, size, out_size) in windows()) {
+            let all = (window, size, out_size);
+            let largest = |values: &[f32]| values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            check(all, largest, |cpu, input, out, scratch| {
+                max_pool(cpu, window, input, size, out, out_size, scratch);
+            });
+            let taps = window.kernel[0] * window.kernel[1];
+            for divisor in [Divisor::PixelsInside, Divisor::AllTaps] {
+                let mean = |values: &[f32]| {
+                    let count = match divisor {
+                        Divisor::PixelsInside => values.len(),
+                        Divisor::AllTaps => taps,
+                    };
+                    values.iter().fold(0.0, |sum, x| sum + x) / count as f32
+                };
+                check(all, mean, |cpu, input, out, scratch| {
+                    average_pool(cpu, window, divisor, input, size, out, out_size, scratch);
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn nan_is_not_lost() {
+        let window =
+            Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] };
+        let input = [1.0, f32::NAN, 2.0, 3.0, 5.0, 4.0, 0.0, f32::NAN];
+        let got = at_every_level(|cpu| {
+            let mut out = [0.0; 2];
+            max_pool(cpu, window, &input, [2, 4], &mut out, [1, 2], &mut Vec::new());
+            out.to_vec()
+        });
+        assert!(got.iter().all(|x| x.is_nan()));
+    }
+}
