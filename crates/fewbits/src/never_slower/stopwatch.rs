@@ -6,7 +6,7 @@ use std::time::Duration;
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, ValueInfoProto};
-use fewbits_runtime::{FloatRunner, Place, RunOptions, Runner, StepTime, Tensor};
+use fewbits_runtime::{FloatRunner, Place, RunOptions, StepTime, Tensor};
 
 use super::ROUNDS;
 use super::operator::Operator;

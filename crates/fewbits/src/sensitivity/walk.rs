@@ -11,7 +11,7 @@ use fewbits_runtime::{FloatRunner, RunOptions, Runner, Tensor};
 use crate::Result;
 use crate::data::{Dataset, Labels};
 use crate::padding::Tokens;
-use crate::run::{call_of, fixed_rows, float_runner};
+use crate::run::{call_of, fixed_rows, named};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 32;
@@ -138,6 +138,11 @@ impl Walk {
         declared.sort_by(|a, b| a.name().cmp(b.name()));
         declared
     }
+}
+
+/// Loads a part whose weights may be inputs, for which only the float executor is made.
+fn float_runner(model: &Model, run: &RunOptions) -> Result<FloatRunner> {
+    FloatRunner::new(model, run).map_err(|source| named(model, source))
 }
 
 /// A value of which nothing is known.
