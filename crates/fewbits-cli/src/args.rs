@@ -381,7 +381,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "DATA")]
     pub calibrate: PathBuf,
     /// How much worse the metric may be, in its own unit
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub max_drop: f64,
     /// The file to write
     #[arg(short, long, value_name = "OUT")]
