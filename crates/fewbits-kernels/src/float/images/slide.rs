@@ -9,6 +9,7 @@ const ROWS: usize = 4;
 ///
 /// Tap number `t` of the window in row `y` and column `x` is `copy[taps[t] + y * step + x]`.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub fn slide(
     copy: &[f32],
     taps: &[usize],
