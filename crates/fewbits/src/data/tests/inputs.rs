@@ -51,7 +51,9 @@ fn a_sample_is_spread_over_all_rows() {
         assert_eq!(rows_of(99), (0u8..10).map(f32::from).collect::<Vec<_>>());
     }
     let labelled = stored(&[("x", three_rows()), ("y", three_labels())]);
-    assert_eq!(read("npz", &labelled, &floats(2)).unwrap().sample(3).labels(), None);
+    let data = read("npz", &labelled, &floats(2)).unwrap();
+    assert_eq!(data.sample(3).labels(), data.labels());
+    assert_eq!(data.sample(1).labels(), data.labels().map(|l| l.slice_rows(0..1)).as_ref());
 }
 
 #[test]
