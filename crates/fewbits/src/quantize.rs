@@ -131,10 +131,24 @@ impl<'a> Planned<'a> {
             // Lowered without need, the model would only look different.
             return Ok((source.clone(), plan));
         }
-        let mut model = apply(prepared, &plan, progress)?;
-        if let Some(path) = source.path() {
-            model.set_metadata("fewbits.source", &source_digest(path)?);
-        }
-        Ok((model, plan))
+        let digest = source.path().map(source_digest).transpose()?;
+        Ok((quantized(prepared, &plan, digest.as_deref(), progress)?, plan))
     }
+}
+
+/// A prepared model as its plan says, with the digest of the file that it came from.
+///
+/// # Errors
+/// Those of [`apply`].
+pub(crate) fn quantized(
+    prepared: Model,
+    plan: &Plan,
+    source_digest: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<Model> {
+    let mut model = apply(prepared, plan, progress)?;
+    if let Some(digest) = source_digest {
+        model.set_metadata("fewbits.source", digest);
+    }
+    Ok(model)
 }

@@ -33,7 +33,7 @@ use crate::evaluate::Baseline;
 use crate::methods::Methods;
 use crate::metric::Metric;
 use crate::never_slower::Slower;
-use crate::output::check_output;
+use crate::output::{check_output, scratch_folder};
 use crate::plan::{Method, Plan, Target, WeightOptions, short_digest};
 use crate::prepare::prepare_for;
 use crate::progress::Progress;
@@ -161,16 +161,16 @@ pub fn tune(
 ) -> Result<Tuned> {
     let begun = Instant::now();
     let stop = || stop() || request.time_limit.is_some_and(|limit| begun.elapsed() >= limit);
-    let mut kept = Kept::open(place.state, &key(source, request)?)?;
+    let source_digest = source.path().map(source_digest).transpose()?;
+    let mut kept = Kept::open(place.state, &key(source_digest.as_deref(), request)?)?;
     let replace = if kept.found { Replace::Existing } else { place.replace };
     check_output(place.out, source.path().unwrap_or(Path::new("")), replace)?;
     let mut prepared = source.clone();
     prepare_for(&mut prepared, request.target.opset_for(Bits::EIGHT))?;
-    let base = base_plan(&prepared, request, run, progress)?;
-    if let Some(reason) = base.why_nothing() {
-        let file = source.path().map_or("the model".to_string(), |p| p.display().to_string());
-        return Err(Error::NothingToQuantize { file, reason });
-    }
+    let base = match &kept.state.base {
+        Some(base) => base.clone(),
+        None => base_plan(&prepared, request, run, progress)?,
+    };
     let mut adjusted = prepared.clone();
     adjust(&mut adjusted, &base.adjustments)?;
     let space: Box<dyn Space> = match request.objective {
@@ -183,8 +183,20 @@ pub fn tune(
     progress.start("evaluating the float model", request.data.rows() as u64);
     let baseline = Baseline::new(&float, request.data, request.metric, progress)?;
     progress.finish();
-    let mut tuner =
-        Tuner::new(source, &prepared, request, run, &float, baseline, kept, place.out, replace)?;
+    let mut tuner = Tuner {
+        source,
+        source_digest,
+        prepared: &prepared,
+        request,
+        run,
+        float: &float,
+        baseline,
+        kept,
+        out: place.out,
+        replace,
+        best: None,
+        scratch: scratch_folder()?,
+    };
     let end = tuner.search(&*space, &stop, progress)?;
     tuner.finish(end)
 }
@@ -212,20 +224,22 @@ fn base_plan(
         plan.adjustments.retain(|a| a.method != Method::BiasCorrection);
     }
     plan.tried.clear();
+    if let Some(reason) = plan.why_nothing() {
+        let file = prepared.path().map_or("the model".to_string(), |p| p.display().to_string());
+        return Err(Error::NothingToQuantize { file, reason });
+    }
     Ok(plan)
 }
 
 /// Identifies a search: the model, the data and what was asked for, but not how long it may take.
-fn key(source: &Model, request: &Request) -> Result<String> {
+fn key(source: Option<&str>, request: &Request) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &str| {
         hasher.update(text.as_bytes());
         hasher.update(&[0]);
     };
     add(env!("CARGO_PKG_VERSION"));
-    if let Some(path) = source.path() {
-        add(&source_digest(path)?);
-    }
+    source.into_iter().for_each(&mut add);
     for data in [request.data, request.calibration] {
         add(&source_digest(data.path())?);
         add(&data.rows().to_string());

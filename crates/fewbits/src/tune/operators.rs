@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
+use fewbits_runtime::{RunOptions, ValueSpec, input_specs};
 
 use super::search::{Choice, End};
 use super::state::Kept;
@@ -18,7 +18,7 @@ use crate::metric::Metric;
 use crate::never_slower::{Operator, keep_faster, leave_float, operator_times, operators};
 use crate::plan::{ActivationBecomes, Plan};
 use crate::progress::Progress;
-use crate::run::{call_of, fixed_rows, runner};
+use crate::run::call_of;
 use crate::sensitivity::{Change, changes};
 
 /// Sensitivities are measured on so many rows.
@@ -34,27 +34,28 @@ pub(super) struct Operators<'a> {
 }
 
 impl<'a> Operators<'a> {
-    /// Times operators, unless `kept` knows their times.
+    /// Leaves float what of `base` measures slower on integers, and times the rest; unless `kept` knows
+    /// both, and `base` is the plan that it keeps.
     pub fn new(
         prepared: &Model,
         model: Model,
-        base: Plan,
+        mut base: Plan,
         request: &'a Request,
         run: &RunOptions,
         kept: &mut Kept,
         progress: &dyn Progress,
     ) -> Result<Operators<'a>> {
         if kept.state.base.is_none() {
-            let rows = fixed_rows(&runner(prepared, run)?).unwrap_or(1);
+            let specs = input_specs(prepared.graph());
+            let rows = specs.iter().find_map(ValueSpec::fixed_rows).unwrap_or(1);
             let inputs = call_of(request.calibration, rows)?;
-            let (faster, slower) = keep_faster(prepared, base.clone(), &inputs, run, progress)?;
-            let times = operator_times(prepared, &model, &faster, &inputs, run)?;
-            kept.state.times_us = times;
+            let (faster, slower) = keep_faster(prepared, base, &inputs, run, progress)?;
+            kept.state.times_us = operator_times(prepared, &model, &faster, &inputs, run)?;
             kept.state.slower = slower;
-            kept.state.base = Some(faster);
+            kept.state.base = Some(faster.clone());
             kept.save()?;
+            base = faster;
         }
-        let base = kept.state.base.clone().unwrap_or(base);
         let times = &kept.state.times_us;
         let operators = operators(&model, &base);
         let operators = operators.into_iter().filter(|o| times.contains_key(&o.weight)).collect();

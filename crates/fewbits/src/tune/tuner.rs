@@ -12,13 +12,12 @@ use super::state::Kept;
 use super::verdict::{notes, verdict};
 use super::{Best, Checked, FloatSide, Request, Tuned};
 use crate::Result;
-use crate::apply::{apply, source_digest};
 use crate::evaluate::Baseline;
 use crate::measure::latencies;
 use crate::metric::Metric;
-use crate::output::scratch_folder;
 use crate::plan::Plan;
 use crate::progress::{Progress, Silent};
+use crate::quantize::quantized;
 use crate::run::{one_call, runner};
 
 /// What timing a model beside the float one may take.
@@ -51,50 +50,24 @@ pub(super) trait Space {
 
 /// A search under way.
 pub(super) struct Tuner<'a> {
-    source: &'a Model,
-    prepared: &'a Model,
-    request: &'a Request<'a>,
-    run: &'a RunOptions,
-    float: &'a IntegerRunner,
-    baseline: Baseline<'a>,
-    kept: Kept,
-    out: &'a Path,
-    replace: Replace,
+    pub source: &'a Model,
+    /// Of the source's file.
+    pub source_digest: Option<String>,
+    pub prepared: &'a Model,
+    pub request: &'a Request<'a>,
+    pub run: &'a RunOptions,
+    pub float: &'a IntegerRunner,
+    pub baseline: Baseline<'a>,
+    pub kept: Kept,
+    pub out: &'a Path,
+    pub replace: Replace,
     /// With its cost.
-    best: Option<(f64, Best)>,
-    scratch: tempfile::TempDir,
+    pub best: Option<(f64, Best)>,
+    /// For files that are measured.
+    pub scratch: tempfile::TempDir,
 }
 
-impl<'a> Tuner<'a> {
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the search's surroundings")]
-    pub fn new(
-        source: &'a Model,
-        prepared: &'a Model,
-        request: &'a Request,
-        run: &'a RunOptions,
-        float: &'a IntegerRunner,
-        baseline: Baseline<'a>,
-        kept: Kept,
-        out: &'a Path,
-        replace: Replace,
-    ) -> Result<Tuner<'a>> {
-        let scratch = scratch_folder()?;
-        let best = None;
-        Ok(Tuner {
-            source,
-            prepared,
-            request,
-            run,
-            float,
-            baseline,
-            kept,
-            out,
-            replace,
-            best,
-            scratch,
-        })
-    }
-
+impl Tuner<'_> {
     /// Looks for the best choice of `space`.
     pub fn search(
         &mut self,
@@ -162,11 +135,8 @@ impl<'a> Tuner<'a> {
     }
 
     fn build(&self, plan: &Plan) -> Result<Model> {
-        let mut model = apply(self.prepared.clone(), plan, &Silent)?;
-        if let Some(path) = self.source.path() {
-            model.set_metadata("fewbits.source", &source_digest(path)?);
-        }
-        Ok(model)
+        let digest = self.source_digest.as_deref();
+        quantized(self.prepared.clone(), plan, digest, &Silent)
     }
 
     /// Measures a model as it is read back from a file.
