@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def test_the_fastest_model_holds_the_drop(fewbits: Fewbits, tmp_path: Path) -> N
     open_session(out)
 
 
+def test_agreement_is_a_metric_too(fewbits: Fewbits, tmp_path: Path) -> None:
+    out = tmp_path / "best.onnx"
+    command = ["tune", *NET, "--metric", "agreement", "--max-drop", 0.02, "-o", out, "--json"]
+    tuned = fewbits(*command).assert_done().json()
+    assert tuned["best"]["metric"] == tuned["best"]["agreement"] >= 0.98
+    assert tuned["sensitivity"][0]["costs"][0]["drop"] is None
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_same_model(
     binary: Path, fewbits: Fewbits, tmp_path: Path
 ) -> None:
@@ -92,7 +101,7 @@ def test_ctrl_c_leaves_the_best_so_far(binary: Path, tmp_path: Path) -> None:
         text=True,
     )
     while search.poll() is None and not state.exists():
-        pass
+        time.sleep(0.01)
     os.kill(search.pid, signal.SIGINT)
     said, _ = search.communicate(timeout=120)
     assert search.returncode == 0

@@ -28,7 +28,7 @@ pub use matrix::{Importance, Matrix};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer};
 pub use packing::{Encoding, PackedInts};
 pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
-pub use qtensor::{QTensor, check, quantize, quantize_by, sqnr_db};
+pub use qtensor::{QTensor, check, quantize, quantize_by, quantize_within, sqnr_db};
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
 pub use scheme::{Bits, Granularity, Scheme};

@@ -110,7 +110,35 @@ pub fn quantize_by(
             None => Vec::new(),
         },
     };
-    let Integers { params, bounds, width, encoding } = Integers::of(values, &ranges, scheme)?;
+    rounded(values, layout, scheme, &ranges)
+}
+
+/// Quantizes `values` as [`quantize`] does, but over one range that is given: that of an activation.
+/// What lies outside is saturated. One bit and fixed point have no range.
+///
+/// # Errors
+/// Those of [`quantize`].
+pub fn quantize_within(
+    values: &[f32],
+    shape: &[usize],
+    scheme: Scheme,
+    range: (f32, f32),
+) -> Result<QTensor> {
+    let layout = check(values, shape, scheme)?;
+    if is_sign(scheme) {
+        return quantize(values, shape, scheme);
+    }
+    let ranges = vec![range; layout.params()];
+    rounded(values, layout, scheme, &ranges)
+}
+
+fn rounded(
+    values: &[f32],
+    layout: Layout,
+    scheme: Scheme,
+    ranges: &[(f32, f32)],
+) -> Result<QTensor> {
+    let Integers { params, bounds, width, encoding } = Integers::of(values, ranges, scheme)?;
     let mut codes = PackedInts::with_capacity(values.len(), width, encoding);
     nearest::nearest(values, &layout, &params, bounds, &mut codes);
     Ok(QTensor { layout, params, codes })
@@ -336,6 +364,16 @@ mod tests {
             let constant = quantize(&[-0.3; 4], &[4], scheme).unwrap().dequantize();
             assert!(constant.iter().all(|x| (x + 0.3).abs() < 1e-6), "{scheme}: {constant:?}");
         }
+    }
+
+    #[test]
+    fn what_lies_outside_of_a_given_range_is_saturated() {
+        let values = [-3.0, -0.5, 0.0, 0.26, 9.0];
+        let within = |scheme| quantize_within(&values, &[5], scheme, (-1.0, 1.0)).unwrap();
+        assert_eq!(within(symmetric(3)).codes().unpack(), [-3, -2, 0, 1, 3]);
+        assert_eq!(within(affine(2)).codes().unpack(), [0, 1, 2, 2, 3]);
+        let whole = quantize(&values, &[5], symmetric(8)).unwrap();
+        assert_eq!(quantize_within(&values, &[5], symmetric(8), (-3.0, 9.0)).unwrap(), whole);
     }
 
     #[test]

@@ -174,10 +174,15 @@ pub(super) fn for_each_token(
     Ok(())
 }
 
-/// −log softmax(logits)[position], with the largest logit taken out first so that no exponential
-/// overflows.
+/// −log softmax(logits)[position].
 fn negative_log_likelihood(logits: &[f64], position: usize) -> f64 {
+    log_sum_exp(logits) - logits[position]
+}
+
+/// The logarithm of what softmax divides by, with the largest logit taken out first so that no
+/// exponential overflows.
+pub(crate) fn log_sum_exp(logits: &[f64]) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
-    largest + sum.ln() - logits[position]
+    largest + sum.ln()
 }

@@ -22,6 +22,7 @@ use fewbits_runtime::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use accumulator::Accumulator;
+pub(crate) use accumulator::log_sum_exp;
 pub use agreement::{Agreement, QUANTITY_TOLERANCE};
 pub use error::MetricError;
 pub use paired::PairedDrop;

@@ -1,9 +1,7 @@
 //! What one change alone does to the outputs.
 
-use std::borrow::Cow;
-
 use fewbits_onnx::Model;
-use fewbits_quant::{QuantParams, Scheme, affine_max, round_half_even, symmetric_max};
+use fewbits_quant::{Scheme, quantize_within};
 use fewbits_runtime::{RunOptions, Tensor, Values};
 
 use super::divergence::Divergence;
@@ -43,19 +41,14 @@ pub fn changes(
     progress: &dyn Progress,
 ) -> Result<Vec<(String, f64)>> {
     let mut walk = Walk::new(model, sample, run)?;
-    let mut waiting: Vec<&(String, Change)> = asked.iter().collect();
+    let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
     let mut found = Vec::new();
     progress.start("measuring sensitivity", asked.len() as u64);
-    for position in 0..walk.model().graph().node.len() {
-        let mut read: Vec<String> = Vec::new();
-        walk.model().graph().node[position].for_each_use(&mut |name| read.push(name.to_string()));
-        let (here, later) = waiting.into_iter().partition(|(name, _)| read.contains(name));
-        waiting = later;
-        for (name, change) in here {
-            walk.advance(position)?;
-            found.push((name.clone(), divergence(&walk, name, change)?));
-            progress.advance(1);
-        }
+    for (position, i) in walk.first_readers(&names) {
+        walk.advance(position)?;
+        let (name, change) = &asked[i];
+        found.push((name.clone(), divergence(&walk, name, change)?));
+        progress.advance(1);
     }
     progress.finish();
     Ok(found)
@@ -69,15 +62,14 @@ fn divergence(walk: &Walk, name: &str, change: &Change) -> Result<f64> {
     };
     let mut divergence = Divergence::default();
     for batch in walk.batches() {
-        let fed = match (&weight, change) {
-            (Some(weight), _) => Some(Cow::Borrowed(weight)),
-            (None, Change::Activation { scheme, low, high }) => {
-                rounded_activation(batch, name, *scheme, (*low, *high)).map(Cow::Owned)
+        let activation = match *change {
+            Change::Weight(_) => None,
+            Change::Activation { scheme, low, high } => {
+                rounded_activation(batch, name, scheme, (low, high))?
             }
-            (None, Change::Weight(_)) => None,
         };
-        let Some(fed) = fed else { continue };
-        let outputs = rest.outputs(batch, name, &fed)?;
+        let Some(fed) = weight.as_ref().or(activation.as_ref()) else { continue };
+        let outputs = rest.outputs(batch, name, fed)?;
         divergence.push(&batch.expected, &outputs, batch.tokens.as_ref())?;
     }
     Ok(divergence.finish())
@@ -101,22 +93,10 @@ fn rounded_activation(
     name: &str,
     scheme: Scheme,
     range: (f32, f32),
-) -> Option<Tensor> {
-    let tensor = batch.value(name)?;
-    let Values::F32(values) = tensor.values() else { return None };
-    let (params, low, high) = match scheme {
-        Scheme::Affine { bits, .. } => {
-            (QuantParams::affine(&[range], bits), 0.0, f32::from(affine_max(bits)))
-        }
-        _ => {
-            let max = f32::from(symmetric_max(scheme.bits()));
-            (QuantParams::symmetric(&[range], scheme.bits()), -max, max)
-        }
-    };
-    let (scale, zero_point) = (params.scale[0], f32::from(params.zero_point_of(0)));
-    let round = |&x: &f32| {
-        let code = (x / scale).clamp(low - zero_point, high - zero_point);
-        round_half_even(code) * scale
-    };
-    Tensor::new(tensor.shape().to_vec(), values.iter().map(round).collect::<Vec<f32>>()).ok()
+) -> Result<Option<Tensor>> {
+    let Some(tensor) = batch.value(name) else { return Ok(None) };
+    let Values::F32(values) = tensor.values() else { return Ok(None) };
+    let quantized = quantize_within(values, tensor.shape(), scheme, range)
+        .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
+    Ok(Some(Tensor::new(tensor.shape().to_vec(), quantized.dequantize())?))
 }

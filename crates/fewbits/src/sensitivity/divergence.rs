@@ -4,7 +4,7 @@ use fewbits_runtime::{Tensor, Values};
 
 use crate::Result;
 use crate::evaluate::OutputError;
-use crate::metric::score_output;
+use crate::metric::{log_sum_exp, score_output};
 use crate::padding::Tokens;
 
 /// Probabilities below this count as this: their logarithms would be infinite.
@@ -90,9 +90,8 @@ impl Form {
         match self {
             Form::Probabilities => row.iter().map(|p| p.max(LEAST_PROBABILITY).ln()).collect(),
             Form::Logits => {
-                let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = row.iter().map(|x| (x - largest).exp()).sum();
-                row.iter().map(|x| x - largest - sum.ln()).collect()
+                let normalizer = log_sum_exp(row);
+                row.iter().map(|x| x - normalizer).collect()
             }
         }
     }

@@ -7,7 +7,6 @@ mod change;
 mod divergence;
 mod walk;
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use fewbits_onnx::Model;
@@ -85,37 +84,30 @@ pub fn sensitivity(
         return Ok(());
     }
     let mut walk = Walk::new(model, request.sample, run)?;
-    let metric = request.metric.filter(|_| walk.batches().iter().all(|b| b.labels.is_some()));
+    let labelled = walk.batches().iter().all(|b| b.labels.is_some());
+    // Agreement is of two models.
+    let metric = request.metric.filter(|&metric| labelled && metric != Metric::Agreement);
     let before = metric.map(|metric| own_metric(&walk, metric)).transpose()?;
-    let mut wanted: HashMap<&str, &[Candidate]> = request
-        .candidates
-        .iter()
-        .map(|(t, candidates)| (t.as_str(), candidates.as_slice()))
-        .collect();
-    progress.start("measuring sensitivity", wanted.len() as u64);
-    for position in 0..walk.model().graph().node.len() {
-        let mut read: Vec<(&str, &[Candidate])> = Vec::new();
-        walk.model().graph().node[position]
-            .for_each_use(&mut |name| read.extend(wanted.remove_entry(name)));
-        for (tensor, candidates) in read {
-            walk.advance(position)?;
-            let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, before };
-            let sensitivity =
-                Sensitivity { tensor: tensor.to_string(), costs: alone.costs(candidates)? };
-            progress.advance(1);
-            if found(sensitivity)?.is_break() {
-                progress.finish();
-                return Ok(());
-            }
+    let names: Vec<&str> = request.candidates.iter().map(|(name, _)| name.as_str()).collect();
+    let places = walk.first_readers(&names);
+    let unread = (0..names.len()).find(|i| places.iter().all(|(_, read)| read != i));
+    if let Some(i) = unread {
+        let reason = format!("no node reads the tensor '{}'", names[i]);
+        return Err(Error::PlanMismatch { reason });
+    }
+    progress.start("measuring sensitivity", places.len() as u64);
+    for (position, i) in places {
+        walk.advance(position)?;
+        let (tensor, candidates) = &request.candidates[i];
+        let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, before };
+        let costs = alone.costs(candidates)?;
+        progress.advance(1);
+        if found(Sensitivity { tensor: tensor.clone(), costs })?.is_break() {
+            break;
         }
     }
     progress.finish();
-    match wanted.into_keys().min() {
-        None => Ok(()),
-        Some(tensor) => {
-            Err(Error::PlanMismatch { reason: format!("no node reads the tensor '{tensor}'") })
-        }
-    }
+    Ok(())
 }
 
 /// The metric of the model itself.

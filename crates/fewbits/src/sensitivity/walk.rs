@@ -78,6 +78,20 @@ impl Walk {
         &self.batches
     }
 
+    /// Where each of `names` is read first: the node's position, and the name's, in the order in
+    /// which the walk comes by. What no node reads is left out.
+    pub fn first_readers(&self, names: &[&str]) -> Vec<(usize, usize)> {
+        let mut waiting: HashMap<&str, usize> =
+            names.iter().enumerate().map(|(i, &name)| (name, i)).collect();
+        let mut found = Vec::new();
+        for (position, node) in self.model.graph().node.iter().enumerate() {
+            node.for_each_use(&mut |name| {
+                found.extend(waiting.remove(name).map(|i| (position, i)));
+            });
+        }
+        found
+    }
+
     /// Computes the nodes up to `position`, which must not lie behind.
     pub fn advance(&mut self, position: usize) -> Result<()> {
         if position <= self.position {
