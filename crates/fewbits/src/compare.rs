@@ -13,12 +13,10 @@ use crate::energy::{POWERCAP, energy};
 use crate::evaluate::Baseline;
 use crate::interval::DropInterval;
 use crate::measure::{Latency, latencies};
-use crate::metric::Metric;
+use crate::metric::{DROP_TOLERANCE, Metric};
 use crate::progress::Progress;
 use crate::run::{one_call, runner};
 
-/// Differences below this are those of floating point, not of the models.
-const DROP_TOLERANCE: f64 = 1e-9;
 /// What timing both models may take.
 const TIMING: Duration = Duration::from_millis(800);
 
@@ -91,7 +89,7 @@ impl Comparison {
     /// Whether the second model is worse by more than `max_drop`. A metric that is not a number
     /// counts as worse.
     pub fn exceeds(&self, max_drop: f64) -> bool {
-        self.drop.is_nan() || self.drop > max_drop + DROP_TOLERANCE
+        !Metric::allows(max_drop, self.drop)
     }
 
     /// Why the second model is refused, in one line; none if its drop is allowed.

@@ -56,6 +56,9 @@ pub enum Metric {
     Agreement,
 }
 
+/// Drops below this are those of floating point, not of the models.
+pub(crate) const DROP_TOLERANCE: f64 = 1e-9;
+
 const NAMES: [(Metric, &str); 8] = [
     (Metric::Accuracy, "accuracy"),
     (Metric::F1, "f1"),
@@ -111,6 +114,11 @@ impl Metric {
     /// What is worse than `before` by `drop`.
     pub fn after_drop(self, before: f64, drop: f64) -> f64 {
         if self.higher_is_better() { before - drop } else { before + drop }
+    }
+
+    /// Whether a drop is within what is allowed; one that is not a number is not.
+    pub fn allows(max_drop: f64, drop: f64) -> bool {
+        drop <= max_drop + DROP_TOLERANCE
     }
 
     /// The name, as on the command line and in JSON.

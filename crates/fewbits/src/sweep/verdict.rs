@@ -6,8 +6,6 @@ use crate::metric::Metric;
 /// What is called affordable: half a hundredth, of a metric between 0 and 1 as it is, of others of
 /// the float model's.
 const AFFORDABLE: f64 = 0.005;
-/// Differences below this are those of floating point, not of the models.
-const TOLERANCE: f64 = 1e-9;
 
 /// The drop that is called affordable.
 pub fn affordable_drop(sweep: &Sweep) -> f64 {
@@ -19,8 +17,8 @@ pub fn affordable_drop(sweep: &Sweep) -> f64 {
 
 /// The narrowest width that keeps to that; of equal ones the first.
 pub fn affordable(sweep: &Sweep) -> Option<&Point> {
-    let most = affordable_drop(sweep) + TOLERANCE;
-    sweep.points.iter().filter(|p| p.drop <= most).min_by_key(|p| p.bits)
+    let most = affordable_drop(sweep);
+    sweep.points.iter().filter(|p| Metric::allows(most, p.drop)).min_by_key(|p| p.bits)
 }
 
 /// The answer in a sentence.

@@ -3,9 +3,6 @@
 use super::Checked;
 use crate::metric::Metric;
 
-/// Differences below this are those of floating point, not of the models.
-const DROP_TOLERANCE: f64 = 1e-9;
-
 /// Whether a model stays within the drop that is allowed.
 ///
 /// The measured drop must. A search measures many models and keeps one that came off well, by
@@ -14,7 +11,7 @@ const DROP_TOLERANCE: f64 = 1e-9;
 /// within it as well. That counts how near a decision every changed answer was, with or against the
 /// label, so it varies far less than the number of errors.
 pub(super) fn holds(checked: &Checked, metric: Metric, max_drop: f64) -> bool {
-    let within = |drop: f64| drop <= max_drop + DROP_TOLERANCE;
+    let within = |drop: f64| Metric::allows(max_drop, drop);
     let shown = checked.drop_interval.is_some_and(|(_, high)| within(high));
     let expected = match metric {
         Metric::Accuracy | Metric::F1 => checked.expected_regret,
