@@ -2,6 +2,7 @@
 
 mod format;
 mod histogram;
+mod how;
 mod page;
 mod plot;
 mod render;
@@ -9,6 +10,7 @@ mod table;
 
 pub use format::bytes;
 pub use histogram::worst_weights;
+pub use how::how_files;
 pub use page::{Choice, Point, Report, Sensitivity, WeightHistogram};
 pub use plot::{LinePlot, Series};
 

@@ -5,7 +5,7 @@ use fewbits_onnx::Model;
 use super::verdict::{affordable, affordable_drop};
 use super::{Sweep, TIMING};
 use crate::Result;
-use crate::report::{Choice, Point, Report, worst_weights};
+use crate::report::{Choice, Point, Report, how_files, worst_weights};
 
 /// The report of a sweep of `source`.
 ///
@@ -47,25 +47,11 @@ pub fn report(sweep: &Sweep, source: &Model) -> Result<Report> {
 }
 
 fn how(sweep: &Sweep) -> Vec<(String, String)> {
-    [
-        (
-            "metric",
-            format!(
-                "{} of each saved file, opened again and run on all {} rows",
-                sweep.metric, sweep.rows
-            ),
-        ),
-        ("agreement", "rows on which a file predicts what the float model predicts".to_string()),
-        ("file bytes", "the whole file, external data included".to_string()),
-        ("weight bytes", "the constant tensors in the file, scales and zero points too".to_string()),
-        (
-            "latency",
-            format!(
-                "the median call with one row; calls of all models take turns, about {} ms for each",
-                TIMING.as_millis()
-            ),
-        ),
-    ]
-    .map(|(figure, how)| (figure.to_string(), how))
-    .to_vec()
+    let mut how = how_files(sweep.metric, sweep.rows);
+    let latency = format!(
+        "the median call with one row; calls of all models take turns, about {} ms for each",
+        TIMING.as_millis()
+    );
+    how.push(("latency".to_string(), latency));
+    how
 }

@@ -3,10 +3,10 @@
 use fewbits_onnx::Model;
 use fewbits_runtime::RunOptions;
 
-use super::{Checked, Tuned};
+use super::{Checked, Objective, Tuned};
 use crate::Result;
 use crate::environment::environment;
-use crate::report::{Choice, Point, Report, Sensitivity, worst_weights};
+use crate::report::{Choice, Point, Report, Sensitivity, how_files, worst_weights};
 
 /// The report of a search that began with `source`.
 ///
@@ -16,24 +16,30 @@ pub fn report(tuned: &Tuned, source: &Model, run: &RunOptions) -> Result<Report>
     let name = source.path().and_then(|p| p.file_name()).map(|name| name.to_string_lossy());
     let best = tuned.best.as_ref();
     let point = |checked: &Checked| Point {
-        label: format!("{:.1}", checked.bits),
-        metric: checked.metric,
-        file_bytes: checked.file_bytes,
-        weight_bytes: checked.weight_bytes,
         agreement: Some(checked.agreement),
         latency_ms: Some(checked.latency_ms),
-        energy_j: None,
         drop_interval: checked.drop_interval,
         choice: match best.is_some_and(|best| best.checked == *checked) {
             true => Choice::Chosen,
             false => Choice::Measured,
         },
+        ..Point::new(
+            &format!("{:.1}", checked.bits),
+            checked.metric,
+            checked.file_bytes,
+            checked.weight_bytes,
+        )
+    };
+    let float = &tuned.float;
+    let superlative = match tuned.objective {
+        Objective::Size => "small",
+        Objective::Latency => "fast",
     };
     let mut environment = environment(run).lines();
     environment.push(("rows".to_string(), tuned.rows.to_string()));
     Ok(Report {
         title: format!(
-            "{}: as small as {} allows",
+            "{}: as {superlative} as {} allows",
             name.as_deref().unwrap_or("the model"),
             tuned.metric
         ),
@@ -41,15 +47,8 @@ pub fn report(tuned: &Tuned, source: &Model, run: &RunOptions) -> Result<Report>
         metric: tuned.metric,
         max_drop: Some(tuned.max_drop),
         reference: Point {
-            label: "float".to_string(),
-            metric: tuned.float.metric,
-            file_bytes: tuned.float.file_bytes,
-            weight_bytes: tuned.float.weight_bytes,
-            agreement: None,
-            latency_ms: tuned.float.latency_ms,
-            energy_j: None,
-            drop_interval: None,
-            choice: Choice::Measured,
+            latency_ms: float.latency_ms,
+            ..Point::new("float", float.metric, float.file_bytes, float.weight_bytes)
         },
         points: tuned.points.iter().map(point).collect(),
         sensitivity: sensitivities(tuned),
@@ -86,32 +85,25 @@ fn sensitivities(tuned: &Tuned) -> Vec<Sensitivity> {
 }
 
 fn how(tuned: &Tuned) -> Vec<(String, String)> {
-    [
-        (
-            "metric",
-            format!(
-                "{} of each saved file, opened again and run on all {} rows",
-                tuned.metric, tuned.rows
+    let of_objective: &[(&str, &str)] = match tuned.objective {
+        Objective::Size => &[
+            (
+                "sensitivity",
+                "on a sample of the calibration data, with this weight quantized and all else float",
             ),
-        ),
-        ("agreement", "rows on which a file predicts what the float model predicts".to_string()),
-        ("file bytes", "the whole file, external data included".to_string()),
-        (
-            "weight bytes",
-            "the constant tensors in the file, scales and zero points too".to_string(),
-        ),
-        (
-            "sensitivity",
-            "on a sample of the calibration data, with this weight quantized and all else float"
-                .to_string(),
-        ),
-        (
+            (
+                "search",
+                "weights step along the convex hulls of their errors over bytes (Shoham and Gersho \
+                 1988); the drop of what is reached is measured, by bisection and then step by step",
+            ),
+        ],
+        Objective::Latency => &[(
             "search",
-            "weights step along the convex hulls of their errors over bytes (Shoham and Gersho \
-             1988); the drop of what is reached is measured, by bisection and then step by step"
-                .to_string(),
-        ),
-    ]
-    .map(|(figure, how)| (figure.to_string(), how))
-    .to_vec()
+            "operators step from float to integers, those first that move the outputs least for the \
+             time they save; the drop of what is reached is measured, by bisection and then step by \
+             step",
+        )],
+    };
+    let of_objective = of_objective.iter().map(|(f, how)| (f.to_string(), how.to_string()));
+    how_files(tuned.metric, tuned.rows).into_iter().chain(of_objective).collect()
 }
