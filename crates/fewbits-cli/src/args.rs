@@ -1,18 +1,18 @@
 //! The command line's arguments.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fewbits::Bits;
-use fewbits::data::{DataOptions, Dataset, Normalize};
+use fewbits::data::{DataError, DataOptions, Dataset, Normalize, input_specs};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions};
 use fewbits::recipe::{Activations, RangeChoice, Request};
 use fewbits::sweep::Widths;
+use fewbits::{Bits, Model};
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -273,6 +273,19 @@ pub struct DataArgs {
     pub data: PathBuf,
     #[command(flatten)]
     pub read: ReadArgs,
+}
+
+impl DataArgs {
+    /// The data, checked against a model's inputs.
+    pub fn dataset(&self, model: &Model) -> Result<Dataset, DataError> {
+        Dataset::read(&self.data, &input_specs(model.graph()), &self.read.options())
+    }
+
+    /// Data to calibrate on, read as the other but for its limit.
+    pub fn calibration(&self, path: &Path, model: &Model) -> Result<Dataset, DataError> {
+        let options = DataOptions { limit: None, ..self.read.options() };
+        Dataset::read(path, &input_specs(model.graph()), &options)
+    }
 }
 
 /// How data is read.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use fewbits::Model;
 use fewbits::compare::{CompareOptions, Comparison};
-use fewbits::data::{Dataset, input_specs};
 use fewbits::run::RunOptions;
 
 use crate::args::CompareArgs;
@@ -15,7 +14,7 @@ use crate::show;
 
 pub fn compare(args: &CompareArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let (a, b) = (Model::open(&args.a)?, Model::open(&args.b)?);
-    let data = Dataset::read(&args.data.data, &input_specs(a.graph()), &args.data.read.options())?;
+    let data = args.data.dataset(&a)?;
     let peak_memory = |path: &Path| peak_memory::of_child(path, &args.data, threads);
     let options = CompareOptions {
         metric: args.metric,

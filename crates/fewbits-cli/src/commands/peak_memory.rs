@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use fewbits::Model;
-use fewbits::data::{Dataset, input_specs};
 use fewbits::measure::peak_rss_bytes;
 use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
 
@@ -22,8 +21,7 @@ pub fn peak_memory(
     threads: Option<NonZeroUsize>,
 ) -> Result<ExitCode, Failure> {
     let model = Model::open(&args.model)?;
-    let data =
-        Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.read.options())?;
+    let data = args.data.dataset(&model)?;
     let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;
     run_rows(&runner, &data, 0..data.rows())?;
     let peak =

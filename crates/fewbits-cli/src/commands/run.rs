@@ -1,7 +1,6 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use fewbits::data::{Dataset, input_specs};
 use fewbits::output::{Format, Outputs, check_output};
 use fewbits::progress::Progress;
 use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
@@ -19,8 +18,7 @@ pub fn run(args: &RunArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Fa
     check_output(&args.output, &args.model, replace)?;
     check_output(&args.output, &args.data.data, replace)?;
     let model = Model::open(&args.model)?;
-    let data =
-        Dataset::read(&args.data.data, &input_specs(model.graph()), &args.data.read.options())?;
+    let data = args.data.dataset(&model)?;
     let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;
     let bar = Bar::default();
     bar.start("running", data.rows() as u64);

@@ -1,7 +1,6 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::output::{check_output, write_file};
 use fewbits::run::RunOptions;
 use fewbits::sweep::{Sweep, SweepOptions, report, sweep as measure};
@@ -18,11 +17,8 @@ pub fn sweep(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode
         check_output(page, &args.model, replace)?;
     }
     let source = Model::open(&args.model)?;
-    let specs = input_specs(source.graph());
-    let options = args.data.read.options();
-    let data = Dataset::read(&args.data.data, &specs, &options)?;
-    let options = DataOptions { limit: None, ..options };
-    let calibrate = |path| Dataset::read(path, &specs, &options);
+    let data = args.data.dataset(&source)?;
+    let calibrate = |path| args.data.calibration(path, &source);
     let calibration = args.calibrate.as_deref().map(calibrate).transpose()?;
     let unasked = if calibration.is_some() { Recipe::Static } else { Recipe::Weights };
     let recipe = args.recipe.unwrap_or(unasked);

@@ -3,7 +3,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::output::{check_output, write_file};
 use fewbits::run::RunOptions;
 use fewbits::tune::{Objective, Place, Request, Tuned, report};
@@ -35,11 +34,8 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
         check_output(report, &args.model, replace)?;
     }
     let model = Model::open(&args.model)?;
-    let specs = input_specs(model.graph());
-    let options = args.data.read.options();
-    let data = Dataset::read(&args.data.data, &specs, &options)?;
-    let calibration =
-        Dataset::read(&args.calibrate, &specs, &DataOptions { limit: None, ..options })?;
+    let data = args.data.dataset(&model)?;
+    let calibration = args.data.calibration(&args.calibrate, &model)?;
     let (objective, unasked) = match args.objective {
         args::Objective::Size => (Objective::Size, Recipe::Weights),
         args::Objective::Latency => (Objective::Latency, Recipe::Static),
