@@ -102,6 +102,24 @@ impl<'a> Lowering<'a> {
         axis == -1 || self.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
     }
 
+    /// Joins the last `axes` axes; they stay as 1 unless the node says otherwise.
+    pub(super) fn reduce(
+        &mut self,
+        node: &'a NodeProto,
+        reduction: Reduction,
+        axes: usize,
+    ) -> ValueId {
+        let keep_axes = node.int("keepdims", 1) != 0;
+        let input = self.tensor(&node.input[0]);
+        self.step(Form::Plain, &[input], node.op_type(), node, |output| Reduce {
+            input,
+            output,
+            reduction,
+            axes,
+            keep_axes,
+        })
+    }
+
     /// What a node does with the last axes, if it reduces these alone, and how many.
     fn reduction(&self, node: &NodeProto) -> Option<(Reduction, usize)> {
         let axes = match node.input.get(1) {
@@ -173,15 +191,7 @@ impl<'a> Lowering<'a> {
             }
             "ReduceSum" | "ReduceMean" | "ReduceMax" => {
                 let (reduction, axes) = self.reduction(node)?;
-                let keep_axes = node.int("keepdims", 1) != 0;
-                let input = self.tensor(&node.input[0]);
-                Some(self.step(Form::Plain, &[input], node.op_type(), node, |output| Reduce {
-                    input,
-                    output,
-                    reduction,
-                    axes,
-                    keep_axes,
-                }))
+                Some(self.reduce(node, reduction, axes))
             }
             "Softmax" => {
                 let input = self.tensor(&node.input[0]);

@@ -7,7 +7,7 @@ use crate::integer::lower::image::{window, window_of};
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::program::AnyStep;
 use crate::integer::state::ValueId;
-use crate::integer::steps::float::{Reduce, Reduction};
+use crate::integer::steps::float::Reduction;
 use crate::integer::steps::float_images::{Convolution, FloatPool, FloatPooling};
 
 /// What a Conv says of itself, its weights apart.
@@ -35,15 +35,7 @@ impl<'a> Lowering<'a> {
             "Conv" => self.float_convolution(node),
             "GlobalAveragePool" => {
                 let axes = self.spatial_axes(node)?;
-                let (reduction, keep_axes) = (Reduction::Mean, true);
-                let input = self.tensor(&node.input[0]);
-                Some(self.step(Form::Plain, &[input], node.op_type(), node, |output| Reduce {
-                    input,
-                    output,
-                    reduction,
-                    axes,
-                    keep_axes,
-                }))
+                Some(self.reduce(node, Reduction::Mean, axes))
             }
             _ => {
                 let (window, end) = self.float_window(node)?;
