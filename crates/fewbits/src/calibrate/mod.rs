@@ -1,18 +1,21 @@
 //! Observing activations: one batch at a time, in bounded memory.
 
+mod watch;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
 use fewbits_onnx::Model;
-use fewbits_quant::{ChannelObserver, ChannelSeen, Granularity, Layout, Observer};
-use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions, Runner, Sharing, Tensor, Values};
+use fewbits_quant::{ChannelSeen, Observer};
+use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions, Sharing};
 use rayon::prelude::*;
 
 use crate::data::Dataset;
-use crate::padding::{Tokens, for_each_part};
 use crate::progress::Progress;
-use crate::run::{fixed_rows, part_for, run_rows};
+use crate::run::{fixed_rows, part_for};
 use crate::{Error, Result};
+
+use watch::{Computed, Watchers};
 
 /// The axis of an activation's channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,174 +235,6 @@ fn in_batches(
     let channels =
         channels.into_iter().filter_map(|(v, watch)| Some((v, watch.observer?.seen()))).collect();
     Ok(Calibration { observers, channels, out_of_reach, rows: data.rows(), bytes_per_row })
-}
-
-/// The values of one batch.
-struct Computed {
-    rows: usize,
-    values: HashMap<String, Tensor>,
-    /// The positions that are not only padding, where some are.
-    tokens: Option<Tokens>,
-    padding: Padding,
-}
-
-impl Computed {
-    fn new(
-        runner: &dyn Runner,
-        data: &Dataset,
-        rows: Range<usize>,
-        padding: Padding,
-    ) -> Result<Computed> {
-        let inputs = data.batch(rows.clone());
-        let tokens = Tokens::of(&inputs);
-        let count = rows.len();
-        // Where all that is observed is an input, there is nothing to compute.
-        let outputs = match runner.outputs() {
-            [] => Vec::new(),
-            _ => run_rows(runner, data, rows).map_err(|error| match error {
-                Error::Runtime(source) => {
-                    Error::CalibrationRun { path: data.path().to_path_buf(), source }
-                }
-                error => error,
-            })?,
-        };
-        let values = inputs.into_iter().chain(outputs).collect();
-        Ok(Computed { rows: count, values, tokens, padding })
-    }
-
-    /// The positions to look at, where there are others.
-    fn observed(&self) -> Option<&Tokens> {
-        self.tokens.as_ref().filter(|_| self.padding == Padding::LeftOut)
-    }
-
-    /// What the values take.
-    fn bytes(&self) -> usize {
-        let elements: usize = self.values.values().map(Tensor::len).sum();
-        elements * size_of::<f32>()
-    }
-}
-
-/// Everything that looks at values.
-struct Watchers {
-    observers: HashMap<String, Observer>,
-    channels: HashMap<String, ChannelWatch>,
-}
-
-/// Looks at the channels of one value.
-struct ChannelWatch {
-    axis: ChannelAxis,
-    /// Made when the number of channels is known.
-    observer: Option<ChannelObserver>,
-    /// Whether NaN or infinities were seen, other than of padding: there they reach nobody.
-    spoiled: bool,
-}
-
-/// One of them.
-enum Watcher<'a> {
-    Values(&'a mut Observer),
-    Channels(&'a mut ChannelWatch),
-}
-
-impl Watchers {
-    /// All that is wanted, but what is `lost`.
-    fn new(wanted: &Wanted, lost: impl Fn(&String) -> bool) -> Watchers {
-        let values = wanted.values.iter().filter(|v| !lost(v));
-        let channels = wanted.channels.iter().filter(|(v, _)| !lost(v));
-        let watch = |&axis: &ChannelAxis| ChannelWatch { axis, observer: None, spoiled: false };
-        Watchers {
-            observers: values.map(|v| (v.clone(), Observer::new())).collect(),
-            channels: channels.map(|(v, axis)| (v.clone(), watch(axis))).collect(),
-        }
-    }
-
-    /// Looks at the values of some batches.
-    fn observe(&mut self, batches: &[Computed]) -> Result<()> {
-        let values = self.observers.iter_mut().map(|(name, o)| (name, Watcher::Values(o)));
-        let channels = self.channels.iter_mut().map(|(name, c)| (name, Watcher::Channels(c)));
-        let watchers: Vec<(&String, Watcher)> = values.chain(channels).collect();
-        watchers
-            .into_par_iter()
-            .map(|(name, mut watcher)| {
-                // In the order of the rows: sums depend on it.
-                batches.iter().try_for_each(|batch| {
-                    watcher
-                        .observe(batch, name)
-                        .map_err(|source| Error::Quant { tensor: name.clone(), source })
-                })
-            })
-            .collect()
-    }
-
-    /// Refuses data on which one of `values` held NaN or infinities.
-    fn refuse_not_finite(
-        &self,
-        data: &Dataset,
-        values: &[&String],
-        is_input: &dyn Fn(&str) -> bool,
-    ) -> Result<()> {
-        let spoiled = |value: &String| {
-            self.observers.get(value).is_some_and(|o| o.count_not_finite() > 0)
-                || self.channels.get(value).is_some_and(|c| c.spoiled)
-        };
-        let Some(value) = values.iter().find(|v| spoiled(v)) else { return Ok(()) };
-        let reason = match is_input(value) {
-            true => format!("input '{value}' holds NaN or infinities; clean the data"),
-            false => format!(
-                "value '{value}' becomes NaN or infinite on this data; check that it is what the \
-                 model was trained on, for example with --normalize"
-            ),
-        };
-        Err(Error::Calibration { path: data.path().to_path_buf(), reason })
-    }
-}
-
-impl Watcher<'_> {
-    fn observe(&mut self, batch: &Computed, name: &str) -> fewbits_quant::Result<()> {
-        let Some(tensor) = batch.values.get(name) else { return Ok(()) };
-        let Values::F32(values) = tensor.values() else { return Ok(()) };
-        match self {
-            Watcher::Values(observer) => {
-                for_each_part(batch.observed(), tensor.shape(), values, |_, part| {
-                    observer.observe(part);
-                    Ok(())
-                })
-            }
-            Watcher::Channels(watch) => watch.observe(batch, tensor.shape(), values),
-        }
-    }
-}
-
-impl ChannelWatch {
-    fn observe(
-        &mut self,
-        batch: &Computed,
-        shape: &[usize],
-        values: &[f32],
-    ) -> fewbits_quant::Result<()> {
-        let before = self.count_not_finite();
-        for_each_part(batch.observed(), shape, values, |shape, part| {
-            self.observe_part(shape, part)
-        })?;
-        if self.count_not_finite() > before {
-            for_each_part(batch.tokens.as_ref(), shape, values, |_, part| {
-                self.spoiled |= part.iter().any(|x| !x.is_finite());
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn observe_part(&mut self, shape: &[usize], values: &[f32]) -> fewbits_quant::Result<()> {
-        let Some(axis) = self.axis.of(shape.len()) else { return Ok(()) };
-        let layout = Layout::new(shape, Granularity::Channel { axis })?;
-        self.observer
-            .get_or_insert_with(|| ChannelObserver::new(layout.params()))
-            .observe(values, &layout)
-    }
-
-    fn count_not_finite(&self) -> u64 {
-        self.observer.as_ref().map_or(0, ChannelObserver::count_not_finite)
-    }
 }
 
 /// What the executor lacks, each thing once with the first node that asks for it.
