@@ -76,16 +76,27 @@ def test_the_level_that_is_asked_for(
     fewbits("inspect", static, "--runtime").assert_refused()
 
 
+def float_convolution(path: Path) -> Path:
+    """One that is left to rten, since its padding depends on the size."""
+    weights = np.random.default_rng(0).normal(size=(32, 32, 3, 3)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", auto_pad="SAME_UPPER")]
+    return save(path, nodes, {"w": weights}, {"x": ("n", 32, 5, 5)}, rank=4)
+
+
 def test_groups_of_weights_are_multiplied_as_floats(fewbits: Fewbits, tmp_path: Path) -> None:
-    out = tmp_path / "cnn.onnx"
+    out = tmp_path / "grouped.onnx"
     grouped = ("--bits", 4, "--granularity", "group=16")
-    fewbits("quantize", CNN / "model.onnx", "-o", out, *grouped).assert_done()
+    model = float_convolution(tmp_path / "float.onnx")
+    fewbits("quantize", model, "-o", out, *grouped).assert_done()
     [region] = [step for step in execution(fewbits, out)["steps"] if step["where"] == "rten"]
     assert "Conv: weights of 4 bits in groups of 16 are multiplied as floats" in region["why"]
+    fewbits("quantize", CNN / "model.onnx", "-o", out, *grouped, "--force").assert_done()
+    assert {step["where"] for step in execution(fewbits, out)["steps"]} == {"floats"}
 
 
-def test_a_float_perceptron_runs_on_our_kernels(fewbits: Fewbits) -> None:
-    result = execution(fewbits, FIXTURES / "digits" / "mlp.onnx")
+@pytest.mark.parametrize("name", ["digits/mlp.onnx", "digits_cnn/model.onnx"])
+def test_float_models_run_on_our_kernels(fewbits: Fewbits, name: str) -> None:
+    result = execution(fewbits, FIXTURES / name)
     assert {step["where"] for step in result["steps"]} == {"floats"}
     assert result["own_nodes"] == result["nodes"]
 
@@ -118,8 +129,8 @@ def test_padding_that_depends_on_the_size(fewbits: Fewbits, tmp_path: Path) -> N
     assert (region["node"], region["why"]) == ("conv", ["Conv: auto_pad is SAME_UPPER"])
 
 
-def test_float_models_and_what_cannot_run(fewbits: Fewbits) -> None:
-    result = execution(fewbits, CNN / "model.onnx")
+def test_float_models_and_what_cannot_run(fewbits: Fewbits, tmp_path: Path) -> None:
+    result = execution(fewbits, float_convolution(tmp_path / "float.onnx"))
     assert result["own_nodes"] == 0 and result["rten_regions"] == 1
     assert "Conv: activations are not quantized" in result["steps"][0]["why"]
     trees = FIXTURES / "wine" / "svc_rbf.onnx"
