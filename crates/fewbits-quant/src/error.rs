@@ -82,4 +82,9 @@ pub enum QuantError {
         /// Its mean square.
         value: f32,
     },
+    /// No row of inputs was seen.
+    #[error(
+        "no inputs were seen; calibrate with data that reaches this weight, or round to nearest"
+    )]
+    NoRows,
 }
