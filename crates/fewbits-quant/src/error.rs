@@ -1,3 +1,5 @@
+use crate::Rounding;
+
 /// The result of quantizing a tensor.
 pub type Result<T> = std::result::Result<T, QuantError>;
 
@@ -87,4 +89,12 @@ pub enum QuantError {
         "no inputs were seen; calibrate with data that reaches this weight, or round to nearest"
     )]
     NoRows,
+    /// A method that looks at inputs, and none to look at.
+    #[error(
+        "{rounding} rounds by the inputs of a weight; give calibration data, or round to nearest"
+    )]
+    NeedsInputs {
+        /// The method.
+        rounding: Rounding,
+    },
 }

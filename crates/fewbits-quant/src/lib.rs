@@ -32,4 +32,5 @@ pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_
 pub use qtensor::{QTensor, check, quantize, quantize_by, quantize_within, sqnr_db};
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
+pub use rounding::{Inputs, Rounding, quantize_on};
 pub use scheme::{Bits, Granularity, Scheme};

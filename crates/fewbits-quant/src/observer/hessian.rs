@@ -179,7 +179,12 @@ impl Hessian {
         self.diagonal().map(|x| x / rows).collect()
     }
 
-    fn diagonal(&self) -> impl Iterator<Item = f32> {
+    /// H, row by row.
+    pub(crate) fn sums(&self) -> &[f32] {
+        &self.sums
+    }
+
+    pub(crate) fn diagonal(&self) -> impl Iterator<Item = f32> + Clone {
         self.sums.iter().step_by(self.columns + 1).copied()
     }
 

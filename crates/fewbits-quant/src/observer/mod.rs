@@ -13,6 +13,7 @@ mod hessian;
 mod histogram;
 
 pub use channel::{ChannelObserver, ChannelSeen};
+pub(crate) use hessian::cpu;
 pub use hessian::{Hessian, HessianObserver};
 
 use extremes::Extremes;
