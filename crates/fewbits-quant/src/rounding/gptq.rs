@@ -58,7 +58,7 @@ fn in_order(weights: &[f32], grid: GridRows, order: &[usize], factor: &[f32]) ->
     let mut codes = vec![0i16; weights.len()];
     let parts = codes.par_chunks_mut(ROWS * columns).zip(weights.par_chunks(ROWS * columns));
     parts.enumerate().for_each(|(part, (codes, weights))| {
-        let grid = grid.from_row(part * ROWS, columns);
+        let grid = grid.skip_rows(part * ROWS, columns);
         let rows = weights.len() / columns;
         let mut errors = vec![0f32; weights.len()];
         let (mut owed, mut scratch) = (vec![0f32; rows * BLOCK], Vec::new());

@@ -62,9 +62,9 @@ impl Grid {
 }
 
 impl<'a> GridRows<'a> {
-    /// The grids of the rows from `first` on, so many weights each.
-    pub fn from_row(self, first: usize, columns: usize) -> GridRows<'a> {
-        GridRows { steps: &self.steps[first * columns..], ..self }
+    /// The grids of the rows behind the first `rows`, so many weights each.
+    pub fn skip_rows(self, rows: usize, columns: usize) -> GridRows<'a> {
+        GridRows { steps: &self.steps[rows * columns..], ..self }
     }
 
     /// The integer of weight number `i` nearest to `x`, and what it stands for: the arithmetic of
