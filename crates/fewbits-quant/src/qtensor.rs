@@ -52,6 +52,12 @@ impl QTensor {
         QTensor { codes, ..self }
     }
 
+    /// Other parameters for the same integers; as many.
+    pub(crate) fn with_params(self, params: QuantParams) -> QTensor {
+        debug_assert_eq!(params.scale.len(), self.params.scale.len());
+        QTensor { params, ..self }
+    }
+
     /// The same integers with scales of this type. What rounding a scale moves is far below what
     /// rounding the values did: at most a sixteenth of a step for 8 bits.
     pub fn with_scales(mut self, scale_type: ScaleType) -> QTensor {

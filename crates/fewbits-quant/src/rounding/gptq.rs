@@ -8,7 +8,9 @@
 //! "The Geometry of LLM Quantization" (arXiv:2507.18553), show that this is the same as looking
 //! back: with `H = M D Mᵀ`, `M` unit upper triangular,
 //!
-//!     q[k] = round(w[k] + Σ over j < k of (w[j] - q[j]) M[j][k])
+//! ```text
+//! q[k] = round(w[k] + Σ over j < k of (w[j] - q[j]) M[j][k])
+//! ```
 //!
 //! since `d H dᵀ = Σ over k of D[k] (Σ over j ≤ k of d[j] M[j][k])²`, of which each column makes its
 //! own term as small as its grid lets it. That needs no inverse, and no copy of the weights.

@@ -2,6 +2,7 @@
 
 pub mod gptq;
 mod grid;
+pub mod hqq;
 mod ldl;
 pub mod nearest;
 pub mod sign;
@@ -15,7 +16,7 @@ use crate::{
     Hessian, Importance, Matrix, PackedInts, QTensor, QuantError, Result, Scheme, WeightRange,
     quantize_by,
 };
-use grid::Grid;
+use grid::{Grid, GridRows};
 
 /// How the floats of a weight become integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,13 +27,15 @@ pub enum Rounding {
     Nearest,
     /// One after the other, each making up for the errors of those before.
     Gptq,
+    /// Each to the nearest, with scales and zero points that let outliers be.
+    Hqq,
 }
 
 impl Rounding {
     /// Whether the method looks at the inputs that the weight is multiplied by.
     pub fn needs_inputs(self) -> bool {
         match self {
-            Rounding::Nearest => false,
+            Rounding::Nearest | Rounding::Hqq => false,
             Rounding::Gptq => true,
         }
     }
@@ -45,7 +48,8 @@ impl FromStr for Rounding {
         match text {
             "nearest" => Ok(Rounding::Nearest),
             "gptq" => Ok(Rounding::Gptq),
-            _ => Err(format!("'{text}' is no way to round; there are nearest and gptq")),
+            "hqq" => Ok(Rounding::Hqq),
+            _ => Err(format!("'{text}' is no way to round; there are nearest, gptq and hqq")),
         }
     }
 }
@@ -55,6 +59,7 @@ impl fmt::Display for Rounding {
         f.write_str(match self {
             Rounding::Nearest => "nearest",
             Rounding::Gptq => "gptq",
+            Rounding::Hqq => "hqq",
         })
     }
 }
@@ -70,18 +75,16 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// Rows of the matrix that read the same inputs.
-    ///
     /// # Errors
     /// If these are not the inputs of a matrix of so many elements.
-    fn rows_of_group(&self, elements: usize) -> Result<usize> {
+    fn check(&self, elements: usize) -> Result<()> {
         let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
         let fits = !self.hessians.is_empty()
             && rows.is_multiple_of(self.hessians.len())
             && self.hessians.iter().all(|h| h.columns() == columns)
             && rows * columns == elements;
         match fits {
-            true => Ok(rows / self.hessians.len()),
+            true => Ok(()),
             false => {
                 let given = self.hessians.iter().map(Hessian::columns).sum();
                 Err(QuantError::Inputs { rows, columns, given })
@@ -94,9 +97,10 @@ impl Inputs<'_> {
 /// inputs are given: for [`WeightRange::Mse`] by their mean squares, for methods that need inputs by
 /// all of the Hessian.
 ///
-/// In [`Hessian::error`] no method that needs inputs is worse than [`Rounding::Nearest`] with the
-/// same range and inputs, in any row. Fixed point is always rounded to nearest: the width of its
-/// integers follows from the values.
+/// No method is worse than [`Rounding::Nearest`] with the same range and inputs: one that needs inputs
+/// in [`Hessian::error`], in any row; HQQ in the squared error of the weights that share a scale. HQQ
+/// changes parameters, the others integers alone. Fixed point is always rounded to nearest: the width
+/// of its integers follows from the values.
 ///
 /// # Errors
 /// Those of [`quantize_by`]; if the method needs inputs and there are none; if the inputs are those
@@ -109,7 +113,9 @@ pub fn quantize_on(
     rounding: Rounding,
     inputs: Option<Inputs>,
 ) -> Result<QTensor> {
-    let rows_of_group = inputs.map(|inputs| inputs.rows_of_group(values.len())).transpose()?;
+    if let Some(inputs) = inputs {
+        inputs.check(values.len())?;
+    }
     let mean_squares: Vec<f32> =
         inputs.iter().flat_map(|i| i.hessians).flat_map(Hessian::mean_squares).collect();
     let importance = match inputs {
@@ -119,24 +125,34 @@ pub fn quantize_on(
         None => Importance::Equal,
     };
     let plain = quantize_by(values, shape, scheme, range, importance)?;
-    let round = match rounding {
-        Rounding::Nearest => return Ok(plain),
-        Rounding::Gptq => gptq::codes,
-    };
-    let (Some(inputs), Some(rows_of_group)) = (inputs, rows_of_group) else {
+    if rounding.needs_inputs() && inputs.is_none() {
         return Err(QuantError::NeedsInputs { rounding });
-    };
+    }
     if values.is_empty() || matches!(scheme, Scheme::FixedPoint { .. }) {
         return Ok(plain);
     }
-    let matrix = inputs.matrix;
+    match (rounding, inputs) {
+        (Rounding::Hqq, _) => Ok(hqq::quantize(values, plain)),
+        (Rounding::Gptq, Some(inputs)) => Ok(round_rows(values, plain, inputs, gptq::codes)),
+        (Rounding::Nearest, _) | (_, None) => Ok(plain),
+    }
+}
+
+/// Other integers for the parameters of `plain`: those that `codes` finds for rows that read the
+/// same inputs.
+fn round_rows(
+    values: &[f32],
+    plain: QTensor,
+    Inputs { matrix, hessians }: Inputs,
+    codes: impl Fn(&[f32], GridRows, &Hessian) -> Vec<i16>,
+) -> QTensor {
     let (rows, grid) = (matrix.to_rows(values), Grid::new(&plain, matrix));
-    let per_group = rows_of_group * matrix.columns();
-    let groups = rows.chunks(per_group).zip(grid.chunks(per_group)).zip(inputs.hessians);
-    let codes = groups.flat_map(|((rows, grid), hessian)| round(rows, grid, hessian)).collect();
+    let per_group = values.len() / hessians.len();
+    let groups = rows.chunks(per_group).zip(grid.chunks(per_group)).zip(hessians);
+    let found = groups.flat_map(|((rows, grid), hessian)| codes(rows, grid, hessian)).collect();
     let (width, encoding) = (plain.codes().width(), plain.codes().encoding());
-    let codes = PackedInts::pack(&matrix.from_rows(codes), width, encoding);
-    Ok(plain.with_codes(codes))
+    let found = PackedInts::pack(&matrix.from_rows(found), width, encoding);
+    plain.with_codes(found)
 }
 
 #[cfg(test)]

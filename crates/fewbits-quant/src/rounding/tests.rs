@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Bits, Granularity, HessianObserver, quantize};
 
-const METHODS: [Rounding; 2] = [Rounding::Nearest, Rounding::Gptq];
+const METHODS: [Rounding; 3] = [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq];
 
 /// Numbers in -1..1 that look random, the same on every run.
 pub fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -175,7 +175,7 @@ fn weights_of_dead_inputs_are_rounded_to_nearest() {
     let hessians = [hessian(&vec![0.0; 3 * columns], columns)];
     let inputs = Inputs { hessians: &hessians, ..inputs };
     let scheme = scheme(3, true, group(1, 8));
-    for method in METHODS {
+    for method in [Rounding::Nearest, Rounding::Gptq] {
         for range in [WeightRange::MinMax, WeightRange::Mse] {
             let q = quantize_on(&weight, &shape, scheme, range, method, Some(inputs)).unwrap();
             assert_eq!(q.dequantize(), quantize(&weight, &shape, scheme).unwrap().dequantize());
@@ -224,6 +224,72 @@ proptest! {
             for (error, plain) in errors(rounding).iter().zip(&plain) {
                 prop_assert!(error <= plain, "{rounding}, {scheme}: {error} for {plain}");
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn hqq_is_no_worse_than_nearest_in_any_group(
+        power in 1i32..4, seed in 0u32..1000, bits in 1u8..=8, affine in any::<bool>(),
+        axis in 0usize..2, size in 1usize..50, mse in any::<bool>(), shift in -1f32..1.0,
+    ) {
+        let shape = [12, 40];
+        let weight: Vec<f32> =
+            noise(480, seed).into_iter().map(|x| x.powi(power) + shift.powi(3)).collect();
+        let scheme = scheme(bits, affine, group(axis, size));
+        let range = if mse { WeightRange::Mse } else { WeightRange::MinMax };
+        let errors = |rounding| {
+            let q = quantize_on(&weight, &shape, scheme, range, rounding, None).unwrap();
+            let values = q.dequantize();
+            let mut errors = vec![0f64; q.layout().params()];
+            q.layout().for_each_run(|run, span| {
+                for (i, element) in run.enumerate() {
+                    errors[span.param(i)] += f64::from(weight[element] - values[element]).powi(2);
+                }
+            });
+            errors
+        };
+        let (hqq, plain) = (errors(Rounding::Hqq), errors(Rounding::Nearest));
+        for (hqq, plain) in hqq.iter().zip(plain) {
+            // f32 sums; what is almost exact has no digits to compare.
+            prop_assert!(*hqq <= plain * (1.0 + 1e-4) + 1e-12, "{scheme}: {hqq} for {plain}");
+        }
+    }
+}
+
+#[test]
+fn hqq_repairs_ranges_with_outliers_and_needs_no_inputs() {
+    let mut weight: Vec<f32> = noise(64 * 64, 20).into_iter().map(|x| x * x * x).collect();
+    weight.iter_mut().step_by(100).for_each(|x| *x *= 2.0);
+    for scheme in [scheme(3, true, group(1, 32)), scheme(3, false, group(0, 32))] {
+        let noise = |rounding| {
+            let range = WeightRange::MinMax;
+            let q = quantize_on(&weight, &[64, 64], scheme, range, rounding, None).unwrap();
+            let pairs = weight.iter().zip(q.dequantize());
+            pairs.map(|(x, q)| f64::from(x - q).powi(2)).sum::<f64>()
+        };
+        let (hqq, nearest) = (noise(Rounding::Hqq), noise(Rounding::Nearest));
+        assert!(hqq < 0.9 * nearest, "{scheme}: {hqq} for {nearest}");
+    }
+}
+
+#[test]
+fn hqq_leaves_what_has_no_better_parameters() {
+    let weight = noise(40, 21);
+    for scheme in [
+        scheme(1, false, Granularity::Channel { axis: 0 }),
+        Scheme::FixedPoint { fraction_bits: Bits::EIGHT },
+    ] {
+        let range = WeightRange::MinMax;
+        let hqq = quantize_on(&weight, &[4, 10], scheme, range, Rounding::Hqq, None);
+        assert_eq!(hqq, quantize(&weight, &[4, 10], scheme));
+    }
+    for (values, shape) in [(&[0.0; 6][..], [2, 3]), (&[], [0, 3]), (&[1e-42; 6], [2, 3])] {
+        for scheme in [scheme(4, true, group(1, 2)), scheme(4, false, Granularity::Tensor)] {
+            let range = WeightRange::MinMax;
+            let hqq = quantize_on(values, &shape, scheme, range, Rounding::Hqq, None).unwrap();
+            assert_eq!(hqq, quantize(values, &shape, scheme).unwrap());
         }
     }
 }
