@@ -70,6 +70,7 @@ fn what_comes_from_a_model_is_text() {
         range: None,
         sqnr_db: None,
         range_method: Default::default(),
+        rounding: Default::default(),
         scale_type: Default::default(),
         becomes: Becomes::Float(HOSTILE.into()),
     };
@@ -206,6 +207,7 @@ fn hundreds_of_layers_and_models_make_a_page_of_bounded_size() {
         range: Some((-1.0, 1.0)),
         sqnr_db: Some(30.0),
         range_method: Default::default(),
+        rounding: Default::default(),
         scale_type: Default::default(),
         becomes: Becomes::Float("because".into()),
     };

@@ -9,6 +9,7 @@ mod output_error;
 use std::ops::Range;
 
 use fewbits_runtime::{Runner, Tensor};
+use rayon::prelude::*;
 
 pub use output_error::OutputError;
 
@@ -92,8 +93,14 @@ impl<'a> Baseline<'a> {
         let mut batches = Vec::new();
         let mut room = KEPT_ELEMENTS;
         let mut tallies: Option<(Metric, Task, Vec<Tally>)> = None;
-        for rows in data.batches(BATCH_ROWS) {
-            let expected = answers(reference, data, rows.clone())?;
+        let all: Vec<Range<usize>> = data.batches(BATCH_ROWS).collect();
+        let answered =
+            all.chunks(at_once()).flat_map(|rows| match answers(reference, data, rows) {
+                Ok(answers) => answers.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            });
+        for (rows, expected) in all.iter().cloned().zip(answered) {
+            let expected = expected?;
             let (_, task, tallies) = match &mut tallies {
                 Some(tallies) => tallies,
                 None => {
@@ -108,7 +115,8 @@ impl<'a> Baseline<'a> {
             let tokens = Tokens::of(&data.batch(rows.clone()));
             let mut batch = Batch { rows, tokens, kept: None };
             for (runner, tally) in others.iter().zip(tallies) {
-                tally.run(*runner, data, &batch, &expected)?;
+                let given = one_answer(*runner, data, batch.rows.clone())?;
+                tally.push(data, &batch, &expected, &given)?;
                 progress.advance(batch.rows.len() as u64);
             }
             let elements = expected.iter().map(Tensor::len).sum();
@@ -133,15 +141,18 @@ impl<'a> Baseline<'a> {
     /// If it cannot be run, or its outputs are of another kind.
     pub fn measure(&self, runner: &dyn Runner, progress: &dyn Progress) -> Result<Measured> {
         let mut tally = Tally::new(self.metric)?;
-        for batch in &self.batches {
-            match &batch.kept {
-                Some(kept) => tally.run(runner, self.data, batch, kept)?,
-                None => {
-                    let again = answers(self.reference, self.data, batch.rows.clone())?;
-                    tally.run(runner, self.data, batch, &again)?;
+        for batches in self.batches.chunks(at_once()) {
+            let rows: Vec<Range<usize>> = batches.iter().map(|batch| batch.rows.clone()).collect();
+            for (batch, given) in batches.iter().zip(answers(runner, self.data, &rows)?) {
+                match &batch.kept {
+                    Some(kept) => tally.push(self.data, batch, kept, &given)?,
+                    None => {
+                        let again = one_answer(self.reference, self.data, batch.rows.clone())?;
+                        tally.push(self.data, batch, &again, &given)?;
+                    }
                 }
+                progress.advance(batch.rows.len() as u64);
             }
-            progress.advance(batch.rows.len() as u64);
         }
         tally.finish(self)
     }
@@ -175,8 +186,19 @@ fn no_labels(data: &Dataset) -> Error {
     Error::NoLabels { path: data.path().to_path_buf() }
 }
 
+/// Batches that are run at once: each waits for its steps, one after the other, and together they
+/// keep the threads busy. More would take memory and no less time.
+fn at_once() -> usize {
+    rayon::current_num_threads().min(2)
+}
+
+/// The outputs of a model for several batches.
+fn answers(runner: &dyn Runner, data: &Dataset, rows: &[Range<usize>]) -> Result<Vec<Vec<Tensor>>> {
+    rows.par_iter().map(|rows| one_answer(runner, data, rows.clone())).collect()
+}
+
 /// The outputs of a model for some rows, without their names.
-fn answers(runner: &dyn Runner, data: &Dataset, rows: Range<usize>) -> Result<Vec<Tensor>> {
+fn one_answer(runner: &dyn Runner, data: &Dataset, rows: Range<usize>) -> Result<Vec<Tensor>> {
     Ok(run_rows(runner, data, rows)?.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
@@ -229,24 +251,23 @@ impl Tally {
         })
     }
 
-    /// Runs a model on the rows of a batch and adds what it answers.
-    fn run(
+    /// Adds what a model answers on the rows of a batch.
+    fn push(
         &mut self,
-        runner: &dyn Runner,
         data: &Dataset,
         batch: &Batch,
         expected: &[Tensor],
+        given: &[Tensor],
     ) -> Result<()> {
-        let given = answers(runner, data, batch.rows.clone())?;
-        self.agreement.push(expected, &given)?;
+        self.agreement.push(expected, given)?;
         match &batch.tokens {
-            None => self.error.push(expected, &given)?,
-            Some(tokens) => self.error.push(&tokens.only(expected), &tokens.only(&given))?,
+            None => self.error.push(expected, given)?,
+            Some(tokens) => self.error.push(&tokens.only(expected), &tokens.only(given))?,
         }
-        self.regret.push(expected, &given)?;
-        self.task.push(&given, data, batch.rows.clone())?;
+        self.regret.push(expected, given)?;
+        self.task.push(given, data, batch.rows.clone())?;
         let labels = data.labels().map(|labels| labels.slice_rows(batch.rows.clone()));
-        Ok(self.paired.push(expected, &given, labels.as_ref())?)
+        Ok(self.paired.push(expected, given, labels.as_ref())?)
     }
 
     fn finish(self, baseline: &Baseline) -> Result<Measured> {

@@ -219,6 +219,7 @@ mod tests {
             let request = Request {
                 target: Target::default(),
                 weights: WeightOptions::default(),
+                rounding: Default::default(),
                 activations,
                 methods: Methods::Measured,
                 data: Some(&data),

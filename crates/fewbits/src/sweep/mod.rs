@@ -31,7 +31,7 @@ use crate::{Error, Result};
 use once::Once;
 
 /// What timing may take for each model.
-const TIMING: Duration = Duration::from_millis(30);
+const TIMING: Duration = Duration::from_millis(15);
 /// Models are loaded side by side, to be timed in turn, as long as their weights as floats take no
 /// more than this.
 const LOADED_BYTES: u64 = 1 << 30;

@@ -102,7 +102,7 @@ pub fn convolve(
         Form::Plain(weights) => {
             let [height, width] = conv.out_size;
             let padded = |rows| Padded::new(window, conv.size, channels / groups, rows, width);
-            in_parts(conv, input, padded, height, planes, out, |part, out| {
+            in_parts(conv, input, padded, height, 1, planes, out, |part, out| {
                 let padded = padded(part.rows.len());
                 Job { cpu, conv, weights, part }.run(padded, out, scratch);
             });
@@ -110,7 +110,8 @@ pub fn convolve(
         Form::Tiles(weights) => {
             let tiles = Tiles::new(conv);
             let padded = |rows| tiles.padded(rows);
-            in_parts(conv, input, padded, tiles.count[0], planes, out, |part, out| {
+            let together = tiles.images_of_whole_panels();
+            in_parts(conv, input, padded, tiles.count[0], together, planes, out, |part, out| {
                 winograd::rows(cpu, conv, weights, tiles, part, out, scratch);
             });
         }
@@ -128,12 +129,14 @@ pub(super) struct Part<'a> {
 
 /// Cuts what is to be computed into parts whose padded copies stay in the cache: as many of `height`
 /// rows as fit, of one image or of several. Each part is given those planes of the output, whole, of
-/// which it computes rows.
+/// which it computes rows. Of whole images there are a `multiple` together, if possible.
+#[allow(clippy::too_many_arguments)]
 fn in_parts(
     conv: &Convolution,
     input: &[f32],
     padded: impl Fn(usize) -> Padded,
     height: usize,
+    multiple: usize,
     planes: Range<usize>,
     out: &mut [f32],
     mut run: impl FnMut(Part, &mut [f32]),
@@ -148,6 +151,12 @@ fn in_parts(
     let together = match rows == height {
         true => COPIES / padded(rows).image_pitch().max(1),
         false => 1,
+    };
+    // A few more than fit, or less, where no panel is left half empty then.
+    let together = match together / multiple {
+        0 if multiple <= 2 * together => multiple,
+        0 => together,
+        times => times * multiple,
     };
     let mut rest = out;
     let mut plane = planes.start;

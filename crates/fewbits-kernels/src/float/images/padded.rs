@@ -83,35 +83,33 @@ impl Padded {
     ) {
         let pitch = self.row_pitch();
         let top = first * self.window.stride[0];
+        // All at once: borders are of one or two elements, and a fill is a call.
+        copies.fill(padding);
         for (planes, image) in planes.zip(copies.chunks_exact_mut(self.image_pitch())) {
             for (plane, copy) in planes.zip(image.chunks_exact_mut(self.channel_pitch())) {
                 let plane = &input[plane * self.size[0] * self.size[1]..];
                 for (row, copy) in copy.chunks_exact_mut(pitch).enumerate() {
                     let y = (top + row).checked_sub(self.window.pads_begin[0]);
-                    match y.filter(|&y| y < self.size[0]) {
-                        Some(y) => {
-                            self.row(&plane[y * self.size[1]..][..self.size[1]], padding, copy)
-                        }
-                        None => copy.fill(padding),
+                    if let Some(y) = y.filter(|&y| y < self.size[0]) {
+                        self.row(&plane[y * self.size[1]..][..self.size[1]], copy);
                     }
                 }
             }
         }
     }
 
-    fn row(&self, row: &[f32], padding: f32, copy: &mut [f32]) {
+    /// Copies a row of an image to where it lies between its borders.
+    #[inline]
+    fn row(&self, row: &[f32], copy: &mut [f32]) {
         let left = self.window.pads_begin[1];
         if self.window.stride[1] == 1 {
             let left = left.min(copy.len());
-            let (before, inside) = copy.split_at_mut(left);
-            let (inside, behind) = inside.split_at_mut(row.len().min(inside.len()));
-            before.fill(padding);
-            inside.copy_from_slice(&row[..inside.len()]);
-            behind.fill(padding);
+            let inside = &mut copy[left..];
+            let len = row.len().min(inside.len());
+            inside[..len].copy_from_slice(&row[..len]);
             return;
         }
         let stride = self.window.stride[1];
-        copy.fill(padding);
         for (phase, copy) in copy.chunks_exact_mut(self.phase_pitch).enumerate() {
             // The first column of the image in this phase.
             let before = left.saturating_sub(phase).div_ceil(stride);

@@ -104,6 +104,14 @@ impl Tiles {
         Tiles { count, window, size, out_size, channels }
     }
 
+    /// How many images have as many tiles as fill panels.
+    pub fn images_of_whole_panels(&self) -> usize {
+        let tiles = self.count[0] * self.count[1];
+        // PANEL is a power of two: what it shares with the number of tiles is its last set bit.
+        let shared = 1 << tiles.trailing_zeros().min(PANEL.trailing_zeros());
+        PANEL / shared
+    }
+
     /// Copies for some rows of tiles, all whole.
     pub fn padded(&self, rows: usize) -> Padded {
         let width = self.count[1] * TILE;
