@@ -1,0 +1,129 @@
+"""Fitted scikit-learn estimators and pipelines, through skl2onnx."""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from fewbits._fewbits import OnnxModel
+from fewbits.about import About
+
+# The newest whose files every runtime of the last years opens.
+OPSET = 17
+
+
+def convert(estimator: Any, calibration: Any = None) -> OnnxModel:
+    """The estimator as ONNX, with its classes and column names in the metadata.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is missing.
+    sklearn.exceptions.NotFittedError
+        If the estimator was not fitted.
+    TypeError
+        If skl2onnx does not know it, or it predicts nothing.
+    """
+    from sklearn.utils.validation import check_is_fitted
+
+    if hasattr(estimator, "model_") and type(estimator).__module__.startswith("fewbits"):
+        onnx: OnnxModel = estimator.model_._onnx
+        return onnx
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "predict"):
+        raise TypeError(
+            f"{type(estimator).__name__} predicts nothing; give a classifier, a regressor or a pipeline "
+            "that ends in one"
+        )
+    return about(estimator).write(OnnxModel.from_bytes(_to_onnx(estimator).SerializeToString()))
+
+
+def about(estimator: Any) -> About:
+    """What the file must tell beside the graph."""
+    from sklearn.utils import get_tags
+
+    classes = getattr(estimator, "classes_", None)
+    if isinstance(classes, list):
+        raise TypeError("classifiers of several outputs are not supported; quantize one an output")
+    names = getattr(estimator, "feature_names_in_", None)
+    return About(
+        classes=None if classes is None else np.asarray(classes),
+        features=None if names is None else tuple(map(str, names)),
+        scores="probability" if hasattr(estimator, "predict_proba") else "decision",
+        values=classes is None and _outputs(estimator) > 1,
+        nan=bool(get_tags(estimator).input_tags.allow_nan),
+    )
+
+
+def _outputs(estimator: Any) -> int:
+    """The columns that a regressor predicts."""
+    last = estimator[-1] if hasattr(estimator, "steps") else estimator
+    coefficients = getattr(last, "coef_", None)
+    if coefficients is not None and np.ndim(coefficients) == 2:
+        return int(np.shape(coefficients)[0])
+    return int(getattr(last, "n_outputs_", 1))
+
+
+def _to_onnx(estimator: Any) -> Any:
+    try:
+        from skl2onnx import to_onnx
+        from skl2onnx.common.data_types import FloatTensorType
+        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+    except ImportError as error:
+        raise ImportError(
+            "scikit-learn estimators are converted by skl2onnx, which is missing: "
+            "pip install fewbits[sklearn]"
+        ) from error
+    inputs = [("X", FloatTensorType([None, int(estimator.n_features_in_)]))]
+    by_place = _columns_by_place(estimator)
+    tries: list[Any] = [None]
+    if hasattr(estimator, "classes_"):
+        tries.insert(0, {id(by_place): {"zipmap": False}})
+    for options in tries:
+        try:
+            return to_onnx(by_place, initial_types=inputs, options=options, target_opset=OPSET)
+        except (MissingConverter, MissingShapeCalculator) as error:
+            raise TypeError(
+                f"{type(estimator).__name__} cannot be converted to ONNX: {_first_line(error)}"
+            ) from error
+        except NameError as error:
+            # Classifiers without probabilities have no such option.
+            if options is None or "zipmap" not in str(error):
+                raise
+    raise AssertionError("the last try has no options")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _columns_by_place(estimator: Any) -> Any:
+    """The estimator, with the columns that its ColumnTransformers name told by their places.
+
+    The file then takes one matrix, as the estimator does.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    steps = getattr(estimator, "steps", None)
+    if names is None or not steps:
+        return estimator
+    from sklearn.compose import ColumnTransformer
+
+    first = steps[0][1]
+    if not isinstance(first, ColumnTransformer):
+        return estimator
+    place = {name: i for i, name in enumerate(names)}
+    estimator = copy.deepcopy(estimator)
+    first = estimator.steps[0][1]
+    first.transformers_ = [
+        (name, transformer, _places(columns, place))
+        for name, transformer, columns in first.transformers_
+    ]
+    return estimator
+
+
+def _places(columns: Any, place: dict[str, int]) -> Any:
+    if isinstance(columns, str):
+        return [place[columns]]
+    if isinstance(columns, (list, np.ndarray)) or hasattr(columns, "tolist"):
+        return [place[column] if isinstance(column, str) else column for column in columns]
+    return columns
