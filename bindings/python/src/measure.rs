@@ -23,14 +23,15 @@ fn metric(name: Option<&str>) -> PyResult<Option<Metric>> {
     name.map(str::parse).transpose().map_err(|why| refused("metric", why))
 }
 
-fn run_options(threads: Option<usize>) -> PyResult<RunOptions> {
-    let threads = match threads {
-        Some(count) => Some(
-            NonZeroUsize::new(count).ok_or_else(|| refused("threads", "at least one is needed"))?,
-        ),
-        None => None,
-    };
-    Ok(RunOptions { threads, ..RunOptions::default() })
+/// As many threads as asked for, or as the model runs on in `predict`.
+fn run_options(model: &OnnxModel, threads: Option<usize>) -> PyResult<RunOptions> {
+    match threads {
+        None => Ok(model.run_options()),
+        Some(0) => Err(refused("threads", "at least one is needed")),
+        Some(count) => {
+            Ok(RunOptions { threads: NonZeroUsize::new(count), ..RunOptions::default() })
+        }
+    }
 }
 
 /// Measures two models on the same data; gives JSON.
@@ -45,7 +46,7 @@ pub fn compare(
     max_drop: Option<f64>,
     threads: Option<usize>,
 ) -> PyResult<String> {
-    let (metric, run) = (metric(metric_name)?, run_options(threads)?);
+    let (metric, run) = (metric(metric_name)?, run_options(a, threads)?);
     interruptible(watch, |progress| {
         let options = CompareOptions { metric, run, peak_memory: None, max_drop };
         let compared =
@@ -73,7 +74,7 @@ pub fn sweep(
     let how = How::read(options)?;
     let widths: Widths = widths.parse().map_err(|why| refused("bits", why))?;
     let metric = metric(metric_name)?;
-    let run = run_options(threads)?;
+    let run = run_options(model, threads)?;
     let replace = if force { Replace::Existing } else { Replace::Never };
     interruptible(watch, |progress| {
         let options = SweepOptions { metric, run, folder: folder.as_deref(), replace };
@@ -111,7 +112,7 @@ pub fn tune(
 ) -> PyResult<String> {
     let how = How::read(options)?;
     let metric = metric(metric_name)?;
-    let run = run_options(threads)?;
+    let run = run_options(model, threads)?;
     let objective = match objective {
         "size" => Objective::Size,
         "latency" => Objective::Latency,

@@ -49,7 +49,7 @@ impl OnnxModel {
     }
 
     /// One thread for what is small, all cores for the rest.
-    fn run_options(&self) -> RunOptions {
+    pub fn run_options(&self) -> RunOptions {
         let convolves = self.model.graph().node.iter().any(|node| node.op_type().contains("Conv"));
         let small = !convolves && self.model.weight_bytes() <= ONE_THREAD_WEIGHT_BYTES;
         let threads = small.then_some(std::num::NonZeroUsize::MIN);

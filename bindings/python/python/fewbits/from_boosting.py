@@ -10,8 +10,8 @@ from fewbits.about import About
 OPSET = 15
 
 
-def convert(model: Any) -> OnnxModel:
-    """The fitted model as ONNX.
+def convert(model: Any) -> tuple[OnnxModel, About]:
+    """The fitted model as ONNX, and its classes.
 
     Raises
     ------
@@ -41,4 +41,4 @@ def convert(model: Any) -> OnnxModel:
     else:
         onnx = convert_xgboost(model, initial_types=inputs, target_opset=OPSET)
     converted = OnnxModel.from_bytes(onnx.SerializeToString())
-    return About(classes=None if classes is None else np.asarray(classes)).write(converted)
+    return converted, About(classes=None if classes is None else np.asarray(classes))

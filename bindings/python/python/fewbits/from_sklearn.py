@@ -12,8 +12,8 @@ from fewbits.about import About
 OPSET = 17
 
 
-def convert(estimator: Any, calibration: Any = None) -> OnnxModel:
-    """The estimator as ONNX, with its classes and column names in the metadata.
+def convert(estimator: Any) -> tuple[OnnxModel, About]:
+    """The estimator as ONNX, and its classes and column names.
 
     Raises
     ------
@@ -26,16 +26,13 @@ def convert(estimator: Any, calibration: Any = None) -> OnnxModel:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if hasattr(estimator, "model_") and type(estimator).__module__.startswith("fewbits"):
-        onnx: OnnxModel = estimator.model_._onnx
-        return onnx
     check_is_fitted(estimator)
     if not hasattr(estimator, "predict"):
         raise TypeError(
             f"{type(estimator).__name__} predicts nothing; give a classifier, a regressor or a pipeline "
             "that ends in one"
         )
-    return about(estimator).write(OnnxModel.from_bytes(_to_onnx(estimator).SerializeToString()))
+    return OnnxModel.from_bytes(_to_onnx(estimator).SerializeToString()), about(estimator)
 
 
 def about(estimator: Any) -> About:

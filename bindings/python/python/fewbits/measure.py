@@ -12,7 +12,7 @@ from fewbits.model import Model
 from fewbits.progress import Watch
 from fewbits.quantize import Recipe, Target, data_of, options_of
 from fewbits.results import Comparison, Inspection, Sweep, Tuned
-from fewbits.sources import onnx_of
+from fewbits.sources import Source, source_of
 
 Metric = Literal["accuracy", "f1", "auc", "r2", "mae", "rmse", "perplexity", "agreement"]
 
@@ -52,12 +52,12 @@ def compare(
     -------
     Comparison
     """
-    first, second = (onnx_of(m, example_input, None) for m in (a, b))
+    first, second = (source_of(model, example_input) for model in (a, b))
     if y is None and metric is None:
         metric = "agreement"
     data = _rows(first, X, y, normalize)
     with Watch() as watch:
-        text = _fewbits.compare(first, second, data, watch, metric, max_drop, threads)
+        text = _fewbits.compare(first.onnx, second.onnx, data, watch, metric, max_drop, threads)
     return Comparison(text, max_drop)
 
 
@@ -103,18 +103,18 @@ def sweep(
     Sweep
         Prints as a table; ``.plot()`` draws it.
     """
-    onnx = onnx_of(model, example_input, None, calibration)
+    source = source_of(model, example_input)
     if y is None and metric is None:
         metric = "agreement"
-    data = _rows(onnx, X, y, normalize)
-    seen = data_of(onnx, calibration, normalize=normalize)
+    data = _rows(source, X, y, normalize)
+    seen = data_of(source, calibration, normalize)
     options = options_of(
         recipe, seen, 8, act_bits, scheme, granularity, "auto", methods, target
     )
     widths = ",".join(str(int(width)) for width in bits)
     with Watch() as watch:
         text = _fewbits.sweep(
-            onnx, options, widths, data, seen, watch, metric, folder, force, threads
+            source.onnx, options, widths, data, seen, watch, metric, folder, force, threads
         )
     return Sweep(text)
 
@@ -169,11 +169,11 @@ def tune(
     Tuned
         ``.model`` is the best, or None if no smaller model stays within the drop.
     """
-    onnx = onnx_of(model, example_input, None, calibration)
+    source = source_of(model, example_input)
     if y is None and metric is None:
         metric = "agreement"
-    data = _rows(onnx, X, y, normalize)
-    seen = _rows(onnx, calibration, None, normalize)
+    data = _rows(source, X, y, normalize)
+    seen = _rows(source, calibration, None, normalize)
     if recipe is None:
         recipe = "weights" if objective == "size" else "static"
     elif recipe == "auto":
@@ -182,7 +182,7 @@ def tune(
     with tempfile.TemporaryDirectory() as scratch, Watch() as watch:
         path = Path(out) if out is not None else Path(scratch) / "best.onnx"
         text = _fewbits.tune(
-            onnx,
+            source.onnx,
             options,
             data,
             seen,
@@ -197,7 +197,7 @@ def tune(
             threads,
         )
         best = OnnxModel.from_bytes(path.read_bytes()) if path.exists() else None
-    return Tuned(text, best)
+    return Tuned(text, best, source.about)
 
 
 def inspect(model: Any, *, example_input: Any = None) -> Inspection:
@@ -211,10 +211,10 @@ def inspect(model: Any, *, example_input: Any = None) -> Inspection:
     -------
     Inspection
     """
-    return Inspection.of(onnx_of(model, example_input, None))
+    return Inspection.of(source_of(model, example_input).onnx)
 
 
-def _rows(onnx: OnnxModel, X: Any, y: Any, normalize: str | None) -> Data:
+def _rows(source: Source, X: Any, y: Any, normalize: str | None) -> Data:
     if X is None:
         raise TypeError("rows of data are needed, such as X_test")
-    return Model(onnx)._data(X, y, normalize)
+    return Model(source.onnx, source.about)._data(X, y, normalize)

@@ -81,9 +81,11 @@ class Model:
         The bytes of the constants in it.
     """
 
-    def __init__(self, onnx: OnnxModel, plan: "Plan | None" = None) -> None:
+    def __init__(
+        self, onnx: OnnxModel, about: About | None = None, plan: "Plan | None" = None
+    ) -> None:
         self._onnx = onnx
-        self._about = About.of(onnx)
+        self._about = About.of(onnx) if about is None else about
         self._plan = plan
         self._inputs = onnx.inputs
         self._outputs = onnx.outputs

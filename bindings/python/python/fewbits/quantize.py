@@ -4,11 +4,11 @@ import os
 from typing import Any, Literal
 
 from fewbits import _fewbits
-from fewbits._fewbits import Data, OnnxModel
+from fewbits._fewbits import Data
 from fewbits.model import Model
 from fewbits.progress import Watch
 from fewbits.results import Plan
-from fewbits.sources import onnx_of
+from fewbits.sources import Source, source_of
 
 Recipe = Literal["weights", "dynamic", "static", "auto"]
 Target = Literal["onnxruntime", "openvino", "tensorrt", "tract", "generic"]
@@ -92,17 +92,17 @@ def quantize(
     >>> bool(q.score(X[1500:], y[1500:]) > model.score(X[1500:], y[1500:]) - 0.02)
     True
     """
-    onnx = onnx_of(model, example_input, classes, calibration)
-    data = data_of(onnx, calibration, normalize=normalize)
+    source = source_of(model, example_input, classes)
+    data = data_of(source, calibration, normalize)
     options = options_of(
         recipe, data, bits, act_bits, scheme, granularity, range, methods, target
     )
     text = None if plan is None else Plan.read(plan).to_json()
     with Watch() as watch:
-        quantized, plan_text, notes = _fewbits.quantize(onnx, options, data, text, watch)
+        quantized, plan_text, notes = _fewbits.quantize(source.onnx, options, data, text, watch)
         for note in notes:
             watch.warn(note)
-    return Model(quantized, Plan(plan_text))
+    return Model(source.about.write(quantized), source.about, Plan(plan_text))
 
 
 def plan(
@@ -128,18 +128,18 @@ def plan(
     -------
     Plan
     """
-    onnx = onnx_of(model, example_input, None, calibration)
-    data = data_of(onnx, calibration, normalize=normalize)
+    source = source_of(model, example_input)
+    data = data_of(source, calibration, normalize)
     options = options_of(
         recipe, data, bits, act_bits, scheme, granularity, range, methods, target
     )
     with Watch() as watch:
-        return Plan(_fewbits.plan(onnx, options, data, watch))
+        return Plan(_fewbits.plan(source.onnx, options, data, watch))
 
 
-def data_of(onnx: OnnxModel, X: Any, y: Any = None, normalize: str | None = None) -> Data | None:
-    """Rows checked against a model; None for no rows."""
-    return None if X is None else Model(onnx)._data(X, y, normalize)
+def data_of(source: Source, X: Any, normalize: str | None = None) -> Data | None:
+    """Rows checked against a model, without labels; None for no rows."""
+    return None if X is None else Model(source.onnx, source.about)._data(X, None, normalize)
 
 
 def options_of(

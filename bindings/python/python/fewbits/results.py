@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbits import _fewbits
 from fewbits._fewbits import OnnxModel
+from fewbits.about import About
 from fewbits.table import count, html_table, milliseconds, text_table
 
 if TYPE_CHECKING:
@@ -200,9 +201,10 @@ class Tuned(_Result):
     verdict : str
     """
 
-    def __init__(self, text: str, best: OnnxModel | None) -> None:
+    def __init__(self, text: str, best: OnnxModel | None, about: About) -> None:
         super().__init__(text)
         self._onnx = best
+        self._about = about
 
     @property
     def model(self) -> "Model | None":
@@ -210,7 +212,8 @@ class Tuned(_Result):
 
         if self._onnx is None or self.best is None:
             return None
-        return Model(self._onnx, Plan(json.dumps(self.best["plan"])))
+        onnx = self._about.write(self._onnx)
+        return Model(onnx, self._about, Plan(json.dumps(self.best["plan"])))
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         whole = self.float
