@@ -12,13 +12,15 @@ from fewbits.model import Model
 from fewbits.quantize import quantize
 
 
-def _model_has(name: str) -> Any:
+def _has(name: str) -> Any:
+    """Whether the model, or before `fit` the estimator, has a method that a model can have too."""
+
     def check(self: "Quantized") -> bool:
         if hasattr(self, "model_"):
-            getattr(self.model_, name)
-        else:
-            getattr(self.estimator, name)
-        return True
+            return hasattr(self.model_, name)
+        if name == "decision_function" and hasattr(self.estimator, "predict_proba"):
+            return False
+        return hasattr(self.estimator, name)
 
     return check
 
@@ -37,8 +39,9 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         The width of weights.
     scheme, granularity : str
         As for :func:`fewbits.quantize`.
-    recipe : {"weights", "dynamic", "static"}
-        What becomes integers; ``"static"`` calibrates on the rows that ``fit`` is given.
+    recipe : {"static", "weights", "dynamic"}
+        What becomes integers. Calibrated on the rows that ``fit`` is given: columns of different
+        scale need it.
 
     Attributes
     ----------
@@ -72,7 +75,7 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         *,
         scheme: str = "symmetric",
         granularity: str = "channel",
-        recipe: str = "weights",
+        recipe: str = "static",
     ) -> None:
         self.estimator = estimator
         self.bits = bits
@@ -95,11 +98,15 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Quantized
             Itself.
         """
+        if hasattr(X, "toarray"):
+            raise TypeError("Sparse data was passed, but dense data is required. Use X.toarray().")
         self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
+        if len(getattr(self.estimator_, "classes_", (0, 1))) < 2:
+            raise ValueError("y holds 1 class; a classifier is quantized for two or more")
         self.model_ = quantize(
             self.estimator_,
             self.bits,
-            X if self.recipe == "static" else None,
+            X,
             recipe=self.recipe,  # type: ignore[arg-type]
             scheme=self.scheme,  # type: ignore[arg-type]
             granularity=self.granularity,
@@ -123,13 +130,13 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self.model_.predict(X)
 
-    @available_if(_model_has("predict_proba"))  # type: ignore[untyped-decorator]
+    @available_if(_has("predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> npt.NDArray[Any]:
         """As :meth:`Model.predict_proba`."""
         check_is_fitted(self)
         return self.model_.predict_proba(X)
 
-    @available_if(_model_has("decision_function"))  # type: ignore[untyped-decorator]
+    @available_if(_has("decision_function"))  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> npt.NDArray[Any]:
         """As :meth:`Model.decision_function`."""
         check_is_fitted(self)
@@ -153,6 +160,8 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags = inner.input_tags
         # ONNX has no sparse matrices.
         tags.input_tags.sparse = False
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.multi_label = False
         return tags
 
 

@@ -54,9 +54,9 @@ def numbers(X: Any, what: str = "X") -> npt.NDArray[Any]:
 
     float16 becomes float32, wider integers and objects that are numbers become float64.
     """
-    if hasattr(X, "toarray") and hasattr(X, "nnz"):
+    if hasattr(X, "toarray"):
         raise TypeError(
-            f"{what} is a sparse matrix, but dense data is required. Use {what}.toarray()."
+            f"{what} is sparse, but dense data is required. Use {what}.toarray()."
         )
     array: npt.NDArray[Any] = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
     kind = array.dtype.kind

@@ -32,7 +32,9 @@ def convert(estimator: Any) -> tuple[OnnxModel, About]:
             f"{type(estimator).__name__} predicts nothing; give a classifier, a regressor or a pipeline "
             "that ends in one"
         )
-    return OnnxModel.from_bytes(_to_onnx(estimator).SerializeToString()), about(estimator)
+    onnx = _to_onnx(estimator)
+    _label_by_scores(onnx.graph)
+    return OnnxModel.from_bytes(onnx.SerializeToString()), about(estimator)
 
 
 def about(estimator: Any) -> About:
@@ -124,3 +126,22 @@ def _places(columns: Any, place: dict[str, int]) -> Any:
     if isinstance(columns, (list, np.ndarray)) or hasattr(columns, "tolist"):
         return [place[column] if isinstance(column, str) else column for column in columns]
     return columns
+
+
+def _label_by_scores(graph: Any) -> None:
+    """Takes labels from scores where skl2onnx takes them from one logistic curve a class.
+
+    Far from the border curves are 1 in 32 bits for several classes at once. They grow with the
+    scores, and all of a row are divided by one sum, so the largest score is the same class.
+    """
+    maker = {name: node for node in graph.node for name in node.output}
+    for label in graph.node:
+        chain = ["ArgMax", "Div", "Add", "Reciprocal", "Add", "Exp", "Mul"]
+        node = label
+        for op, following in zip(chain, [*chain[1:], None], strict=True):
+            if node is None or node.op_type != op:
+                break
+            if following is None:
+                label.input[0] = node.input[0]
+                break
+            node = maker.get(node.input[0])

@@ -210,11 +210,13 @@ class Model:
         classes = self._about.classes
         assert classes is not None
         if not self._gives_label:
-            return classes[answers]
+            labels: npt.NDArray[Any] = classes[answers]
+            return labels
         # The file's labels are integers or strings; the estimator's were booleans, say.
         known = classes.astype(answers.dtype)
         order = np.argsort(known)
-        return classes[order[np.searchsorted(known, answers, sorter=order)]]
+        labels = classes[order[np.searchsorted(known, answers, sorter=order)]]
+        return labels
 
     @_available(_no_probabilities)
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
@@ -394,7 +396,7 @@ class Model:
         return tags_of_model(self)
 
 
-def load(source: str | os.PathLike[str] | bytes) -> Model:
+def load(source: "str | os.PathLike[str] | bytes | bytearray | memoryview") -> Model:
     """Opens a model that :meth:`Model.save`, or another tool, wrote.
 
     Parameters
@@ -418,7 +420,7 @@ def load(source: str | os.PathLike[str] | bytes) -> Model:
     return Model(open_onnx(source))
 
 
-def open_onnx(source: str | os.PathLike[str] | bytes) -> OnnxModel:
+def open_onnx(source: "str | os.PathLike[str] | bytes | bytearray | memoryview") -> OnnxModel:
     """An ONNX model of a path or of bytes; a pickle is refused without a look inside."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         content = bytes(source)
