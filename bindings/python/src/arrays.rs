@@ -42,9 +42,10 @@ pub fn text_tensor(list: &Bound<'_, PyList>, shape: Vec<usize>) -> PyResult<Tens
 
 fn elements<T: Element + Copy>(array: &Bound<'_, PyArrayDyn<T>>) -> PyResult<Vec<T>> {
     let read = array.try_readonly().map_err(|e| PyValueError::new_err(e.to_string()))?;
+    // A slice is given of what lies column by column, too.
     Ok(match read.as_slice() {
-        Ok(contiguous) => contiguous.to_vec(),
-        Err(_) => read.as_array().iter().copied().collect(),
+        Ok(rows) if read.is_c_contiguous() => rows.to_vec(),
+        _ => read.as_array().iter().copied().collect(),
     })
 }
 
@@ -52,7 +53,7 @@ fn made(shape: Vec<usize>, values: impl Into<Values>) -> PyResult<Tensor> {
     Tensor::new(shape, values).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
-/// A tensor as an array, its memory handed over; strings as an object array's list.
+/// A tensor as an array, its memory handed over; strings become an array of Python's own.
 ///
 /// # Errors
 /// When Python has no memory left.

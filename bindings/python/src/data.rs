@@ -27,7 +27,8 @@ impl Data {
         let normalize = normalize.map(str::parse::<Normalize>).transpose();
         let normalize = normalize.map_err(|why| refused("normalize", why))?;
         let options = DataOptions { normalize, ..DataOptions::default() };
-        let labels = labels.map(|y| Ok::<_, PyErr>(("y".to_string(), any_tensor(y)?))).transpose()?;
+        let labels =
+            labels.map(|y| Ok::<_, PyErr>(("y".to_string(), any_tensor(y)?))).transpose()?;
         let specs = input_specs(model.model.graph());
         let dataset = Dataset::from_arrays(&specs, named(arrays)?, labels, &options);
         Ok(Data { dataset: raised(dataset)? })

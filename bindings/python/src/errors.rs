@@ -2,8 +2,8 @@
 
 use std::io;
 
-use fewbits::{Error, OnnxError, RuntimeError};
 use fewbits::data::DataError;
+use fewbits::{Error, OnnxError, RuntimeError};
 use pyo3::PyErr;
 use pyo3::exceptions::{
     PyFileExistsError, PyFileNotFoundError, PyOSError, PyPermissionError, PyRuntimeError,
@@ -65,7 +65,9 @@ fn message(error: &Error) -> String {
             }
             data => data.to_string(),
         },
-        Error::Runtime(RuntimeError::Input { input, reason }) => format!("input '{input}': {reason}"),
+        Error::Runtime(RuntimeError::Input { input, reason }) => {
+            format!("input '{input}': {reason}")
+        }
         error => error.to_string(),
     }
 }
@@ -76,9 +78,10 @@ fn in_python(message: &str) -> String {
     let mut words = message.split(' ').peekable();
     let mut out: Vec<String> = Vec::new();
     while let Some(word) = words.next() {
-        let Some(at) = word.find("--").filter(|&at| {
-            word[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())
-        }) else {
+        let Some(at) = word
+            .find("--")
+            .filter(|&at| word[at + 2..].starts_with(|c: char| c.is_ascii_lowercase()))
+        else {
             out.push(word.to_string());
             continue;
         };

@@ -6,9 +6,9 @@
 mod arrays;
 mod data;
 mod errors;
-mod predict;
 mod measure;
 mod model;
+mod predict;
 mod quantize;
 mod work;
 
@@ -18,11 +18,11 @@ mod _fewbits {
     #[pymodule_export]
     use crate::data::Data;
     #[pymodule_export]
-    use crate::predict::Predictor;
-    #[pymodule_export]
     use crate::measure::{compare, sweep, tune};
     #[pymodule_export]
     use crate::model::OnnxModel;
+    #[pymodule_export]
+    use crate::predict::Predictor;
     #[pymodule_export]
     use crate::quantize::{check_plan, plan, quantize};
 

@@ -4,12 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fewbits::Replace;
 use fewbits::compare::CompareOptions;
 use fewbits::metric::Metric;
 use fewbits::run::RunOptions;
 use fewbits::sweep::{SweepOptions, Widths};
 use fewbits::tune::{Objective, Place, Request};
-use fewbits::Replace;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

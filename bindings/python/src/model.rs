@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use fewbits::output::Outputs;
-use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
+use fewbits::run::{RunOptions, runner};
 use fewbits::{DataType, IntegerRunner, Model, Replace, Runner, SaveOptions, ValueSpec};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::arrays::array;
-use crate::data::{Data, named};
+use crate::data::named;
 use crate::errors::raised;
 use crate::work::detached;
 
@@ -158,7 +157,9 @@ impl OnnxModel {
                 let spec = runner.inputs().iter().find(|spec| spec.name == name);
                 Ok(match spec.and_then(|spec| spec.data_type) {
                     // Numbers come as Python has them; integers stay what they are.
-                    Some(to @ (DataType::Float | DataType::Double)) => (name, raised(tensor.cast(to))?),
+                    Some(to @ (DataType::Float | DataType::Double)) => {
+                        (name, raised(tensor.cast(to))?)
+                    }
                     _ => (name, tensor),
                 })
             })
@@ -166,21 +167,6 @@ impl OnnxModel {
         let outputs = detached(py, || Ok(runner.run(&inputs)?))?;
         let answers = PyDict::new(py);
         for (name, tensor) in outputs {
-            answers.set_item(name, array(py, tensor)?)?;
-        }
-        Ok(answers)
-    }
-
-    /// The outputs for all rows of data, some rows at a time.
-    fn run_data<'py>(&self, py: Python<'py>, data: &Data) -> PyResult<Bound<'py, PyDict>> {
-        let runner = self.runner(py)?;
-        let mut outputs = Outputs::default();
-        for rows in data.dataset.batches(BATCH_ROWS) {
-            outputs.push(detached(py, || run_rows(runner, &data.dataset, rows))?);
-            py.check_signals()?;
-        }
-        let answers = PyDict::new(py);
-        for (name, tensor) in raised(outputs.joined())? {
             answers.set_item(name, array(py, tensor)?)?;
         }
         Ok(answers)

@@ -3,7 +3,9 @@
 use fewbits::metric::{Predictions, predictions};
 use fewbits::run::{BATCH_ROWS, run_rows};
 use fewbits::{DataType, IntegerRunner, Runner, Tensor};
-use numpy::{Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::{
+    Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -68,7 +70,10 @@ fn of_matrix<T: Element + Copy + Into<f64> + Sync>(
 ) -> PyResult<Option<Vec<Vec<Tensor>>>> {
     let runner = model.runner(py)?;
     let (Some(rows), Some(matrix)) = (Rows::of(runner), matrix) else { return Ok(None) };
-    let Ok(elements) = matrix.as_slice() else { return Ok(None) };
+    // A slice is given of what lies column by column, too.
+    let Some(elements) = matrix.as_slice().ok().filter(|_| matrix.is_c_contiguous()) else {
+        return Ok(None);
+    };
     let shape = matrix.as_array().dim();
     if shape.0 == 0 || shape.1 != rows.features || rows.features == 0 {
         return Ok(None);
@@ -83,7 +88,10 @@ fn of_matrix<T: Element + Copy + Into<f64> + Sync>(
             DataType::Double => f64::MAX,
             _ => f64::from(f32::MAX),
         };
-        let is_bad = |&x: &T| !(Into::<f64>::into(x).abs() <= limit);
+        let is_bad = |&x: &T| {
+            let size = Into::<f64>::into(x).abs();
+            size > limit || size.is_nan()
+        };
         if matches!(missing, Missing::Refused) && part.iter().any(is_bad) {
             return Ok(None);
         }

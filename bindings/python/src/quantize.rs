@@ -2,6 +2,7 @@
 
 use fewbits::methods::Methods;
 use fewbits::plan::{Plan, SchemeKind, Target, WeightOptions};
+use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Activations, Observed, RangeChoice, Request};
 use fewbits::run::RunOptions;
@@ -110,6 +111,10 @@ pub fn quantize(
             None => planned(&model.model, &how, data, progress)?,
         };
         let notes = planned.notes().to_vec();
+        if let Some(why) = planned.plan().why_nothing() {
+            let same = "nothing is quantized, the model stays as it is";
+            progress.warn(&format!("{same}: {why}"));
+        }
         let (quantized, plan) = planned.carry_out(progress)?;
         Ok((OnnxModel::of_file(&quantized)?, plan.to_json(), notes))
     })
@@ -123,8 +128,7 @@ fn planned<'a>(
 ) -> fewbits::Result<Planned<'a>> {
     let run = RunOptions::default();
     let request = how.request(data);
-    let planned =
-        Planned::by_recipe(model, &request, &mut Observed::default(), &run, progress)?;
+    let planned = Planned::by_recipe(model, &request, &mut Observed::default(), &run, progress)?;
     Ok(match how.never_slower {
         true => planned.never_slower(request.data, &run, progress).0,
         false => planned,

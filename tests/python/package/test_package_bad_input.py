@@ -40,7 +40,7 @@ def named() -> fb.Model:
         X.astype(np.float32),
         np.asfortranarray(X),
         X.astype(">f8"),
-        X.astype(np.float16).astype(object),
+        X.astype(object),
         X.tolist(),
         pd.DataFrame(X),
         np.repeat(X, 2, axis=1)[:, ::2],
@@ -54,8 +54,7 @@ def named() -> fb.Model:
     ],
 )  # fmt: skip
 def test_the_same_numbers_give_the_same_labels(q: fb.Model, array) -> None:
-    same = (q.predict(array) == q.predict(X)).mean()
-    assert same == 1 if "float16" not in str(type(array)) else same > 0.99
+    assert (q.predict(array) == q.predict(X)).all()
 
 
 def test_read_only_arrays_are_read(q: fb.Model) -> None:
@@ -83,7 +82,7 @@ def test_float16_and_integers(q: fb.Model) -> None:
         (X[0], ValueError, "Reshape your data"),
         (X[None], ValueError, "Reshape your data"),
         (5, ValueError, "Reshape your data"),
-        (None, (ValueError, TypeError), ""),
+        (None, (ValueError, TypeError), "."),
         (np.full((2, 4), np.nan), ValueError, "Input X contains NaN"),
         (np.full((2, 4), np.nan, dtype=np.float32), ValueError, "Input X contains NaN"),
         (np.full((2, 4), np.inf), ValueError, "infinity"),
@@ -95,7 +94,7 @@ def test_float16_and_integers(q: fb.Model) -> None:
         (np.full((2, 4), np.datetime64("2026-01-01")), TypeError, "datetime64"),
         (csr_matrix(X), TypeError, "sparse"),
         (pd.DataFrame({"a": ["x"], "b": [1], "c": [1], "d": [1]}), ValueError, "not numbers"),
-        ("rows", ValueError, ""),
+        ("rows", ValueError, "."),
     ],
 )
 def test_arrays_that_are_refused(q: fb.Model, method: str, array, error, says: str) -> None:
@@ -151,9 +150,9 @@ def test_an_array_without_names_is_warned_of(named: fb.Model) -> None:
         ({}, ValueError, "no data given"),
         ({"X": X[0]}, ValueError, "shape"),
         ({"X": X[:, :2]}, ValueError, "shape"),
-        ({"X": X.astype(str)}, ValueError, ""),
+        ({"X": X.astype(str)}, ValueError, "."),
         (X, TypeError, "dictionary"),
-        ({1: X}, TypeError, ""),
+        ({1: X}, TypeError, "."),
     ],
 )
 def test_run_refuses(q: fb.Model, inputs, error, says: str) -> None:
@@ -190,8 +189,10 @@ def test_lightgbm_is_converted_and_its_trees_are_named() -> None:
     lightgbm = pytest.importorskip("lightgbm")
     pytest.importorskip("onnxmltools")
     model = lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(X, Y)
+    with pytest.warns(UserWarning, match="nothing is quantized"):
+        q = fb.quantize(model)
     with pytest.raises(ValueError, match="TreeEnsembleClassifier"):
-        fb.quantize(model)
+        q.predict(X)
 
 
 @pytest.mark.parametrize("open_it", [fb.load, fb.quantize, fb.inspect])

@@ -36,7 +36,7 @@ def test_accuracy_and_bytes(notebook, tmp_path: Path) -> None:
     assert q.file_bytes < 560
     assert fb.inspect(model).file_bytes == 560
     assert (q.predict(X) == model.predict(X)).all()
-    np.testing.assert_allclose(q.predict_proba(X), model.predict_proba(X), atol=0.01)
+    np.testing.assert_allclose(q.predict_proba(X), model.predict_proba(X), atol=0.02)
     np.testing.assert_allclose(q.predict_proba(X).sum(axis=1), 1, rtol=1e-12)
 
 

@@ -7,6 +7,19 @@ from typing import Any, Protocol, final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "VERSION",
+    "Data",
+    "OnnxModel",
+    "Predictor",
+    "check_plan",
+    "compare",
+    "plan",
+    "quantize",
+    "sweep",
+    "tune",
+]
+
 VERSION: str
 
 # Strings cross as a list and a shape, whatever numpy would store them as.

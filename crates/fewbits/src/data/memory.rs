@@ -146,9 +146,8 @@ mod tests {
     #[test]
     fn several_inputs_take_arrays_of_their_names() {
         let inputs = [spec("a"), spec("b")];
-        let arrays = |b: &str| {
-            vec![(b.to_string(), array(2, 9.0)), ("a".to_string(), array(2, 1.0))]
-        };
+        let arrays =
+            |b: &str| vec![(b.to_string(), array(2, 9.0)), ("a".to_string(), array(2, 1.0))];
         let options = DataOptions::default();
         let data = Dataset::from_arrays(&inputs, arrays("b"), None, &options).unwrap();
         assert_eq!(data.batch(0..1)[1].1.values(), &vec![9.0f32, 10.0].into());

@@ -110,7 +110,9 @@ impl Outputs {
     /// If an output changes its type or the shape of its rows from call to call.
     pub fn joined(&self) -> Result<Vec<(String, Tensor)>> {
         let columns = self.columns.iter();
-        columns.map(|(name, parts)| Ok((name.clone(), Tensor::concat_rows(parts.clone())?))).collect()
+        columns
+            .map(|(name, parts)| Ok((name.clone(), Tensor::concat_rows(parts.clone())?)))
+            .collect()
     }
 
     /// Writes everything to `path`.

@@ -254,8 +254,7 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Plan> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        Plan::parse(&text)
-            .map_err(|reason| Error::PlanFile { path: path.to_path_buf(), reason })
+        Plan::parse(&text).map_err(|reason| Error::PlanFile { path: path.to_path_buf(), reason })
     }
 
     /// Reads what [`to_json`](Plan::to_json) wrote.
@@ -270,7 +269,10 @@ impl Plan {
     fn parse(text: &str) -> std::result::Result<Plan, String> {
         let plan: Plan = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if plan.fewbits_plan != FORMAT {
-            return Err(format!("its format is {}, this fewbits reads {FORMAT}", plan.fewbits_plan));
+            return Err(format!(
+                "its format is {}, this fewbits reads {FORMAT}",
+                plan.fewbits_plan
+            ));
         }
         Ok(plan)
     }
