@@ -3,11 +3,12 @@
 import pickle
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_regression
+from sklearn.datasets import load_breast_cancer, load_digits, make_regression
 from sklearn.linear_model import (
     Lasso,
     LinearRegression,
@@ -19,7 +20,7 @@ from sklearn.linear_model import (
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -27,7 +28,7 @@ import fewbits as fb
 
 DIGITS = load_digits(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
-MADE = make_regression(1000, 20, n_informative=10, noise=5, random_state=0)
+MADE = make_regression(1000, 100, n_informative=50, noise=5, random_state=0)
 MADE = MADE[0], MADE[1] / MADE[1].std()
 
 
@@ -35,14 +36,17 @@ def mixed() -> tuple[np.ndarray, np.ndarray]:
     """Numbers of different scale beside categories."""
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(1000, 3)) * [1, 10, 100] + [0, 5, 1000]
-    X = np.c_[numbers, rng.integers(0, 4, 1000), rng.integers(0, 3, 1000)]
-    y = X[:, 0] + (X[:, 3] == 2) * 2 - (X[:, 4] == 1) * 2 + X[:, 1] / 10 > 0.5
+    X = np.c_[numbers, rng.integers(0, 40, 1000), rng.integers(0, 30, 1000)]
+    y = X[:, 0] + (X[:, 3] % 4 == 2) * 2 - (X[:, 4] % 3 == 1) * 2 + X[:, 1] / 10 > 0.5
     return X, y.astype(int)
 
 
 def encoder(numbers: list, categories: list) -> ColumnTransformer:
     return ColumnTransformer(
-        [("numbers", StandardScaler(), numbers), ("categories", OneHotEncoder(), categories)]
+        [
+            ("numbers", StandardScaler(), numbers),
+            ("categories", OneHotEncoder(handle_unknown="ignore"), categories),
+        ]
     )
 
 
@@ -61,7 +65,7 @@ FAMILIES = {
     ),
     "ridge": (Ridge(), MADE),
     "ridge, two outputs": (Ridge(), (MADE[0], np.c_[MADE[1], MADE[0][:, 0]])),
-    "lasso": (Lasso(alpha=0.01), load_diabetes(return_X_y=True)),
+    "lasso": (Lasso(alpha=0.01), MADE),
     "scaler": (make_pipeline(StandardScaler(), LogisticRegression()), CANCER),
     "one-hot encoder": (make_pipeline(encoder([0, 1, 2], [3, 4]), LogisticRegression()), mixed()),
 }
@@ -75,6 +79,7 @@ def test_family(name: str) -> None:
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     estimator.fit(X_train, y_train)
     q = fb.quantize(estimator, bits=8, calibration=X_train)
+    assert len(q.plan.kept_float) < len(q.plan.tensors), q.plan
     assert abs(q.score(X_test, y_test) - estimator.score(X_test, y_test)) <= 0.01
     expected, given = estimator.predict(X_test), q.predict(X_test)
     assert given.shape == expected.shape and given.dtype.kind == expected.dtype.kind
@@ -90,7 +95,7 @@ def test_family(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_float_file_answers_as_the_estimator(name: str, tmp_path) -> None:
+def test_the_float_file_answers_as_the_estimator(name: str) -> None:
     """Labels are not changed by the conversion and the cast of float64 inputs."""
     estimator, (X, y) = FAMILIES[name]
     estimator.fit(X, y)
@@ -170,6 +175,30 @@ def test_columns_named_in_a_transformer() -> None:
     q = fb.quantize(model)
     assert (q.predict(frame) == model.predict(frame)).all()
     assert q.feature_names_in_.tolist() == list("abcde")
+
+
+@pytest.mark.parametrize(
+    "scaler", [StandardScaler(), MinMaxScaler((-1, 2)), RobustScaler()], ids=repr
+)
+def test_columns_far_from_zero_are_scaled_in_64_bits(scaler, tmp_path) -> None:
+    """Time stamps: float32 holds them to 128 seconds only."""
+    X, y = CANCER
+    far = X.copy()
+    far[:, 0] = 1.7e9 + (X[:, 0] - X[:, 0].mean()) * 10
+    model = make_pipeline(scaler, LogisticRegression()).fit(far, y)
+    from fewbits.sources import source_of
+
+    source = source_of(model)
+    float_model = fb.Model(source.onnx, source.about)
+    assert (float_model.predict(far) == model.predict(far)).all()
+    np.testing.assert_allclose(float_model.predict_proba(far), model.predict_proba(far), atol=1e-5)
+    fb.quantize(model, calibration=far).save(tmp_path / "q.onnx")
+    q = fb.load(tmp_path / "q.onnx")
+    assert abs(q.score(far, y) - model.score(far, y)) <= 0.01
+    session = onnxruntime.InferenceSession(tmp_path / "q.onnx")
+    labels = session.run(["label"], {"X": far})[0]
+    assert (labels == q.predict(far)).mean() > 0.99
+    assert fb.compare(model, q, far, y).agreement > 0.98
 
 
 def test_weights_of_raw_columns_need_calibration() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fewbits._fewbits import OnnxModel
 from fewbits.about import About
+from fewbits.double_head import scaled_before, scaling_of
 
 # The newest whose files every runtime of the last years opens.
 OPSET = 17
@@ -32,7 +33,7 @@ def convert(estimator: Any) -> tuple[OnnxModel, About]:
             f"{type(estimator).__name__} predicts nothing; give a classifier, a regressor or a pipeline "
             "that ends in one"
         )
-    onnx = _to_onnx(estimator)
+    onnx = _scaled_in_64_bits(estimator) or _to_onnx(estimator)
     _label_by_scores(onnx.graph)
     return OnnxModel.from_bytes(onnx.SerializeToString()), about(estimator)
 
@@ -61,6 +62,19 @@ def _outputs(estimator: Any) -> int:
     if coefficients is not None and np.ndim(coefficients) == 2:
         return int(np.shape(coefficients)[0])
     return int(getattr(last, "n_outputs_", 1))
+
+
+def _scaled_in_64_bits(pipeline: Any) -> Any:
+    """A pipeline that begins with a scaler of columns far from zero; None for all else."""
+    steps = getattr(pipeline, "steps", None)
+    if not steps or len(steps) < 2:
+        return None
+    scaling = scaling_of(steps[0][1])
+    if scaling is None or not scaling.is_needed:
+        return None
+    rest = copy.copy(pipeline)
+    rest.steps = steps[1:]
+    return scaled_before(_to_onnx(rest), scaling)
 
 
 def _to_onnx(estimator: Any) -> Any:
