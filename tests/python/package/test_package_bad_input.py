@@ -298,3 +298,20 @@ def test_no_message_names_flags_of_the_command_line(q: fb.Model) -> None:
     with pytest.raises(ValueError) as refused:
         fb.compare(q, q, X, metric="accuracy")
     assert "--" not in str(refused.value) and 'metric="agreement"' in str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_damaged_bytes_raise_and_nothing_else(q: fb.Model, seed: int) -> None:
+    """A caught panic would be a RuntimeError."""
+    random = np.random.default_rng(seed)
+    content = bytearray(q.to_bytes())
+    for _ in range(random.integers(1, 4)):
+        content[random.integers(len(content))] = random.integers(256)
+    try:
+        damaged = fb.load(bytes(content))
+        damaged.predict(X[:3])
+        damaged.run({"X": X[:3]})
+        damaged.inspect()
+        fb.quantize(damaged, bits=4)
+    except ValueError as error:
+        assert str(error)

@@ -149,3 +149,32 @@ def test_a_contiguous_array_is_not_copied_in_python(monkeypatch: pytest.MonkeyPa
     for kind in (np.float32, np.float64):
         assert model.predict(np.zeros((3, 20), kind)).shape == (3,)
         assert model.predict_proba(np.zeros((3, 20), kind)).shape == (3, 2)
+
+
+def test_a_bar_is_shown_when_work_runs_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fewbits import progress
+
+    drawn = []
+
+    class Bar:
+        def __init__(self, total: int, desc: str, leave: bool) -> None:
+            self.n = 0
+            drawn.append(f"{desc} of {total}")
+
+        def update(self, steps: int) -> None:
+            self.n += steps
+            drawn.append(self.n)
+
+        def close(self) -> None:
+            drawn.append("closed")
+
+    monkeypatch.setattr(progress, "_bar_class", lambda: Bar)
+    with progress.Watch() as watch:
+        watch.show("calibrating", 1, 4)
+    assert drawn == []
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0)
+    with progress.Watch() as watch:
+        watch.show("calibrating", 1, 4)
+        watch.show("calibrating", 3, 4)
+        watch.show("measuring", 0, 2)
+    assert drawn == ["calibrating of 4", 1, 3, "closed", "measuring of 2", 0, "closed"]

@@ -304,7 +304,7 @@ class Model:
         """
         if not isinstance(inputs, Mapping):
             raise TypeError(
-                f"run takes a dictionary such as {{{self._inputs[0][0]!r}: x}}, "
+                f"run takes a dictionary of the inputs {[name for name, _, _ in self._inputs]}, "
                 f"not {type(inputs).__name__}"
             )
         return self._onnx.run({name: _array(value, name) for name, value in inputs.items()})
@@ -315,6 +315,8 @@ class Model:
         if isinstance(X, Mapping):
             arrays = {name: _array(value, name) for name, value in X.items()}
             return Data(self._onnx, arrays, labels, normalize)
+        if not self._inputs:
+            raise ValueError("the model takes no input; read its outputs with run({})")
         name, _, dims = self._inputs[0]
         if len(self._inputs) > 1:
             if self._about.features is None or frames.column_names(X) is None:
