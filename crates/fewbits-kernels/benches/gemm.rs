@@ -5,7 +5,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fewbits_kernels::bytes::{self, DepthwiseWeights, QuantizeTo, Window};
-use fewbits_kernels::float::{self, Convolution, Function, Strided};
+use fewbits_kernels::float::{self, Convolution, Function, Strided, Weights};
 use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, Requantize, Walk, multiply};
 use fewbits_kernels::{Buffer, Cpu, Halo, ImageLayout, Threads};
 
@@ -168,7 +168,11 @@ fn float_convolution(
     let values =
         |len: usize| -> Vec<f32> { (0..len).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect() };
     let depth = 9 * channels / groups;
-    let (weights, bias) = (values(filters * depth), values(filters));
+    let window =
+        Window { kernel: [3; 2], stride: [stride; 2], pads_begin: [1; 2], dilation: [1; 2] };
+    let shape = [filters, channels / groups, 3, 3];
+    let weights = Weights::new(values(filters * depth), shape, groups, window);
+    let bias = values(filters);
     let input = values(2 * channels * size * size);
     let out_size = (size - 1) / stride + 1;
     let conv = Convolution {
@@ -177,12 +181,7 @@ fn float_convolution(
         filters,
         channels,
         groups,
-        window: Window {
-            kernel: [3; 2],
-            stride: [stride; 2],
-            pads_begin: [1; 2],
-            dilation: [1; 2],
-        },
+        window,
         size: [size; 2],
         out_size: [out_size; 2],
         function: Some(Function::Relu),

@@ -24,7 +24,7 @@ pub use attention::{Attention, Mask, attend};
 pub use binary::{Binary, binary, binary_in_place};
 pub use broadcast::{broadcast, broadcast_shape};
 pub use function::{Function, apply};
-pub use images::{Convolution, average_pool, convolve, max_pool};
+pub use images::{Convolution, Weights, average_pool, convolve, max_pool};
 pub use norm::{layer_norm, rms_norm};
 pub use product::{matmul, matmul_packed, pack, packed_len};
 pub use softmax::softmax;

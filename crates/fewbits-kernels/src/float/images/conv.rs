@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::padded::{Padded, SLACK};
 use super::slide::{LANES, slide};
+use super::winograd::{self, Tiles, Transformed};
 use crate::Cpu;
 use crate::bytes::Window;
 use crate::cpu::per_cpu;
@@ -20,8 +21,8 @@ const COPIES: usize = 64 << 10;
 /// A convolution with constant weights, over images of one size.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution<'a> {
-    /// `[filters, channels / groups, rows, columns]`, as ONNX has them.
-    pub weights: &'a [f32],
+    /// Those of all filters.
+    pub weights: &'a Weights,
     /// One for each filter, or none at all.
     pub bias: &'a [f32],
     /// Channels of what comes out.
@@ -40,10 +41,41 @@ pub struct Convolution<'a> {
     pub function: Option<Function>,
 }
 
+/// The weights of a convolution as its loops read them.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    form: Form,
+    /// As ONNX has them: filters, channels of a group, rows and columns of the window.
+    shape: [usize; 4],
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// As ONNX has them.
+    Plain(Vec<f32>),
+    /// For tiles instead of windows.
+    Tiles(Transformed),
+}
+
+impl Weights {
+    /// Weights of `shape`: filters, channels of a group, rows and columns of the window.
+    ///
+    /// # Panics
+    /// If there are not as many as the shape says.
+    pub fn new(weights: Vec<f32>, shape: [usize; 4], groups: usize, window: Window) -> Weights {
+        assert_eq!(weights.len(), shape.iter().product::<usize>(), "weights of another size");
+        let form = match Transformed::new(&weights, shape, groups, window) {
+            Some(transformed) => Form::Tiles(transformed),
+            None => Form::Plain(weights),
+        };
+        Weights { form, shape }
+    }
+}
+
 /// Computes the channels `planes` of the result, counted through all images, to `out`.
 ///
-/// Every sum is one chain of fused multiply-adds along channels, rows and columns of the window;
-/// the bias is added last. `input` is `[images, channels, rows, columns]`. `scratch` grows as
+/// Every sum is one chain of fused multiply-adds along channels, rows and columns of the window,
+/// or what [`winograd`] says; the bias is added last. `input` is `[images, channels, rows, columns]`. `scratch` grows as
 /// needed, and may be used again for anything.
 ///
 /// # Panics
@@ -58,14 +90,60 @@ pub fn convolve(
 ) {
     let Convolution { filters, channels, groups, window, .. } = *conv;
     assert!(filters % groups == 0 && channels % groups == 0, "groups that are not whole");
-    assert_eq!(conv.weights.len(), filters * conv.depth(), "weights of another size");
+    let [rows, columns] = window.kernel;
+    assert_eq!(
+        conv.weights.shape,
+        [filters, channels / groups, rows, columns],
+        "weights of another size"
+    );
     assert!(conv.bias.is_empty() || conv.bias.len() == filters, "biases of another number");
     assert_eq!(out.len(), planes.len() * conv.out_plane(), "an output of another size");
-    let [height, width] = conv.out_size;
-    let padded = |rows| Padded::new(window, conv.size, channels / groups, rows, width);
-    // As many rows as fit, of one image or of several.
-    let row_len = padded(1).image_pitch() / padded(1).rows();
-    let fitting = (COPIES / row_len.max(1)).saturating_sub(padded(1).rows()) / window.stride[0] + 1;
+    match &conv.weights.form {
+        Form::Plain(weights) => {
+            let [height, width] = conv.out_size;
+            let padded = |rows| Padded::new(window, conv.size, channels / groups, rows, width);
+            in_parts(conv, input, padded, height, planes, out, |part, out| {
+                let padded = padded(part.rows.len());
+                Job { cpu, conv, weights, part }.run(padded, out, scratch);
+            });
+        }
+        Form::Tiles(weights) => {
+            let tiles = Tiles::new(conv);
+            let padded = |rows| tiles.padded(rows);
+            in_parts(conv, input, padded, tiles.count[0], planes, out, |part, out| {
+                winograd::rows(cpu, conv, weights, tiles, part, out, scratch);
+            });
+        }
+    }
+}
+
+/// Some rows of some filters over some images.
+pub(super) struct Part<'a> {
+    pub input: &'a [f32],
+    pub images: Range<usize>,
+    pub filters: Range<usize>,
+    /// Of windows, or of tiles of them.
+    pub rows: Range<usize>,
+}
+
+/// Cuts what is to be computed into parts whose padded copies stay in the cache: as many of `height`
+/// rows as fit, of one image or of several. Each part is given those planes of the output, whole, of
+/// which it computes rows.
+fn in_parts(
+    conv: &Convolution,
+    input: &[f32],
+    padded: impl Fn(usize) -> Padded,
+    height: usize,
+    planes: Range<usize>,
+    out: &mut [f32],
+    mut run: impl FnMut(Part, &mut [f32]),
+) {
+    let filters = conv.filters;
+    let (first_row, each) = match height {
+        1 => (padded(1).image_pitch(), 0),
+        _ => (padded(1).image_pitch(), padded(2).image_pitch() - padded(1).image_pitch()),
+    };
+    let fitting = COPIES.saturating_sub(first_row) / each.max(1) + 1;
     let rows = fitting.min(height);
     let together = match rows == height {
         true => COPIES / padded(rows).image_pitch().max(1),
@@ -82,56 +160,51 @@ pub fn convolve(
             _ => (1, filters.min(first + left)),
         };
         let count = images * (last - first);
-        let (part, behind) = rest.split_at_mut(count * conv.out_plane());
+        let (own, behind) = rest.split_at_mut(count * conv.out_plane());
         (rest, plane) = (behind, plane + count);
-        let job = Job { cpu, conv, input, images: image..image + images, filters: first..last };
         for top in (0..height).step_by(rows) {
             let rows = top..(top + rows).min(height);
-            job.rows(padded(rows.len()), rows, part, scratch);
+            let (images, filters) = (image..image + images, first..last);
+            run(Part { input, images, filters, rows }, own);
         }
     }
 }
 
 impl Convolution<'_> {
-    /// Taps of a filter.
-    fn depth(&self) -> usize {
-        self.channels / self.groups * self.window.kernel[0] * self.window.kernel[1]
-    }
-
     fn out_plane(&self) -> usize {
         self.out_size[0] * self.out_size[1]
     }
 }
 
-/// Some filters over some images.
+/// A part to be computed window by window.
 struct Job<'a> {
     cpu: Cpu,
     conv: &'a Convolution<'a>,
-    input: &'a [f32],
-    images: Range<usize>,
-    filters: Range<usize>,
+    weights: &'a [f32],
+    part: Part<'a>,
 }
 
 impl Job<'_> {
-    /// Some rows of the result, inside of `out`, which has all.
-    fn rows(&self, padded: Padded, rows: Range<usize>, out: &mut [f32], scratch: &mut Vec<f32>) {
+    /// Computes it, inside of `out`, which has all rows.
+    fn run(&self, padded: Padded, out: &mut [f32], scratch: &mut Vec<f32>) {
         let Convolution { channels, groups, filters, .. } = *self.conv;
+        let Part { input, ref images, filters: ref wanted, ref rows } = self.part;
         let (group_channels, group_filters) = (channels / groups, filters / groups);
         let taps = padded.taps();
-        let copies_len = self.images.len() * padded.image_pitch() + SLACK;
+        let copies_len = images.len() * padded.image_pitch() + SLACK;
         let panel_len = taps.len() * PANEL + SLACK;
         let scratch = at_least(scratch, copies_len + panel_len + group_filters * PANEL);
         let (copies, scratch) = scratch.split_at_mut(copies_len);
         let (panel, sums) = scratch.split_at_mut(panel_len);
-        let groups = self.filters.start / group_filters..self.filters.end.div_ceil(group_filters);
+        let groups = wanted.start / group_filters..wanted.end.div_ceil(group_filters);
         for group in groups {
             let first = group * group_filters;
-            let own = first.max(self.filters.start)..(first + group_filters).min(self.filters.end);
-            let planes = self.images.clone().map(|image| {
+            let own = first.max(wanted.start)..(first + group_filters).min(wanted.end);
+            let planes = images.clone().map(|image| {
                 let first = image * channels + group * group_channels;
                 first..first + group_channels
             });
-            padded.fill(self.input, planes, rows.start, 0.0, copies);
+            padded.fill(input, planes, rows.start, 0.0, copies);
             match own.len() {
                 1 => self.one_filter(own.start, &padded, &taps, rows.clone(), copies, out),
                 _ => {
@@ -153,10 +226,10 @@ impl Job<'_> {
         out: &mut [f32],
     ) {
         let width = self.conv.out_size[1];
-        let weights = &self.conv.weights[filter * taps.len()..][..taps.len()];
+        let weights = &self.weights[filter * taps.len()..][..taps.len()];
         let bias = self.conv.bias.get(filter).copied();
-        for image in 0..self.images.len() {
-            let plane = image * self.filters.len() + filter - self.filters.start;
+        for image in 0..self.part.images.len() {
+            let plane = image * self.part.filters.len() + filter - self.part.filters.start;
             let start = plane * self.conv.out_plane() + rows.start * width;
             let out = &mut out[start..][..rows.len() * width];
             let copy = &copies[image * padded.image_pitch()..];
@@ -179,11 +252,11 @@ impl Job<'_> {
         let Block { padded, taps, rows, copies } = block;
         let depth = taps.len();
         let width = self.conv.out_size[1];
-        let weights = Strided::rows(&self.conv.weights[own.start * depth..], depth);
+        let weights = Strided::rows(&self.weights[own.start * depth..], depth);
         let bias = self.conv.bias.get(own.clone()).unwrap_or_default();
         let sums = &mut sums[..own.len() * PANEL];
         let per_image = rows.len() * width;
-        let windows = self.images.len() * per_image;
+        let windows = self.part.images.len() * per_image;
         let mut pieces = Vec::with_capacity(PANEL);
         for first in (0..windows).step_by(PANEL) {
             let columns = PANEL.min(windows - first);
@@ -198,7 +271,7 @@ impl Job<'_> {
             while column < columns {
                 let (image, window) = ((first + column) / per_image, (first + column) % per_image);
                 let len = (columns - column).min(per_image - window);
-                let plane = image * self.filters.len() + own.start - self.filters.start;
+                let plane = image * self.part.filters.len() + own.start - self.part.filters.start;
                 let start = plane * self.conv.out_plane() + rows.start * width + window;
                 for (filter, sums) in sums.chunks_exact(PANEL).enumerate() {
                     let out = &mut out[start + filter * self.conv.out_plane()..][..len];
@@ -311,6 +384,8 @@ mod tests {
 
     /// The definition, element by element.
     fn chains(conv: &Convolution, input: &[f32], images: usize) -> Vec<f32> {
+        let Form::Plain(weights) = &conv.weights.form else { panic!("not a chain") };
+        let depth: usize = conv.weights.shape[1..].iter().product();
         let Convolution { filters, channels, groups, window, size, out_size, .. } = *conv;
         let inside = |axis: usize, at: usize, tap: usize| {
             let from = at * window.stride[axis] + tap * window.dilation[axis];
@@ -321,7 +396,7 @@ mod tests {
         for (image, filter) in (0..images).flat_map(|i| (0..filters).map(move |f| (i, f))) {
             let first = image * channels + filter / group_filters * group_channels;
             for (y, x) in (0..out_size[0]).flat_map(|y| (0..out_size[1]).map(move |x| (y, x))) {
-                let mut weights = conv.weights[filter * conv.depth()..].iter();
+                let mut weights = weights[filter * depth..].iter();
                 let mut sum = 0f32;
                 for plane in first..first + group_channels {
                     let plane = &input[plane * size[0] * size[1]..];
@@ -392,7 +467,9 @@ mod tests {
             let size =
                 [0, 1].map(|axis| more[axis] + (kernel[axis] - 1) * dilation[axis] + 1);
             let (filters, channels) = (groups * group_filters, groups * group_channels);
-            let weights = noise(filters * group_channels * kernel[0] * kernel[1], 8);
+            let shape = [filters, group_channels, kernel[0], kernel[1]];
+            let weights = noise(shape.iter().product(), 8);
+            let weights = Weights::new(weights, shape, groups, window);
             let bias = noise(if has_bias { filters } else { 0 }, 9);
             let conv = Convolution {
                 weights: &weights,
@@ -416,7 +493,9 @@ mod tests {
             Window { kernel: [3, 3], stride: [2, 1], pads_begin: [1, 1], dilation: [1, 1] };
         for (filters, groups) in [(3, 1), (2, 2)] {
             let (channels, size) = (2, [200, 400]);
-            let weights = noise(filters * channels / groups * 9, 1);
+            let shape = [filters, channels / groups, 3, 3];
+            let weights = noise(shape.iter().product(), 1);
+            let weights = Weights::new(weights, shape, groups, window);
             let conv = Convolution {
                 weights: &weights,
                 bias: &[],
@@ -439,7 +518,7 @@ mod tests {
         let window =
             Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
         for size in [[7, 7], [5, 3], [2, 40], [33, 1]] {
-            let weights = noise(5 * 4, 2);
+            let weights = Weights::new(noise(5 * 4, 2), [5, 4, 1, 1], 1, window);
             let conv = Convolution {
                 weights: &weights,
                 bias: &[],
@@ -460,7 +539,8 @@ mod tests {
     fn an_output_too_short_is_refused() {
         let window =
             Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
-        let (weights, size) = ([1.0], [2, 2]);
+        let size = [2, 2];
+        let weights = Weights::new(vec![1.0], [1; 4], 1, window);
         let conv = Convolution {
             weights: &weights,
             bias: &[],

@@ -7,6 +7,7 @@ mod conv;
 mod padded;
 mod pool;
 mod slide;
+mod winograd;
 
-pub use conv::{Convolution, convolve};
+pub use conv::{Convolution, Weights, convolve};
 pub use pool::{average_pool, max_pool};

@@ -36,16 +36,13 @@ impl Padded {
         Padded { window, size, phase_pitch: columns.div_ceil(window.stride[1]), rows, channels }
     }
 
-    /// Rows of a copy.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    fn row_pitch(&self) -> usize {
+    /// From a row to the next.
+    pub fn row_pitch(&self) -> usize {
         self.phase_pitch * self.window.stride[1]
     }
 
-    fn channel_pitch(&self) -> usize {
+    /// From a channel to the next.
+    pub fn channel_pitch(&self) -> usize {
         self.rows * self.row_pitch()
     }
 

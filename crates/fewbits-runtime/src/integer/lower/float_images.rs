@@ -1,6 +1,7 @@
 //! Convolutions and pooling of floats.
 
 use fewbits_kernels::bytes::{Divisor, Window};
+use fewbits_kernels::float::Weights;
 use fewbits_onnx::proto::NodeProto;
 
 use crate::integer::lower::image::{window, window_of};
@@ -57,8 +58,8 @@ impl<'a> Lowering<'a> {
     }
 
     fn float_convolution(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        let Form2d { shape: [filters, group_channels, ..], groups, window, end } =
-            self.float_convolution_form(node)?;
+        let Form2d { shape, groups, window, end } = self.float_convolution_form(node)?;
+        let [filters, group_channels, ..] = shape;
         let name = node.input.get(1)?;
         let (weights, _) = self.net.floats(name).or_else(|| self.net.dequantized(name))?;
         let bias = match node.input.get(2).map_or("", String::as_str) {
@@ -70,7 +71,7 @@ impl<'a> Lowering<'a> {
         let convolution = Convolution {
             input,
             output,
-            weights,
+            weights: Weights::new(weights, shape, groups, window),
             bias,
             filters,
             channels: groups * group_channels,

@@ -17,8 +17,7 @@ const LEAST: usize = 8 << 10;
 pub(crate) struct Convolution {
     pub input: ValueId,
     pub output: ValueId,
-    /// `[filters, channels / groups, rows, columns]`.
-    pub weights: Vec<f32>,
+    pub weights: float::Weights,
     /// One for each filter, or none.
     pub bias: Vec<f32>,
     pub filters: usize,
@@ -59,7 +58,8 @@ impl Step for Convolution {
             function: self.function,
         };
         let plane = to.height * to.width;
-        let products = plane * self.weights.len() / self.filters;
+        let [rows, columns] = self.window.kernel;
+        let products = plane * self.channels / self.groups * rows * columns;
         threads.rows(out.f32s_mut(), plane, LEAST_PRODUCTS.div_ceil(products), |first, out| {
             super::with_scratch(|scratch| {
                 let planes = first..first + out.len() / plane;
