@@ -9,10 +9,13 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import fewbits as fb
 
@@ -178,6 +181,22 @@ def test_what_is_no_model_is_told_what_is(model) -> None:
 def test_what_predicts_nothing(model) -> None:
     with pytest.raises(TypeError, match="predicts nothing"):
         fb.quantize(model)
+
+
+def test_what_cannot_be_converted() -> None:
+    words = pd.DataFrame({"a": X[:, 0], "b": np.where(X[:, 1] > 0, "left", "right")})
+    encoder = ColumnTransformer([("words", OneHotEncoder(), ["b"])], remainder="passthrough")
+    with pytest.raises(TypeError, match="strings such as 'left'"):
+        fb.quantize(make_pipeline(encoder, LogisticRegression()).fit(words, Y))
+    several = MultiOutputClassifier(LogisticRegression()).fit(X, np.c_[Y, 1 - Y])
+    with pytest.raises(TypeError, match="several outputs"):
+        fb.quantize(several)
+
+    class Unknown(LogisticRegression):
+        pass
+
+    with pytest.raises(TypeError, match="Unknown cannot be converted"):
+        fb.quantize(Unknown().fit(X, Y))
 
 
 def test_trees_are_named() -> None:

@@ -1,14 +1,18 @@
 """Ten families of scikit-learn estimators, and what scikit-learn asks of an estimator."""
 
 import pickle
+import warnings
 
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+from models import FIXTURES
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_digits, make_regression
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     Lasso,
     LinearRegression,
@@ -216,3 +220,35 @@ def test_linear_regression_of_many_widths() -> None:
     model = LinearRegression().fit(X, y)
     sweep = fb.sweep(model, X, y, bits=[4, 8])
     assert sweep.metric == "r2" and sweep.points[-1]["metric"] > 0.99
+
+
+def test_a_pipeline_that_imputes_takes_nan() -> None:
+    X, y = CANCER
+    holes = X.copy()
+    holes[::7, 3] = np.nan
+    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()).fit(holes, y)
+    q = fb.load(fb.quantize(model, calibration=holes).to_bytes())
+    assert abs(q.score(holes, y) - model.score(holes, y)) <= 0.01
+
+
+def test_a_search_and_a_calibrated_classifier() -> None:
+    X, y = DIGITS
+    for model in (
+        GridSearchCV(LogisticRegression(max_iter=300), {"C": [1]}, cv=2),
+        CalibratedClassifierCV(LogisticRegression(max_iter=300), cv=2),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, y)
+        assert abs(fb.quantize(model, 8, X).score(X, y) - model.score(X, y)) <= 0.01
+
+
+def test_labels_given_to_a_file_of_another_tool() -> None:
+    X = np.load(FIXTURES / "digits" / "test.npz")["X"]
+    names = np.array([f"digit {i}" for i in range(10)])
+    plain = fb.quantize(FIXTURES / "digits" / "mlp.onnx")
+    q = fb.quantize(FIXTURES / "digits" / "mlp.onnx", classes=names)
+    assert (q.predict(X) == names[plain.predict(X)]).all()
+    few = fb.quantize(FIXTURES / "digits" / "mlp.onnx", classes=names[:3])
+    with pytest.raises(ValueError, match="classes="):
+        few.predict(X)

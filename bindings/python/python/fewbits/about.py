@@ -32,6 +32,8 @@ class About:
         try:
             entry = json.loads(model.metadata(KEY) or "{}")
             classes = entry.get("classes")
+            if classes is not None and np.ndim(np.array(classes)) != 1:
+                return About()
             features = entry.get("features")
             return About(
                 classes=None if classes is None else np.array(classes),

@@ -51,8 +51,15 @@ def about(estimator: Any) -> About:
         features=None if names is None else tuple(map(str, names)),
         scores="probability" if hasattr(estimator, "predict_proba") else "decision",
         values=classes is None and _outputs(estimator) > 1,
-        nan=bool(get_tags(estimator).input_tags.allow_nan),
+        nan=bool(get_tags(_first_step(estimator)).input_tags.allow_nan),
     )
+
+
+def _first_step(estimator: Any) -> Any:
+    """What sees the data first: a pipeline's own tags do not tell of its imputer."""
+    while getattr(estimator, "steps", None):
+        estimator = estimator.steps[0][1]
+    return estimator
 
 
 def _outputs(estimator: Any) -> int:
@@ -81,12 +88,12 @@ def _to_onnx(estimator: Any) -> Any:
     try:
         from skl2onnx import to_onnx
         from skl2onnx.common.data_types import FloatTensorType
-        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     except ImportError as error:
         raise ImportError(
             "scikit-learn estimators are converted by skl2onnx, which is missing: "
             "pip install fewbits[sklearn]"
         ) from error
+    _refuse_strings(estimator)
     inputs = [("X", FloatTensorType([None, int(estimator.n_features_in_)]))]
     by_place = _columns_by_place(estimator)
     tries: list[Any] = [None]
@@ -95,19 +102,36 @@ def _to_onnx(estimator: Any) -> Any:
     for options in tries:
         try:
             return to_onnx(by_place, initial_types=inputs, options=options, target_opset=OPSET)
-        except (MissingConverter, MissingShapeCalculator) as error:
-            raise TypeError(
-                f"{type(estimator).__name__} cannot be converted to ONNX: {_first_line(error)}"
-            ) from error
-        except NameError as error:
+        except Exception as error:
             # Classifiers without probabilities have no such option.
-            if options is None or "zipmap" not in str(error):
-                raise
+            if options is not None and isinstance(error, NameError) and "zipmap" in str(error):
+                continue
+            # A converter fails in many ways at what it does not know.
+            raise TypeError(
+                f"{type(estimator).__name__} cannot be converted to ONNX by skl2onnx: "
+                f"{_first_line(error)}"
+            ) from error
     raise AssertionError("the last try has no options")
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refuse_strings(estimator: Any) -> None:
+    """Refuses encoders of strings, which the executor does not take as inputs."""
+    parts = [step for _, step in getattr(estimator, "steps", [])]
+    parts += [part for _, part, _ in getattr(estimator, "transformers_", [])]
+    for part in parts:
+        _refuse_strings(part)
+    for categories in getattr(estimator, "categories_", []):
+        found = [category for category in categories if isinstance(category, str)]
+        if found:
+            raise TypeError(
+                f"{type(estimator).__name__} encodes strings such as {found[0]!r}, which cannot be "
+                "inputs of a quantized model; encode them as numbers before, with an OrdinalEncoder "
+                "outside of the pipeline, and fit it on those"
+            )
 
 
 def _columns_by_place(estimator: Any) -> Any:

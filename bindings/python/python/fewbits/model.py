@@ -106,10 +106,14 @@ class Model:
 
     @property
     def _translates(self) -> bool:
+        """Whether the file's labels are other than the estimator's."""
         classes = self._about.classes
-        return classes is not None and (
-            not self._gives_label or classes.dtype.kind not in "iuUO" or classes.dtype.itemsize < 8
-        )
+        if classes is None:
+            return False
+        label = next((t for _, t, dims in self._outputs if _is_label((_, t, dims))), None)
+        if label == "string":
+            return classes.dtype.kind not in "UO"
+        return label is None or classes.dtype != np.int64
 
     @property
     def classes_(self) -> npt.NDArray[Any]:
@@ -209,7 +213,12 @@ class Model:
     def _translated(self, answers: npt.NDArray[Any]) -> npt.NDArray[Any]:
         classes = self._about.classes
         assert classes is not None
-        if not self._gives_label:
+        if not self._gives_label or (classes.dtype.kind in "UO" and answers.dtype.kind == "i"):
+            if answers.size and not 0 <= answers.min() <= answers.max() < len(classes):
+                raise ValueError(
+                    f"the model gives class {answers.max()}, and {len(classes)} classes are known; give "
+                    "as many with classes="
+                )
             labels: npt.NDArray[Any] = classes[answers]
             return labels
         # The file's labels are integers or strings; the estimator's were booleans, say.
