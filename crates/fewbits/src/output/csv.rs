@@ -11,7 +11,7 @@ pub(super) struct Column {
 }
 
 /// One column for each label or score; `Err` says which output is not a table.
-pub(super) fn columns(arrays: &[(String, Tensor)]) -> Result<Vec<Column>, String> {
+pub(super) fn columns(arrays: &[(&str, Tensor)]) -> Result<Vec<Column>, String> {
     let mut columns = Vec::new();
     for (name, tensor) in arrays {
         let width = match *tensor.shape() {

@@ -104,20 +104,13 @@ impl Outputs {
         self.columns.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Every output, all its rows in one tensor.
-    ///
-    /// # Errors
-    /// If an output changes its type or the shape of its rows from call to call.
-    pub fn joined(&self) -> Result<Vec<(String, Tensor)>> {
-        let columns = self.columns.iter();
-        columns
-            .map(|(name, parts)| Ok((name.clone(), Tensor::concat_rows(parts.clone())?)))
-            .collect()
-    }
-
     /// Writes everything to `path`.
     pub fn write(&self, path: &Path, format: Format, replace: Replace) -> Result<()> {
-        let arrays = self.joined()?;
+        let arrays = self
+            .columns
+            .iter()
+            .map(|(name, parts)| Ok((name.as_str(), Tensor::concat_rows(parts.clone())?)))
+            .collect::<Result<Vec<_>>>()?;
         match format {
             Format::Npz => write_with(path, replace, |file| npz::write(file, &arrays)),
             Format::Csv => {

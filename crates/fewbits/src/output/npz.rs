@@ -11,7 +11,7 @@ use zip::write::SimpleFileOptions;
 /// The length of magic, version and header is a multiple of this.
 const ALIGNMENT_BYTES: usize = 64;
 
-pub(super) fn write(file: &mut (impl Write + Seek), arrays: &[(String, Tensor)]) -> io::Result<()> {
+pub(super) fn write(file: &mut (impl Write + Seek), arrays: &[(&str, Tensor)]) -> io::Result<()> {
     let mut archive = ZipWriter::new(BufWriter::new(file));
     for (name, tensor) in arrays {
         // No time: the same outputs give the same bytes.
