@@ -10,7 +10,7 @@ use fewbits::data::{DataError, DataOptions, Dataset, Normalize, input_specs};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions};
-use fewbits::recipe::{Activations, RangeChoice, Request};
+use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
 use fewbits::sweep::Widths;
 use fewbits::{Bits, Model};
 
@@ -159,6 +159,7 @@ impl FromStr for QuantizeRecipe {
 #[command(after_help = "Examples:
   fewbits quantize model.onnx -o small.onnx
   fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32
+  fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32 --calibrate train.npz
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
   fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
@@ -194,7 +195,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "act_bits", "range", "methods", "calibrate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "act_bits", "range", "methods", "rounding"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
@@ -233,6 +234,11 @@ pub struct HowArgs {
     /// with commas; auto keeps those that lower the error of the outputs on the calibration data
     #[arg(long, value_name = "METHODS", default_value = "auto")]
     pub methods: Methods,
+    /// How weights become integers: nearest; gptq, which makes up for the errors of earlier columns
+    /// and needs --calibrate; hqq, which needs no data; auto takes what measures best on the
+    /// calibration data for --recipe weights below 8 bits, and nearest otherwise
+    #[arg(long, value_name = "METHOD", default_value = "auto")]
+    pub rounding: RoundingChoice,
 }
 
 impl HowArgs {
@@ -253,6 +259,7 @@ impl HowArgs {
                 other => other,
             },
             methods: self.methods.clone(),
+            rounding: self.rounding,
             data,
         }
     }

@@ -1,3 +1,5 @@
+use crate::Rounding;
+
 /// The result of quantizing a tensor.
 pub type Result<T> = std::result::Result<T, QuantError>;
 
@@ -81,5 +83,18 @@ pub enum QuantError {
         column: usize,
         /// Its mean square.
         value: f32,
+    },
+    /// No row of inputs was seen.
+    #[error(
+        "no inputs were seen; calibrate with data that reaches this weight, or round to nearest"
+    )]
+    NoRows,
+    /// A method that looks at inputs, and none to look at.
+    #[error(
+        "{rounding} rounds by the inputs of a weight; give calibration data, or round to nearest"
+    )]
+    NeedsInputs {
+        /// The method.
+        rounding: Rounding,
     },
 }

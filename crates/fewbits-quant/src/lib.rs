@@ -8,7 +8,8 @@
 //! - [`rounding`]: from floats and parameters to integers, one method a file.
 //! - [`PackedInts`] and [`QTensor`]: the integers, packed to the bit, with their parameters.
 //!
-//! Everything here is a pure function over slices: no files, no threads, no `unsafe`.
+//! Everything here is a pure function over slices: no files, no `unsafe`. Where work is shared, it is
+//! among the threads of the rayon pool that the caller runs in, and the result does not depend on them.
 
 mod error;
 mod layout;
@@ -25,10 +26,11 @@ mod scheme;
 pub use error::{QuantError, Result};
 pub use layout::{Layout, Span};
 pub use matrix::{Importance, Matrix};
-pub use observer::{Bin, ChannelObserver, ChannelSeen, Observer};
+pub use observer::{Bin, ChannelObserver, ChannelSeen, Hessian, HessianObserver, Observer};
 pub use packing::{Encoding, PackedInts};
 pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
 pub use qtensor::{QTensor, check, quantize, quantize_by, quantize_within, sqnr_db};
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
+pub use rounding::{Inputs, Rounding, quantize_on};
 pub use scheme::{Bits, Granularity, Scheme};

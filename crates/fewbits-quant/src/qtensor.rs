@@ -46,6 +46,18 @@ impl QTensor {
         self.codes
     }
 
+    /// Other integers with the same parameters; as many, and of the same encoding.
+    pub(crate) fn with_codes(self, codes: PackedInts) -> QTensor {
+        debug_assert_eq!(codes.len(), self.codes.len());
+        QTensor { codes, ..self }
+    }
+
+    /// Other parameters for the same integers; as many.
+    pub(crate) fn with_params(self, params: QuantParams) -> QTensor {
+        debug_assert_eq!(params.scale.len(), self.params.scale.len());
+        QTensor { params, ..self }
+    }
+
     /// The same integers with scales of this type. What rounding a scale moves is far below what
     /// rounding the values did: at most a sixteenth of a step for 8 bits.
     pub fn with_scales(mut self, scale_type: ScaleType) -> QTensor {

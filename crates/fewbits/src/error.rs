@@ -2,7 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use fewbits_onnx::OnnxError;
-use fewbits_quant::QuantError;
+use fewbits_quant::{QuantError, Rounding};
 use fewbits_runtime::RuntimeError;
 
 use crate::data::DataError;
@@ -18,6 +18,16 @@ pub enum Error {
     /// The model file.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    /// A method of rounding without what it learns from.
+    #[error(
+        "'{tensor}' is to be rounded by {rounding}, which looks at data; give it with --calibrate"
+    )]
+    NeedsData {
+        /// The weight.
+        tensor: String,
+        /// The method.
+        rounding: Rounding,
+    },
     /// Running the model.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

@@ -28,6 +28,7 @@ pub mod energy;
 pub mod environment;
 mod error;
 pub mod evaluate;
+mod inputs;
 pub mod inspect;
 pub mod interval;
 pub mod measure;
@@ -46,6 +47,7 @@ pub mod run;
 pub mod sensitivity;
 pub mod sweep;
 pub mod tune;
+mod walk;
 pub mod weights;
 
 pub use apply::source_digest;

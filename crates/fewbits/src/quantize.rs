@@ -3,7 +3,7 @@
 use fewbits_onnx::Model;
 use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
-use crate::apply::{apply, source_digest};
+use crate::apply::{Learning, apply, source_digest};
 use crate::bench::made_up;
 use crate::data::Dataset;
 use crate::never_slower::{Slower, keep_faster};
@@ -20,6 +20,9 @@ pub struct Planned<'a> {
     prepared: Model,
     plan: Plan,
     notes: Vec<String>,
+    /// What methods of rounding learn from.
+    data: Option<&'a Dataset>,
+    run: RunOptions,
 }
 
 impl<'a> Planned<'a> {
@@ -30,29 +33,36 @@ impl<'a> Planned<'a> {
     /// If the model cannot be read or calibrated, or holds nothing to decide about.
     pub fn by_recipe(
         source: &'a Model,
-        request: &Request,
+        request: &Request<'a>,
         observed: &mut Observed,
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Planned<'a>> {
         let least_opset = request.target.opset_for(request.weights.bits);
-        Planned::new(source, least_opset, |prepared| {
+        Planned::new(source, least_opset, request.data, run, |prepared| {
             plan_with(prepared, request, observed, run, progress)
         })
     }
 
-    /// Takes a plan that was made before.
+    /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
     ///
     /// # Errors
     /// If the model cannot be read, or the plan decides about nothing.
-    pub fn by_plan(source: &'a Model, plan: Plan) -> Result<Planned<'a>> {
+    pub fn by_plan(
+        source: &'a Model,
+        plan: Plan,
+        data: Option<&'a Dataset>,
+        run: &RunOptions,
+    ) -> Result<Planned<'a>> {
         let least_opset = plan.least_opset();
-        Planned::new(source, least_opset, |_| Ok(plan))
+        Planned::new(source, least_opset, data, run, |_| Ok(plan))
     }
 
     fn new(
         source: &'a Model,
         least_opset: i64,
+        data: Option<&'a Dataset>,
+        run: &RunOptions,
         make: impl FnOnce(&Model) -> Result<Plan>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
@@ -66,7 +76,7 @@ impl<'a> Planned<'a> {
             let file = source.path().map_or("the model".into(), |p| p.display().to_string());
             return Err(Error::NothingToQuantize { file, reason });
         }
-        Ok(Planned { source, prepared, plan, notes })
+        Ok(Planned { source, prepared, plan, notes, data, run: run.clone() })
     }
 
     /// Leaves float what measures slower in integers on this machine, and tells what that is:
@@ -126,13 +136,14 @@ impl<'a> Planned<'a> {
     /// # Errors
     /// Those of [`apply`].
     pub fn carry_out(self, progress: &dyn Progress) -> Result<(Model, Plan)> {
-        let Planned { source, prepared, plan, .. } = self;
+        let Planned { source, prepared, plan, data, run, .. } = self;
+        let learning = data.map(|data| Learning { data, run: &run });
         if plan.why_nothing().is_some() {
             // Lowered without need, the model would only look different.
             return Ok((source.clone(), plan));
         }
         let digest = source.path().map(source_digest).transpose()?;
-        Ok((quantized(prepared, &plan, digest.as_deref(), progress)?, plan))
+        Ok((quantized(prepared, &plan, learning, digest.as_deref(), progress)?, plan))
     }
 }
 
@@ -143,10 +154,11 @@ impl<'a> Planned<'a> {
 pub(crate) fn quantized(
     prepared: Model,
     plan: &Plan,
+    learning: Option<Learning>,
     source_digest: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<Model> {
-    let mut model = apply(prepared, plan, progress)?;
+    let mut model = apply(prepared, plan, learning, progress)?;
     if let Some(digest) = source_digest {
         model.set_metadata("fewbits.source", digest);
     }

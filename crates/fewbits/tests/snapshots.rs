@@ -66,14 +66,14 @@ fn a_plan_of_a_language_model() {
 fn the_graph_of_the_notebooks_model() {
     let (model, plan) =
         planned("notebook/model.onnx", options(8, SchemeKind::Symmetric, GranularityKind::Channel));
-    insta::assert_snapshot!(graph_text(&apply(model, &plan, &Silent).unwrap()));
+    insta::assert_snapshot!(graph_text(&apply(model, &plan, None, &Silent).unwrap()));
 }
 
 #[test]
 fn the_graph_of_a_packed_mlp() {
     let (model, plan) =
         planned("digits/mlp.onnx", options(3, SchemeKind::Symmetric, GranularityKind::Channel));
-    insta::assert_snapshot!(graph_text(&apply(model, &plan, &Silent).unwrap()));
+    insta::assert_snapshot!(graph_text(&apply(model, &plan, None, &Silent).unwrap()));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_plan_reads_back_and_applies_to_the_same_bytes() {
     let read = Plan::read(&path).unwrap();
     assert_eq!(read, plan);
     assert_eq!(read.digest(), plan.digest());
-    let bytes = |plan: &Plan| apply(model.clone(), plan, &Silent).unwrap().to_bytes();
+    let bytes = |plan: &Plan| apply(model.clone(), plan, None, &Silent).unwrap().to_bytes();
     assert_eq!(bytes(&plan), bytes(&read));
 }
 
@@ -96,7 +96,7 @@ fn a_plan_for_another_model_is_refused() {
         planned("digits/mlp.onnx", options(8, SchemeKind::Symmetric, GranularityKind::Channel));
     let (other, _) =
         planned("tiny_lm/model.onnx", options(8, SchemeKind::Symmetric, GranularityKind::Channel));
-    let error = apply(other, &plan, &Silent).err().unwrap().to_string();
+    let error = apply(other, &plan, None, &Silent).err().unwrap().to_string();
     assert!(error.contains("the plan does not fit the model"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("plan.json");

@@ -57,9 +57,13 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let bar = Bar::default();
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
+    let data = calibration(args, &source)?;
+    let run = RunOptions { threads, ..RunOptions::default() };
     let (planned, slower) = match &args.plan {
-        Some(path) => (Planned::by_plan(&source, Plan::read(path)?)?, Vec::new()),
-        None => by_recipe(args, &source, threads, &bar)?,
+        Some(path) => {
+            (Planned::by_plan(&source, Plan::read(path)?, data.as_ref(), &run)?, Vec::new())
+        }
+        None => by_recipe(args, &source, data.as_ref(), &run, &bar)?,
     };
     let notes = planned.notes().to_vec();
     show::notes(&notes);
@@ -122,28 +126,28 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
+/// The data to calibrate on, where some is given.
+fn calibration(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, Failure> {
+    let Some(path) = &args.calibrate else { return Ok(None) };
+    let options = DataOptions {
+        label: args.label.clone(),
+        normalize: args.normalize.clone(),
+        limit: args.limit.map(NonZeroUsize::get),
+    };
+    Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
+}
+
 fn by_recipe<'a>(
     args: &QuantizeArgs,
     source: &'a Model,
-    threads: Option<NonZeroUsize>,
+    data: Option<&'a Dataset>,
+    run: &RunOptions,
     bar: &Bar,
 ) -> Result<(Planned<'a>, Vec<Slower>), Failure> {
-    let data = match &args.calibrate {
-        Some(path) => {
-            let options = DataOptions {
-                label: args.label.clone(),
-                normalize: args.normalize.clone(),
-                limit: args.limit.map(NonZeroUsize::get),
-            };
-            Some(Dataset::read(path, &input_specs(source.graph()), &options)?)
-        }
-        None => None,
-    };
-    let request = args.how.request(args.recipe.recipe(data.as_ref()), args.bits, data.as_ref());
-    let run = RunOptions { threads, ..RunOptions::default() };
-    let planned = Planned::by_recipe(source, &request, &mut Observed::default(), &run, bar)?;
+    let request = args.how.request(args.recipe.recipe(data), args.bits, data);
+    let planned = Planned::by_recipe(source, &request, &mut Observed::default(), run, bar)?;
     Ok(match args.recipe {
-        QuantizeRecipe::Auto => planned.never_slower(data.as_ref(), &run, bar),
+        QuantizeRecipe::Auto => planned.never_slower(data, run, bar),
         QuantizeRecipe::Given(_) => (planned, Vec::new()),
     })
 }
@@ -226,10 +230,12 @@ fn print_tried(plan: &Plan) {
     }
     let mut table = show::table(&["tried on a sample", "ranges", "output SQNR", ""], usize::MAX);
     for tried in &plan.tried {
-        let methods: Vec<String> = tried.methods.iter().map(|m| m.to_string()).collect();
+        let methods = tried.methods.iter().map(|m| m.to_string());
+        let methods: Vec<String> = methods.chain(tried.rounding.map(|r| r.to_string())).collect();
+        let weight_range = tried.weight_range.map(|r| r.to_string());
         table.add_row([
             if methods.is_empty() { "plain".to_string() } else { methods.join(" + ") },
-            tried.range.map_or(String::new(), |r| r.to_string()),
+            tried.range.map(|r| r.to_string()).or(weight_range).unwrap_or_default(),
             tried.sqnr_db.map_or("no difference".to_string(), |db| format!("{db:.1} dB")),
             if tried.kept { "kept" } else { "no better" }.to_string(),
         ]);

@@ -3,14 +3,18 @@
 //! - [`Observer`]: the range and a histogram of one tensor, for every
 //!   [`RangeMethod`](crate::RangeMethod).
 //! - [`ChannelObserver`]: the range, the mean and the power of every channel.
+//! - [`HessianObserver`]: what the inputs of a product do together.
 //!
 //! All can be merged: `a.merge(&b)` leaves in `a` what observing the values of both would have.
 
 mod channel;
 mod extremes;
+mod hessian;
 mod histogram;
 
 pub use channel::{ChannelObserver, ChannelSeen};
+pub(crate) use hessian::cpu;
+pub use hessian::{Hessian, HessianObserver};
 
 use extremes::Extremes;
 use histogram::Histogram;

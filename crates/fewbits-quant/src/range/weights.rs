@@ -59,7 +59,7 @@ pub fn ranges(
 }
 
 /// The elements of each parameter behind those of the one before.
-fn by_param(elements: &[f32], layout: &Layout, counts: &[usize]) -> Vec<f32> {
+pub(crate) fn by_param(elements: &[f32], layout: &Layout, counts: &[usize]) -> Vec<f32> {
     let mut sorted = vec![0f32; elements.len()];
     let mut next: Vec<usize> = counts
         .iter()

@@ -1,4 +1,162 @@
 //! From floats and parameters to integers, one method a file.
 
+pub mod gptq;
+mod grid;
+pub mod hqq;
+mod ldl;
 pub mod nearest;
 pub mod sign;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Hessian, Importance, Matrix, PackedInts, QTensor, QuantError, Result, Scheme, WeightRange,
+    quantize_by,
+};
+use grid::{Grid, GridRows};
+
+/// How the floats of a weight become integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Each to the nearest.
+    #[default]
+    Nearest,
+    /// One after the other, each making up for the errors of those before.
+    Gptq,
+    /// Each to the nearest, with scales and zero points that let outliers be.
+    Hqq,
+}
+
+impl Rounding {
+    /// All of them, the plainest first.
+    pub const ALL: [Rounding; 3] = [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq];
+
+    /// Whether the method looks at the inputs that the weight is multiplied by.
+    pub fn needs_inputs(self) -> bool {
+        match self {
+            Rounding::Nearest | Rounding::Hqq => false,
+            Rounding::Gptq => true,
+        }
+    }
+}
+
+impl FromStr for Rounding {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Rounding, String> {
+        match text {
+            "nearest" => Ok(Rounding::Nearest),
+            "gptq" => Ok(Rounding::Gptq),
+            "hqq" => Ok(Rounding::Hqq),
+            _ => Err(format!("'{text}' is no way to round; there are nearest, gptq and hqq")),
+        }
+    }
+}
+
+impl fmt::Display for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rounding::Nearest => "nearest",
+            Rounding::Gptq => "gptq",
+            Rounding::Hqq => "hqq",
+        })
+    }
+}
+
+/// What is known of the inputs that a weight is multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// How the weight is read.
+    pub matrix: Matrix,
+    /// The Hessian of each group of a convolution, whose rows read different inputs; one for a
+    /// product. Each has as many columns as the matrix.
+    pub hessians: &'a [Hessian],
+}
+
+impl Inputs<'_> {
+    /// # Errors
+    /// If these are not the inputs of a matrix of so many elements.
+    fn check(&self, elements: usize) -> Result<()> {
+        let (rows, columns) = (self.matrix.rows(), self.matrix.columns());
+        let fits = !self.hessians.is_empty()
+            && rows.is_multiple_of(self.hessians.len())
+            && self.hessians.iter().all(|h| h.columns() == columns)
+            && rows * columns == elements;
+        match fits {
+            true => Ok(()),
+            false => {
+                let given = self.hessians.iter().map(Hessian::columns).sum();
+                Err(QuantError::Inputs { rows, columns, given })
+            }
+        }
+    }
+}
+
+/// Quantizes `values` as [`quantize_by`] does, but rounds them by `rounding`. Errors count by what
+/// inputs are given: for [`WeightRange::Mse`] by their mean squares, for methods that need inputs by
+/// all of the Hessian.
+///
+/// No method is worse than [`Rounding::Nearest`] with the same range and inputs: one that needs inputs
+/// in [`Hessian::error`], in any row; HQQ in the squared error of the weights that share a scale. HQQ
+/// changes parameters, the others integers alone. Fixed point is always rounded to nearest: the width
+/// of its integers follows from the values.
+///
+/// # Errors
+/// Those of [`quantize_by`]; if the method needs inputs and there are none; if the inputs are those
+/// of another weight.
+pub fn quantize_on(
+    values: &[f32],
+    shape: &[usize],
+    scheme: Scheme,
+    range: WeightRange,
+    rounding: Rounding,
+    inputs: Option<Inputs>,
+) -> Result<QTensor> {
+    if let Some(inputs) = inputs {
+        inputs.check(values.len())?;
+    }
+    let mean_squares: Vec<f32> =
+        inputs.iter().flat_map(|i| i.hessians).flat_map(Hessian::mean_squares).collect();
+    let importance = match inputs {
+        Some(Inputs { matrix, .. }) => {
+            Importance::OfColumns { matrix, mean_squares: &mean_squares }
+        }
+        None => Importance::Equal,
+    };
+    let plain = quantize_by(values, shape, scheme, range, importance)?;
+    if rounding.needs_inputs() && inputs.is_none() {
+        return Err(QuantError::NeedsInputs { rounding });
+    }
+    if values.is_empty() || matches!(scheme, Scheme::FixedPoint { .. }) {
+        return Ok(plain);
+    }
+    match (rounding, inputs) {
+        (Rounding::Hqq, _) => Ok(hqq::quantize(values, plain)),
+        (Rounding::Gptq, Some(inputs)) => Ok(round_rows(values, plain, inputs, gptq::codes)),
+        (Rounding::Nearest, _) | (_, None) => Ok(plain),
+    }
+}
+
+/// Other integers for the parameters of `plain`: those that `codes` finds for rows that read the
+/// same inputs.
+fn round_rows(
+    values: &[f32],
+    plain: QTensor,
+    Inputs { matrix, hessians }: Inputs,
+    codes: impl Fn(&[f32], GridRows, &Hessian) -> Vec<i16>,
+) -> QTensor {
+    let (rows, grid) = (matrix.to_rows(values), Grid::new(&plain, matrix));
+    let per_group = values.len() / hessians.len();
+    let groups = rows.chunks(per_group).zip(grid.chunks(per_group)).zip(hessians);
+    let found = groups.flat_map(|((rows, grid), hessian)| codes(rows, grid, hessian)).collect();
+    let (width, encoding) = (plain.codes().width(), plain.codes().encoding());
+    let found = PackedInts::pack(&matrix.from_rows(found), width, encoding);
+    plain.with_codes(found)
+}
+
+#[cfg(test)]
+mod tests;

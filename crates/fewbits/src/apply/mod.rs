@@ -2,6 +2,7 @@
 
 mod activations;
 mod adjust;
+mod layers;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,19 +11,26 @@ pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::QTensor;
+use fewbits_quant::{Inputs, QTensor};
+pub use layers::Learning;
 use rayon::prelude::*;
 
 use crate::plan::{BiasForm, Plan, PlannedTensor, WeightScheme, short_digest};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
-/// Quantizes a prepared model as the plan says.
+/// Quantizes a prepared model as the plan says. Methods of rounding that look at what weights are
+/// multiplied by learn that from `learning`.
 ///
 /// # Errors
 /// If the plan names a tensor that the model does not have, or one of another shape, or makes no
-/// sense for its target.
-pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<Model> {
+/// sense for its target; if its methods need data and there are none.
+pub fn apply(
+    mut model: Model,
+    plan: &Plan,
+    learning: Option<Learning>,
+    progress: &dyn Progress,
+) -> Result<Model> {
     if let Some(reason) = plan.obstacle() {
         return Err(Error::Target { reason });
     }
@@ -30,14 +38,7 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
         plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;
-    let weights: HashMap<&str, QTensor> = planned
-        .par_iter()
-        .map(|&(planned, integers)| {
-            let weight = quantize_one(&model, planned, integers)?;
-            progress.advance(1);
-            Ok((planned.tensor.as_str(), weight))
-        })
-        .collect::<Result<_>>()?;
+    let weights = weights(&model, &planned, learning, progress)?;
     let params = activations::params(&model, plan)?;
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
@@ -67,7 +68,36 @@ pub fn apply(mut model: Model, plan: &Plan, progress: &dyn Progress) -> Result<M
     Ok(model)
 }
 
-fn quantize_one(model: &Model, planned: &PlannedTensor, integers: WeightScheme) -> Result<QTensor> {
+/// The integers of every planned weight of an adjusted model.
+fn weights<'a>(
+    model: &Model,
+    planned: &[(&'a PlannedTensor, WeightScheme)],
+    learning: Option<Learning>,
+    progress: &dyn Progress,
+) -> Result<HashMap<&'a str, QTensor>> {
+    match (planned.iter().find(|(_, integers)| integers.rounding.needs_inputs()), learning) {
+        (None, _) => planned
+            .par_iter()
+            .map(|&(planned, integers)| {
+                let weight = quantize_one(model, planned, integers, None)?;
+                progress.advance(1);
+                Ok((planned.tensor.as_str(), weight))
+            })
+            .collect(),
+        (Some(_), Some(learning)) => layers::layer_by_layer(model, planned, learning, progress),
+        (Some((planned, integers)), None) => {
+            Err(Error::NeedsData { tensor: planned.tensor.clone(), rounding: integers.rounding })
+        }
+    }
+}
+
+/// The integers of one weight; without inputs a method that needs them rounds to nearest.
+fn quantize_one(
+    model: &Model,
+    planned: &PlannedTensor,
+    integers: WeightScheme,
+    inputs: Option<Inputs>,
+) -> Result<QTensor> {
     let mismatch = |reason: String| Error::PlanMismatch { reason };
     let tensor = model.graph().find_initializer(&planned.tensor).ok_or_else(|| {
         mismatch(format!("the model has no constant tensor '{}'", planned.tensor))
@@ -81,7 +111,7 @@ fn quantize_one(model: &Model, planned: &PlannedTensor, integers: WeightScheme) 
     }
     let values = model.floats_released(tensor)?;
     integers
-        .quantize(&values, &shape)
+        .quantize(&values, &shape, inputs)
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 

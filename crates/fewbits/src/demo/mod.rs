@@ -21,7 +21,7 @@ use crate::output::write_file;
 use crate::plan::{SchemeKind, Target, WeightOptions};
 use crate::progress::{Progress, Silent};
 use crate::quantize::Planned;
-use crate::recipe::{Activations, Observed, Request};
+use crate::recipe::{Activations, Observed, Request, RoundingChoice};
 use crate::sweep::{Sweep, SweepOptions, Widths, sweep};
 use crate::{Error, Replace, Result};
 
@@ -150,6 +150,7 @@ fn request(scheme: SchemeKind) -> Request<'static> {
     Request {
         target: Target::default(),
         weights: WeightOptions { scheme, ..WeightOptions::default() },
+        rounding: RoundingChoice::default(),
         activations: Activations::Float,
         methods: Methods::Measured,
         data: None,

@@ -291,7 +291,7 @@ mod tests {
         prepare(&mut narrow).unwrap();
         let weights = WeightOptions { bits: Bits::new(2).unwrap(), ..WeightOptions::default() };
         let plan = plan_weights(&narrow, &weights, Target::default(), &Silent).unwrap();
-        let narrow = apply(narrow, &plan, &Silent).unwrap();
+        let narrow = apply(narrow, &plan, None, &Silent).unwrap();
         let [float, narrow] = [model, narrow].map(|m| runner(&m, &RunOptions::default()).unwrap());
         for asked in [None, Some(Metric::Agreement)] {
             let (mut baseline, beside) =

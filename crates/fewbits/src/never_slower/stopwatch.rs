@@ -6,6 +6,7 @@ use std::time::Duration;
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, ValueInfoProto};
+use fewbits_quant::Rounding;
 use fewbits_runtime::{FloatRunner, Place, RunOptions, StepTime, Tensor};
 
 use super::ROUNDS;
@@ -64,7 +65,8 @@ pub(super) struct Machine<'a> {
 
 impl Machine<'_> {
     fn quantized(&self, plan: &Plan) -> Result<Model> {
-        apply(self.model.clone(), plan, &Silent)
+        // How values are rounded takes no time.
+        apply(self.model.clone(), &plan.rounded_by(Rounding::Nearest), None, &Silent)
     }
 
     /// The activations that operators read, as far as the float executor can compute them.

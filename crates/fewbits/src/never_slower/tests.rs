@@ -40,6 +40,7 @@ fn plan(activation: ActivationBecomes) -> Plan {
         range: None,
         sqnr_db: None,
         range_method: Default::default(),
+        rounding: Default::default(),
         scale_type: Default::default(),
         becomes: Becomes::Scheme(scheme),
     };

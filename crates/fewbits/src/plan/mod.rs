@@ -9,7 +9,8 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 use fewbits_quant::{
-    Importance, QTensor, RangeMethod, ScaleType, Scheme, WeightRange, quantize_by,
+    Inputs as ProductInputs, QTensor, RangeMethod, Rounding, ScaleType, Scheme, WeightRange,
+    quantize_on,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,12 @@ pub struct Plan {
 pub struct Tried {
     /// The methods in use.
     pub methods: Vec<Method>,
+    /// How weights were rounded, where that was to be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Rounding>,
+    /// How the ranges of weights were found, where that was to be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_range: Option<WeightRange>,
     /// How ranges were found, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<RangeMethod>,
@@ -114,6 +121,9 @@ pub struct PlannedTensor {
     /// How the ranges of its integers are found.
     #[serde(default, skip_serializing_if = "is_default")]
     pub range_method: WeightRange,
+    /// How its values become integers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rounding: Rounding,
     /// The type of their scales.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scale_type: ScaleType,
@@ -130,19 +140,32 @@ pub struct WeightScheme {
     /// How their ranges are found.
     #[serde(default, skip_serializing_if = "is_default")]
     pub range_method: WeightRange,
+    /// How their values become integers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rounding: Rounding,
     /// The type of their scales.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scale_type: ScaleType,
 }
 
 impl WeightScheme {
-    /// Quantizes a row-major tensor of `shape`.
+    /// Quantizes a row-major tensor of `shape`. A method that needs inputs rounds to nearest where
+    /// there are none: an embedding is multiplied by nothing.
     ///
     /// # Errors
-    /// Those of [`fewbits_quant::quantize_by`].
-    pub fn quantize(&self, values: &[f32], shape: &[usize]) -> fewbits_quant::Result<QTensor> {
-        let WeightScheme { scheme, range_method, scale_type } = *self;
-        let quantized = quantize_by(values, shape, scheme, range_method, Importance::Equal)?;
+    /// Those of [`fewbits_quant::quantize_on`].
+    pub fn quantize(
+        &self,
+        values: &[f32],
+        shape: &[usize],
+        inputs: Option<ProductInputs>,
+    ) -> fewbits_quant::Result<QTensor> {
+        let WeightScheme { scheme, range_method, rounding, scale_type } = *self;
+        let rounding = match rounding.needs_inputs() && inputs.is_none() {
+            true => Rounding::Nearest,
+            false => rounding,
+        };
+        let quantized = quantize_on(values, shape, scheme, range_method, rounding, inputs)?;
         Ok(quantized.with_scales(scale_type))
     }
 }
@@ -164,8 +187,9 @@ pub enum Becomes {
 impl PlannedTensor {
     /// The integers that it becomes.
     pub fn integers(&self) -> Option<WeightScheme> {
-        let PlannedTensor { range_method, scale_type, .. } = *self;
-        self.becomes.scheme().map(|scheme| WeightScheme { scheme, range_method, scale_type })
+        let PlannedTensor { range_method, rounding, scale_type, .. } = *self;
+        let of = |scheme| WeightScheme { scheme, range_method, rounding, scale_type };
+        self.becomes.scheme().map(of)
     }
 }
 
@@ -220,6 +244,25 @@ impl Plan {
     pub fn least_opset(&self) -> i64 {
         let opsets = self.quantized().map(|(_, scheme)| self.target.opset_for(scheme.bits()));
         opsets.max().unwrap_or(0)
+    }
+
+    /// The same with another way of rounding. All but [`Rounding::Nearest`] go with ranges of the
+    /// least squared error.
+    pub fn rounded_by(&self, rounding: Rounding) -> Plan {
+        let mut plan = self.clone();
+        for planned in &mut plan.tensors {
+            planned.rounding = rounding;
+            if rounding != Rounding::Nearest {
+                planned.range_method = WeightRange::Mse;
+            }
+        }
+        plan
+    }
+
+    /// Whether a method of rounding looks at what weights are multiplied by.
+    pub fn needs_data(&self) -> bool {
+        let mut integers = self.tensors.iter().filter_map(PlannedTensor::integers);
+        integers.any(|integers| integers.rounding.needs_inputs())
     }
 
     /// Why the plan makes no sense for its target.

@@ -157,7 +157,7 @@ pub fn plan_weights(
             let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
             progress.advance(1);
             let Constant { tensor, shape, read_by, .. } = constant;
-            let (range_method, scale_type) = Default::default();
+            let (range_method, rounding, scale_type) = Default::default();
             Ok(PlannedTensor {
                 tensor,
                 shape,
@@ -165,6 +165,7 @@ pub fn plan_weights(
                 range,
                 sqnr_db,
                 range_method,
+                rounding,
                 scale_type,
                 becomes,
             })

@@ -145,7 +145,7 @@ impl Recipe<'_> {
             let adjusted = self.adjusted(&chosen.choice.edits)?;
             self.plan(&adjusted, &chosen.choice, &chosen.seen)?
         };
-        let quantized = apply(self.model.clone(), &plan, &Silent)?;
+        let quantized = apply(self.model.clone(), &plan, self.learning(), &Silent)?;
         // A form that the executor cannot run measures nothing; other runtimes may well run it.
         Ok(trial.error(quantized).unwrap_or(None))
     }
@@ -159,6 +159,8 @@ impl Recipe<'_> {
         let is_static = matches!(self.request.activations, Activations::Static { .. });
         Tried {
             methods,
+            rounding: None,
+            weight_range: None,
             range: is_static.then_some(choice.range),
             sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
             kept: true,
@@ -184,7 +186,7 @@ mod tests {
     use crate::data::DataOptions;
     use crate::plan::{Target, WeightOptions};
     use crate::prepare::prepare;
-    use crate::recipe::{Request, plan};
+    use crate::recipe::{Request, RoundingChoice, plan};
 
     /// What was announced and what was done, for each piece of work.
     #[derive(Default)]
@@ -215,6 +217,7 @@ mod tests {
         let request = Request {
             target: Target::default(),
             weights: WeightOptions::default(),
+            rounding: RoundingChoice::default(),
             activations: Activations::Static {
                 range: RangeChoice::Measured,
                 bits: fewbits_quant::Bits::EIGHT,

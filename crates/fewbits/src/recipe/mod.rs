@@ -1,6 +1,7 @@
 //! Recipes: from a prepared model, and data where they need it, to a plan.
 
 mod choose;
+mod choose_rounding;
 mod trial;
 
 use std::collections::{HashMap, HashSet};
@@ -9,10 +10,10 @@ use std::str::FromStr;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
-use fewbits_quant::{Bits, RangeMethod, Scheme, symmetric_max};
+use fewbits_quant::{Bits, RangeMethod, Rounding, Scheme, symmetric_max};
 use fewbits_runtime::RunOptions;
 
-use crate::apply::adjust;
+use crate::apply::{Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
@@ -111,6 +112,37 @@ impl fmt::Display for RangeChoice {
     }
 }
 
+/// How the values of weights become integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoundingChoice {
+    /// By the method that gives the smallest error of the outputs, where only weights become
+    /// integers, of fewer than 8 bits, and there is data to measure on; otherwise to nearest.
+    #[default]
+    Measured,
+    /// By this method.
+    Only(Rounding),
+}
+
+impl FromStr for RoundingChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<RoundingChoice, String> {
+        match text {
+            "auto" => Ok(RoundingChoice::Measured),
+            method => method.parse().map(RoundingChoice::Only),
+        }
+    }
+}
+
+impl fmt::Display for RoundingChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RoundingChoice::Measured => f.write_str("auto"),
+            RoundingChoice::Only(method) => method.fmt(f),
+        }
+    }
+}
+
 /// What the user asks for.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
@@ -118,6 +150,8 @@ pub struct Request<'a> {
     pub target: Target,
     /// Of weights.
     pub weights: WeightOptions,
+    /// How their values become integers.
+    pub rounding: RoundingChoice,
     /// Of activations.
     pub activations: Activations,
     /// Of the methods that make both lose less.
@@ -181,9 +215,12 @@ pub fn plan_with(
     if let Some(warning) = request.target.warning(activations) {
         progress.warn(warning);
     }
-    let weights = plan_weights(model, &request.weights, request.target, progress)?;
+    let mut weights = plan_weights(model, &request.weights, request.target, progress)?;
     if weights.quantized().next().is_none() {
         return Ok(weights);
+    }
+    if let RoundingChoice::Only(rounding) = request.rounding {
+        weights = weights.rounded_by(rounding);
     }
     if let Some(why) = request.activations.obstacle(model.opset()) {
         let regions = weights.regions(model);
@@ -196,6 +233,9 @@ pub fn plan_with(
     let Some(data) = request.data else {
         return recipe.without_data();
     };
+    if request.activations == Activations::Float {
+        return recipe.choose_rounding(data, progress);
+    }
     let seen = observed.of(model, data, recipe.wanted(model), run, progress)?;
     let Chosen { choice, seen, tried } = recipe.choose(data, seen, progress)?;
     let adjusted = recipe.adjusted(&choice.edits)?;
@@ -248,6 +288,11 @@ impl Recipe<'_> {
         let mut model = self.model.clone();
         adjust(&mut model, edits)?;
         Ok(model)
+    }
+
+    /// What methods of rounding learn from.
+    fn learning(&self) -> Option<Learning<'_>> {
+        self.request.data.map(|data| Learning { data, run: self.run })
     }
 
     /// What must be seen of a model to plan it.

@@ -25,7 +25,7 @@ pub fn worst_weights(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>
         let Some(tensor) = prepared.graph().find_initializer(&planned.tensor) else { continue };
         let before = tensor.floats()?;
         let after = integers
-            .quantize(&before, &planned.shape)
+            .quantize(&before, &planned.shape, None)
             .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?
             .dequantize();
         let scheme = integers.scheme.to_string();

@@ -1,14 +1,15 @@
 //! What one change alone does to the outputs.
 
 use fewbits_onnx::Model;
-use fewbits_quant::{Scheme, quantize_within};
+use fewbits_quant::{Inputs, Scheme, quantize_within};
 use fewbits_runtime::{RunOptions, Tensor, Values};
 
 use super::divergence::Divergence;
-use super::walk::{Batch, Walk};
+use super::truth::{Truth, walk};
 use crate::data::Dataset;
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
+use crate::walk::{Batch, Walk};
 use crate::{Error, Result};
 
 /// What is changed.
@@ -40,7 +41,7 @@ pub fn changes(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<(String, f64)>> {
-    let mut walk = Walk::new(model, sample, run)?;
+    let mut walk = walk(model, sample, run)?;
     let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
     let mut found = Vec::new();
     progress.start("measuring sensitivity", asked.len() as u64);
@@ -54,10 +55,10 @@ pub fn changes(
     Ok(found)
 }
 
-fn divergence(walk: &Walk, name: &str, change: &Change) -> Result<f64> {
+fn divergence(walk: &Walk<Truth>, name: &str, change: &Change) -> Result<f64> {
     let rest = walk.rest(name)?;
     let weight = match change {
-        Change::Weight(integers) => Some(rounded_weight(walk.model(), name, *integers)?),
+        Change::Weight(integers) => Some(rounded_weight(walk, name, *integers, None)?),
         Change::Activation { .. } => None,
     };
     let mut divergence = Divergence::default();
@@ -70,26 +71,32 @@ fn divergence(walk: &Walk, name: &str, change: &Change) -> Result<f64> {
         };
         let Some(fed) = weight.as_ref().or(activation.as_ref()) else { continue };
         let outputs = rest.outputs(batch, name, fed)?;
-        divergence.push(&batch.expected, &outputs, batch.tokens.as_ref())?;
+        divergence.push(&batch.about.expected, &outputs, batch.about.tokens.as_ref())?;
     }
     Ok(divergence.finish())
 }
 
 /// What the integers of a weight stand for.
-pub(super) fn rounded_weight(model: &Model, name: &str, integers: WeightScheme) -> Result<Tensor> {
+pub(super) fn rounded_weight(
+    walk: &Walk<Truth>,
+    name: &str,
+    integers: WeightScheme,
+    inputs: Option<Inputs>,
+) -> Result<Tensor> {
+    let model = walk.model();
     let weight = model.graph().find_initializer(name).ok_or_else(|| Error::PlanMismatch {
         reason: format!("the model has no weight '{name}'"),
     })?;
     let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
     let quantized = integers
-        .quantize(&values, &shape)
+        .quantize(&values, &shape, inputs)
         .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
     Ok(Tensor::new(shape, quantized.dequantize())?)
 }
 
 /// What the integers of an activation stand for; none if it has no floats.
 fn rounded_activation(
-    batch: &Batch,
+    batch: &Batch<Truth>,
     name: &str,
     scheme: Scheme,
     range: (f32, f32),

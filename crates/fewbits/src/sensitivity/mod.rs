@@ -1,28 +1,31 @@
 //! What every weight costs alone: how far the outputs move if it, and nothing else, has fewer bits.
 //!
-//! The model is gone through once, node by node ([`walk`]); at the first node that reads a weight
+//! The model is gone through once, node by node ([`crate::walk`]); at the first node that reads a weight
 //! only what follows is computed, once for each thing that the weight may become.
 
 mod change;
 mod divergence;
-mod walk;
+mod truth;
 
 use std::ops::ControlFlow;
 
 use fewbits_onnx::Model;
+use fewbits_quant::Inputs;
 use fewbits_runtime::{RunOptions, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
+use crate::inputs::Seen;
 use crate::metric::{Accumulator, Metric};
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
+use crate::walk::{Rest, Walk};
 use crate::{Error, Result};
 
 use change::rounded_weight;
 pub use change::{Change, changes};
 use divergence::Divergence;
-use walk::{Rest, Walk};
+use truth::{Truth, walk};
 
 /// What a weight costs alone, for each thing that it may become.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,8 +86,8 @@ pub fn sensitivity(
     if request.candidates.is_empty() {
         return Ok(());
     }
-    let mut walk = Walk::new(model, request.sample, run)?;
-    let labelled = walk.batches().iter().all(|b| b.labels.is_some());
+    let mut walk = walk(model, request.sample, run)?;
+    let labelled = walk.batches().iter().all(|b| b.about.labels.is_some());
     // Agreement is of two models.
     let metric = request.metric.filter(|&metric| labelled && metric != Metric::Agreement);
     let before = metric.map(|metric| own_metric(&walk, metric)).transpose()?;
@@ -99,7 +102,12 @@ pub fn sensitivity(
     for (position, i) in places {
         walk.advance(position)?;
         let (tensor, candidates) = &request.candidates[i];
-        let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, before };
+        let learns = candidates.iter().any(|candidate| candidate.becomes.rounding.needs_inputs());
+        let product = walk.product_at(position, tensor).filter(|_| learns);
+        let seen = product.as_ref().map(|p| Seen::of(&walk, p, request.sample)).transpose()?;
+        let inputs = product.as_ref().zip(seen.as_ref()).map(|(p, seen)| seen.inputs(p));
+        let inputs = inputs.transpose()?;
+        let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, inputs, before };
         let costs = alone.costs(candidates)?;
         progress.advance(1);
         if found(Sensitivity { tensor: tensor.clone(), costs })?.is_break() {
@@ -111,11 +119,11 @@ pub fn sensitivity(
 }
 
 /// The metric of the model itself.
-fn own_metric(walk: &Walk, metric: Metric) -> Result<(Metric, f64)> {
+fn own_metric(walk: &Walk<Truth>, metric: Metric) -> Result<(Metric, f64)> {
     let mut accumulator = Accumulator::new(metric)?;
     for batch in walk.batches() {
-        if let Some(labels) = &batch.labels {
-            accumulator.push(&batch.expected, labels)?;
+        if let Some(labels) = &batch.about.labels {
+            accumulator.push(&batch.about.expected, labels)?;
         }
     }
     Ok((metric, accumulator.finish()?))
@@ -123,9 +131,11 @@ fn own_metric(walk: &Walk, metric: Metric) -> Result<(Metric, f64)> {
 
 /// One weight at the place where it is first read.
 struct Alone<'a> {
-    walk: &'a Walk,
+    walk: &'a Walk<Truth>,
     rest: Rest,
     tensor: &'a str,
+    /// What it is multiplied by, where candidates ask for it.
+    inputs: Option<Inputs<'a>>,
     /// The metric and its value for the model itself.
     before: Option<(Metric, f64)>,
 }
@@ -133,7 +143,7 @@ struct Alone<'a> {
 impl Alone<'_> {
     fn costs(&self, candidates: &[Candidate]) -> Result<Vec<Cost>> {
         let cost = |&candidate: &Candidate| {
-            let weight = rounded_weight(self.walk.model(), self.tensor, candidate.becomes)?;
+            let weight = rounded_weight(self.walk, self.tensor, candidate.becomes, self.inputs)?;
             self.cost(candidate, &weight)
         };
         candidates.iter().map(cost).collect()
@@ -144,8 +154,8 @@ impl Alone<'_> {
         let mut metric = self.before.map(|(metric, _)| Accumulator::new(metric)).transpose()?;
         for batch in self.walk.batches() {
             let outputs = self.rest.outputs(batch, self.tensor, weight)?;
-            divergence.push(&batch.expected, &outputs, batch.tokens.as_ref())?;
-            if let (Some(metric), Some(labels)) = (&mut metric, &batch.labels) {
+            divergence.push(&batch.about.expected, &outputs, batch.about.tokens.as_ref())?;
+            if let (Some(metric), Some(labels)) = (&mut metric, &batch.about.labels) {
                 metric.push(&outputs, labels)?;
             }
         }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_onnx::qweight::QWeightWriter;
-use fewbits_quant::{Bits, QTensor, WeightRange};
+use fewbits_quant::{Bits, QTensor, Rounding, WeightRange};
 use rayon::prelude::*;
 
 use crate::plan::{ActivationUse, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme};
@@ -95,17 +95,17 @@ fn of_one(
             continue;
         }
         let scheme = weights.scheme_for(axes);
-        // Where the step is small, ranges need no search and scales are worth their bytes.
-        let (range_method, scale_type) = match weights.bits.get() {
+        // Where the step is small, ranges and rounding need no search and scales are worth their bytes.
+        let (range_method, rounding, scale_type) = match weights.bits.get() {
             8 => Default::default(),
-            _ => (WeightRange::Mse, plan.target.narrow_scales(activations)),
+            _ => (WeightRange::Mse, Rounding::Gptq, plan.target.narrow_scales(activations)),
         };
-        let becomes = WeightScheme { scheme, range_method, scale_type };
+        let becomes = WeightScheme { scheme, range_method, rounding, scale_type };
         if options.iter().any(|(known, ..)| *known == becomes) {
             continue;
         }
         let quantized = becomes
-            .quantize(&values, &shape)
+            .quantize(&values, &shape, None)
             .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
         let noise = noise(&values, &quantized);
         let mut alone = alone.clone();

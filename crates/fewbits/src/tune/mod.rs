@@ -37,7 +37,7 @@ use crate::output::{check_output, scratch_folder};
 use crate::plan::{Method, Plan, Target, WeightOptions, short_digest};
 use crate::prepare::prepare_for;
 use crate::progress::Progress;
-use crate::recipe::{self, Activations};
+use crate::recipe::{self, Activations, RoundingChoice};
 use crate::run::runner;
 use crate::sensitivity::Sensitivity;
 use crate::{Error, Result};
@@ -211,6 +211,7 @@ fn base_plan(
     let recipe = recipe::Request {
         target: request.target,
         weights: WeightOptions::default(),
+        rounding: RoundingChoice::default(),
         activations: request.activations,
         methods: request.methods.clone(),
         data: match request.activations {

@@ -12,6 +12,7 @@ use super::state::Kept;
 use super::verdict::{notes, verdict};
 use super::{Best, Checked, FloatSide, Request, Tuned};
 use crate::Result;
+use crate::apply::Learning;
 use crate::evaluate::Baseline;
 use crate::measure::latencies;
 use crate::metric::Metric;
@@ -136,7 +137,8 @@ impl Tuner<'_> {
 
     fn build(&self, plan: &Plan) -> Result<Model> {
         let digest = self.source_digest.as_deref();
-        quantized(self.prepared.clone(), plan, digest, &Silent)
+        let learning = Learning { data: self.request.calibration, run: self.run };
+        quantized(self.prepared.clone(), plan, Some(learning), digest, &Silent)
     }
 
     /// Measures a model as it is read back from a file.

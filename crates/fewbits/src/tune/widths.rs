@@ -107,6 +107,7 @@ impl Space for Widths<'_> {
                 Some(integers) => {
                     planned.becomes = Becomes::Scheme(integers.scheme);
                     planned.range_method = integers.range_method;
+                    planned.rounding = integers.rounding;
                     planned.scale_type = integers.scale_type;
                 }
                 None => planned.becomes = Becomes::Float("fewer bits cost too much".to_string()),

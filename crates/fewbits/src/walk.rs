@@ -2,37 +2,62 @@
 //! change is computed once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::section::{live_values, section};
-use fewbits_onnx::proto::{DataType, TensorType, TypeProto, TypeValue, ValueInfoProto};
-use fewbits_runtime::{FloatRunner, RunOptions, Runner, Tensor};
+use fewbits_onnx::proto::{
+    DataType, TensorProto, TensorType, TypeProto, TypeValue, ValueInfoProto,
+};
+use fewbits_runtime::{FloatRunner, RunOptions, Runner, Tensor, input_specs};
 
 use crate::Result;
-use crate::data::{Dataset, Labels};
-use crate::padding::Tokens;
-use crate::run::{call_of, fixed_rows, named};
+use crate::data::Dataset;
+use crate::methods::Product;
+use crate::run::{call_of, named};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 32;
 
-/// The values that the rest of a model needs, batch by batch.
-pub struct Walk {
+/// The values that the rest of a model needs, batch by batch, with what is known `about` each.
+pub struct Walk<T> {
     model: Model,
     run: RunOptions,
     position: usize,
-    batches: Vec<Batch>,
+    batches: Vec<Batch<T>>,
 }
 
 /// The values of some rows.
-pub struct Batch {
+pub struct Batch<T> {
     values: HashMap<String, Tensor>,
-    /// The positions that are not only padding, where some are.
-    pub tokens: Option<Tokens>,
-    /// The labels of the rows, where there are any.
-    pub labels: Option<Labels>,
-    /// The model's outputs.
-    pub expected: Vec<Tensor>,
+    rows: usize,
+    /// What else is known of the rows.
+    pub about: T,
+}
+
+/// The inputs of one call.
+pub struct Call {
+    /// As the model takes them.
+    pub inputs: Vec<(String, Tensor)>,
+    /// The rows of the data that they hold; none where these are fewer than the model insists on and
+    /// come over again.
+    pub rows: Option<Range<usize>>,
+}
+
+/// The rows of `data` in calls of the model, a last one that is too short for it left out.
+pub fn calls(model: &Model, data: &Dataset) -> Result<Vec<Call>> {
+    let fixed = input_specs(model.graph()).iter().find_map(|spec| spec.fixed_rows());
+    Ok(match fixed {
+        Some(fixed) if data.rows() < fixed => {
+            vec![Call { inputs: call_of(data, fixed)?, rows: None }]
+        }
+        fixed => data
+            .batches(fixed.unwrap_or(BATCH_ROWS))
+            .filter(|rows| fixed.is_none_or(|fixed| rows.len() == fixed))
+            .map(|rows| Call { inputs: data.batch(rows.clone()), rows: Some(rows) })
+            .collect(),
+    })
 }
 
 /// What follows a position, ready to run.
@@ -41,31 +66,16 @@ pub struct Rest {
     outputs: Vec<String>,
 }
 
-impl Walk {
-    /// Starts before the first node, with the rows of `sample`.
-    ///
-    /// # Errors
-    /// If the model cannot be run.
-    pub fn new(model: &Model, sample: &Dataset, run: &RunOptions) -> Result<Walk> {
+impl<T> Walk<T> {
+    /// Starts before the first node.
+    pub fn new(model: &Model, calls: Vec<(Call, T)>, run: &RunOptions) -> Walk<T> {
         let mut model = model.clone();
         model.graph_mut().sort_topologically();
-        let runner = float_runner(&model, run)?;
-        let whole = |inputs: Vec<(String, Tensor)>, labels| -> Result<Batch> {
-            let tokens = Tokens::of(&inputs);
-            let expected = runner.run(&inputs)?.into_iter().map(|(_, tensor)| tensor).collect();
-            Ok(Batch { values: inputs.into_iter().collect(), tokens, labels, expected })
-        };
-        let labels = |rows: std::ops::Range<usize>| sample.labels().map(|l| l.slice_rows(rows));
-        let batches = match fixed_rows(&runner) {
-            // Fewer rows than it insists on: over again, and no labels for those.
-            Some(fixed) if sample.rows() < fixed => vec![whole(call_of(sample, fixed)?, None)?],
-            fixed => sample
-                .batches(fixed.unwrap_or(BATCH_ROWS))
-                .filter(|rows| fixed.is_none_or(|fixed| rows.len() == fixed))
-                .map(|rows| whole(sample.batch(rows.clone()), labels(rows)))
-                .collect::<Result<_>>()?,
-        };
-        Ok(Walk { model, run: run.clone(), position: 0, batches })
+        let batches = calls.into_iter().map(|(call, about)| {
+            let rows = call.inputs.first().map_or(0, |(_, input)| input.rows());
+            Batch { values: call.inputs.into_iter().collect(), rows, about }
+        });
+        Walk { model, run: run.clone(), position: 0, batches: batches.collect() }
     }
 
     /// The model, its nodes in the order of the walk.
@@ -74,7 +84,7 @@ impl Walk {
     }
 
     /// The batches, as far as the walk has come.
-    pub fn batches(&self) -> &[Batch] {
+    pub fn batches(&self) -> &[Batch<T>] {
         &self.batches
     }
 
@@ -90,6 +100,12 @@ impl Walk {
             });
         }
         found
+    }
+
+    /// The node at `position`, if it is a product and alone reads this weight.
+    pub fn product_at(&self, position: usize, weight: &str) -> Option<Product> {
+        let graph = self.model.graph();
+        Product::of(graph, &Index::new(graph), position).filter(|product| product.weight == weight)
     }
 
     /// Computes the nodes up to `position`, which must not lie behind.
@@ -115,6 +131,13 @@ impl Walk {
         }
         self.position = position;
         Ok(())
+    }
+
+    /// Gives a weight other values for what is computed from here on.
+    pub fn set_weight(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        for tensor in self.model.graph_mut().initializer.iter_mut().filter(|t| t.name() == name) {
+            *tensor = TensorProto::from_f32(name, shape, values);
+        }
     }
 
     /// What is left of the model, with `fed` as an input: an initializer, or a value computed before.
@@ -155,7 +178,7 @@ impl Walk {
 }
 
 /// Loads a part whose weights may be inputs, for which only the float executor is made.
-fn float_runner(model: &Model, run: &RunOptions) -> Result<FloatRunner> {
+pub fn float_runner(model: &Model, run: &RunOptions) -> Result<FloatRunner> {
     FloatRunner::new(model, run).map_err(|source| named(model, source))
 }
 
@@ -171,7 +194,7 @@ fn of_any_shape(name: &str, data_type: DataType) -> ValueInfoProto {
     ValueInfoProto { r#type: Some(TypeProto { value, denotation: None }), ..untyped(name) }
 }
 
-impl Batch {
+impl<T> Batch<T> {
     /// What `runner` takes, one of it replaced.
     fn inputs_of(
         &self,
@@ -185,9 +208,12 @@ impl Batch {
         let specs = runner.inputs().iter();
         specs.filter_map(|spec| Some((spec.name.clone(), value(&spec.name)?))).collect()
     }
-}
 
-impl Batch {
+    /// How many rows it holds.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// A value that is computed so far.
     pub fn value(&self, name: &str) -> Option<&Tensor> {
         self.values.get(name)
@@ -196,7 +222,7 @@ impl Batch {
 
 impl Rest {
     /// The model's outputs for a batch if `fed` were `tensor`.
-    pub fn outputs(&self, batch: &Batch, fed: &str, tensor: &Tensor) -> Result<Vec<Tensor>> {
+    pub fn outputs<T>(&self, batch: &Batch<T>, fed: &str, tensor: &Tensor) -> Result<Vec<Tensor>> {
         let mut computed: HashMap<String, Tensor> = match &self.runner {
             Some(runner) => {
                 runner.run(&batch.inputs_of(runner, Some((fed, tensor))))?.into_iter().collect()

@@ -1,0 +1,132 @@
+//! The values that each weight of a matrix may become.
+
+use crate::{Encoding, Hessian, Matrix, QTensor, Span, round_half_even};
+
+/// The grids of a matrix, row by row.
+pub struct Grid {
+    codes: Codes,
+    steps: Vec<Step>,
+}
+
+/// The integers of a scheme.
+#[derive(Clone, Copy)]
+enum Codes {
+    /// From `low` to `high`.
+    Between { low: f32, high: f32 },
+    /// -1 and 1.
+    Sign,
+}
+
+/// The grid of one weight: `(code - zero_point) * scale`.
+#[derive(Clone, Copy)]
+pub struct Step {
+    pub scale: f32,
+    pub zero_point: f32,
+}
+
+/// Some rows of a [`Grid`].
+#[derive(Clone, Copy)]
+pub struct GridRows<'a> {
+    codes: Codes,
+    steps: &'a [Step],
+}
+
+impl Grid {
+    /// The grids that the parameters of `quantized` make of its elements.
+    pub fn new(quantized: &QTensor, matrix: Matrix) -> Grid {
+        let (params, width) = (quantized.params(), quantized.codes().width());
+        let step = |param: usize| Step {
+            scale: params.scale[param],
+            zero_point: f32::from(params.zero_point_of(param)),
+        };
+        let mut steps = Vec::with_capacity(quantized.codes().len());
+        quantized.layout().for_each_run(|run, span| match span {
+            Span::One(param) => steps.extend(run.map(|_| step(param))),
+            Span::Each(first) => steps.extend((first..).take(run.len()).map(step)),
+        });
+        let codes = match quantized.codes().encoding() {
+            Encoding::Sign => Codes::Sign,
+            Encoding::Unsigned => Codes::Between { low: 0.0, high: (1u32 << width) as f32 - 1.0 },
+            Encoding::TwosComplement => {
+                let high = (1u32 << (width - 1)) as f32 - 1.0;
+                Codes::Between { low: -high, high }
+            }
+        };
+        Grid { codes, steps: matrix.to_rows(&steps) }
+    }
+
+    /// The grids of `elements` weights after another.
+    pub fn chunks(&self, elements: usize) -> impl Iterator<Item = GridRows<'_>> {
+        self.steps.chunks(elements).map(|steps| GridRows { codes: self.codes, steps })
+    }
+}
+
+impl<'a> GridRows<'a> {
+    /// The grids of the rows behind the first `rows`, so many weights each.
+    pub fn skip_rows(self, rows: usize, columns: usize) -> GridRows<'a> {
+        GridRows { steps: &self.steps[rows * columns..], ..self }
+    }
+
+    /// The integer of weight number `i` nearest to `x`, and what it stands for: the arithmetic of
+    /// rounding to nearest.
+    #[inline]
+    pub fn nearest(self, i: usize, x: f32) -> (i16, f32) {
+        let Step { scale, zero_point } = self.steps[i];
+        let steps = match self.codes {
+            Codes::Between { low, high } => {
+                round_half_even((x / scale).clamp(low - zero_point, high - zero_point))
+            }
+            Codes::Sign => 1f32.copysign(x),
+        };
+        ((steps + zero_point) as i32 as i16, steps * scale)
+    }
+
+    /// All weights to the nearest.
+    pub fn all_nearest(self, weights: &[f32]) -> Vec<i16> {
+        weights.iter().enumerate().map(|(i, &x)| self.nearest(i, x).0).collect()
+    }
+
+    /// The error in the outputs that codes make, row by row.
+    pub fn row_errors(self, weights: &[f32], codes: &[i16], hessian: &Hessian) -> Vec<f64> {
+        let pairs = weights.iter().zip(codes).zip(self.steps);
+        let differences =
+            pairs.map(|((&x, &code), step)| x - (f32::from(code) - step.zero_point) * step.scale);
+        hessian.row_errors(&differences.collect::<Vec<f32>>())
+    }
+}
+
+/// The best codes found so far of every row.
+pub struct Best<'a> {
+    weights: &'a [f32],
+    grid: GridRows<'a>,
+    hessian: &'a Hessian,
+    codes: Vec<i16>,
+    errors: Vec<f64>,
+}
+
+impl<'a> Best<'a> {
+    /// All to the nearest.
+    pub fn nearest(weights: &'a [f32], grid: GridRows<'a>, hessian: &'a Hessian) -> Best<'a> {
+        let codes = grid.all_nearest(weights);
+        let errors = grid.row_errors(weights, &codes, hessian);
+        Best { weights, grid, hessian, codes, errors }
+    }
+
+    /// Takes over the rows of `codes` that make a smaller error.
+    pub fn offer(&mut self, codes: &[i16]) {
+        let columns = self.hessian.columns();
+        let errors = self.grid.row_errors(self.weights, codes, self.hessian);
+        let rows = self.codes.chunks_exact_mut(columns).zip(codes.chunks_exact(columns));
+        for (((row, new), least), error) in rows.zip(&mut self.errors).zip(errors) {
+            if error < *least {
+                row.copy_from_slice(new);
+                *least = error;
+            }
+        }
+    }
+
+    /// The codes.
+    pub fn codes(self) -> Vec<i16> {
+        self.codes
+    }
+}

@@ -1,0 +1,80 @@
+//! Rounding weights by what they are multiplied by, layer by layer.
+//!
+//! The model is walked through once. Every weight becomes integers where it is first read, and what
+//! follows is computed with what these stand for: each layer makes up for what those before it lost
+//! (Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+//! Transformers", section 4: "the quantized layers' outputs are the inputs of the next"). At any time
+//! there are the values that the rest of the model needs of the rows, and the Hessian of one input.
+
+use std::collections::HashMap;
+
+use fewbits_onnx::Model;
+use fewbits_quant::QTensor;
+use fewbits_runtime::RunOptions;
+
+use super::quantize_one;
+use crate::Result;
+use crate::data::Dataset;
+use crate::inputs::Seen;
+use crate::padding::Tokens;
+use crate::plan::{PlannedTensor, WeightScheme};
+use crate::progress::Progress;
+use crate::walk::{Walk, calls};
+
+/// Rows of data that are looked at, evenly spread: more tell little that is new.
+const ROWS: usize = 1024;
+
+/// What weights are multiplied by: the data that shows it.
+#[derive(Clone, Copy)]
+pub struct Learning<'a> {
+    /// Calibration data.
+    pub data: &'a Dataset,
+    /// How the model is run.
+    pub run: &'a RunOptions,
+}
+
+/// The integers of every planned weight of an adjusted model.
+pub(super) fn layer_by_layer<'a>(
+    model: &Model,
+    planned: &[(&'a PlannedTensor, WeightScheme)],
+    learning: Learning,
+    progress: &dyn Progress,
+) -> Result<HashMap<&'a str, QTensor>> {
+    let sample = learning.data.sample(ROWS);
+    let calls = calls(model, &sample)?.into_iter().map(|call| {
+        let tokens = Tokens::of(&call.inputs);
+        (call, tokens)
+    });
+    let mut walk = Walk::new(model, calls.collect(), learning.run);
+    let names: Vec<&str> = planned.iter().map(|(planned, _)| planned.tensor.as_str()).collect();
+    let places = walk.first_readers(&names);
+    let mut done = HashMap::new();
+    let mut last: Option<Seen> = None;
+    for &(position, i) in &places {
+        let (planned, integers) = planned[i];
+        let product = walk.product_at(position, &planned.tensor);
+        let weight = match product.filter(|_| integers.rounding.needs_inputs()) {
+            None => quantize_one(walk.model(), planned, integers, None)?,
+            Some(product) => {
+                walk.advance(position)?;
+                let seen = match last.take().filter(|seen| seen.serves(&product)) {
+                    Some(seen) => seen,
+                    None => Seen::of(&walk, &product, learning.data)?,
+                };
+                let seen = last.insert(seen);
+                quantize_one(walk.model(), planned, integers, Some(seen.inputs(&product)?))?
+            }
+        };
+        walk.set_weight(&planned.tensor, &planned.shape, &weight.dequantize());
+        done.insert(planned.tensor.as_str(), weight);
+        progress.advance(1);
+    }
+    // What no node reads.
+    for (planned, integers) in planned {
+        if !done.contains_key(planned.tensor.as_str()) {
+            let weight = quantize_one(model, planned, *integers, None)?;
+            done.insert(planned.tensor.as_str(), weight);
+        }
+    }
+    Ok(done)
+}

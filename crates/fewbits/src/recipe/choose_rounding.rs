@@ -1,0 +1,83 @@
+//! Choosing how weights are rounded by what that does to the outputs on a few rows.
+
+use fewbits_quant::{Rounding, Scheme, WeightRange};
+
+use super::trial::Trial;
+use super::{Recipe, RoundingChoice};
+use crate::Result;
+use crate::apply::apply;
+use crate::data::Dataset;
+use crate::plan::{Plan, Tried};
+use crate::progress::{Progress, Silent};
+
+/// The error must fall to this part for another method: less is chance.
+const WORTHWHILE: f64 = 0.98;
+/// Rows that the outputs are compared on.
+const ROWS: usize = 64;
+
+impl Recipe<'_> {
+    /// The plan of weights alone with the way of rounding that was asked for, or the one that measures
+    /// best.
+    pub(super) fn choose_rounding(&self, data: &Dataset, progress: &dyn Progress) -> Result<Plan> {
+        let open = self.request.rounding == RoundingChoice::Measured;
+        let narrow = self.weights.quantized().any(|(_, scheme)| match scheme {
+            Scheme::FixedPoint { .. } => false,
+            scheme => (2..8).contains(&scheme.bits().get()),
+        });
+        if !open || !narrow {
+            return Ok(self.weights.clone());
+        }
+        let sample = data.sample(ROWS);
+        // What the executor cannot run as a whole cannot be measured.
+        let Ok(trial) = Trial::new(self.model, &sample, self.run) else {
+            return Ok(self.weights.clone());
+        };
+        let mut others = vec![ranged(&self.weights)];
+        others.extend(
+            Rounding::ALL
+                .into_iter()
+                .filter(|&r| r != Rounding::Nearest)
+                .map(|r| self.weights.rounded_by(r)),
+        );
+        progress.start("choosing rounding", 1 + others.len() as u64);
+        let error = |plan: &Plan| -> Result<Option<f64>> {
+            let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
+            let error = trial.error(quantized).unwrap_or(None);
+            progress.advance(1);
+            Ok(error)
+        };
+        let Some(mut least) = error(&self.weights)? else { return Ok(self.weights.clone()) };
+        let mut best = self.weights.clone();
+        let mut tried = vec![of(&best, Some(least), true)];
+        for plan in others {
+            let found = error(&plan)?;
+            let kept = found.is_some_and(|found| found < WORTHWHILE * least);
+            tried.push(of(&plan, found, kept));
+            if kept {
+                (best, least) = (plan, found.unwrap_or(least));
+            }
+        }
+        progress.finish();
+        best.tried = tried;
+        Ok(best)
+    }
+}
+
+/// The same with ranges of the least squared error.
+fn ranged(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.tensors.iter_mut().for_each(|planned| planned.range_method = WeightRange::Mse);
+    plan
+}
+
+fn of(plan: &Plan, error: Option<f64>, kept: bool) -> Tried {
+    let first = plan.tensors.iter().find(|planned| planned.becomes.scheme().is_some());
+    Tried {
+        methods: Vec::new(),
+        rounding: first.map(|planned| planned.rounding),
+        weight_range: first.map(|planned| planned.range_method),
+        range: None,
+        sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
+        kept,
+    }
+}
