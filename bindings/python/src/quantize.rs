@@ -4,7 +4,7 @@ use fewbits::methods::Methods;
 use fewbits::plan::{Plan, SchemeKind, Target, WeightOptions};
 use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
-use fewbits::recipe::{Activations, Observed, RangeChoice, Request};
+use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
 use fewbits::run::RunOptions;
 use fewbits::{Bits, Model};
 use pyo3::prelude::*;
@@ -21,13 +21,14 @@ pub struct How {
     pub weights: WeightOptions,
     pub activations: Activations,
     pub methods: Methods,
+    pub rounding: RoundingChoice,
     /// Whether what measures slower stays float.
     pub never_slower: bool,
 }
 
 impl How {
     /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, range,
-    /// methods and target.
+    /// methods, rounding and target.
     pub fn read(options: &Bound<'_, PyDict>) -> PyResult<How> {
         let text = |name: &str| -> PyResult<String> {
             let value = options.get_item(name)?;
@@ -62,6 +63,7 @@ impl How {
             },
             activations,
             methods: parsed("methods", &text("methods")?)?,
+            rounding: parsed("rounding", &text("rounding")?)?,
             never_slower: recipe.starts_with("auto-"),
         })
     }
@@ -73,6 +75,7 @@ impl How {
             weights: self.weights,
             activations: self.activations,
             methods: self.methods.clone(),
+            rounding: self.rounding,
             data: data.map(|data| &data.dataset),
         }
     }
@@ -107,7 +110,10 @@ pub fn quantize(
     let plan = plan.map(|text| raised(Plan::from_json(text))).transpose()?;
     interruptible(watch, |progress| {
         let planned = match plan {
-            Some(plan) => Planned::by_plan(&model.model, plan)?,
+            Some(plan) => {
+                let seen = data.map(|data| &data.dataset);
+                Planned::by_plan(&model.model, plan, seen, &RunOptions::default())?
+            }
             None => planned(&model.model, &how, data, progress)?,
         };
         let notes = planned.notes().to_vec();
@@ -123,7 +129,7 @@ pub fn quantize(
 fn planned<'a>(
     model: &'a Model,
     how: &How,
-    data: Option<&Data>,
+    data: Option<&'a Data>,
     progress: &crate::work::Watched,
 ) -> fewbits::Result<Planned<'a>> {
     let run = RunOptions::default();

@@ -73,6 +73,7 @@ def sweep(
     scheme: Literal["symmetric", "affine", "fixed-point"] = "symmetric",
     granularity: str = "channel",
     methods: str = "auto",
+    rounding: str = "auto",
     target: Target = "onnxruntime",
     metric: Metric | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -89,7 +90,7 @@ def sweep(
     X, y
         As for :func:`compare`.
     bits : iterable of int, 1 to 8
-    calibration, recipe, act_bits, scheme, granularity, methods, target
+    calibration, recipe, act_bits, scheme, granularity, methods, rounding, target
         As for :func:`quantize`.
     metric, threads
         As for :func:`compare`.
@@ -109,7 +110,7 @@ def sweep(
     data = _rows(source, X, y, normalize)
     seen = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, seen, 8, act_bits, scheme, granularity, "auto", methods, target
+        recipe, seen, 8, act_bits, scheme, granularity, "auto", methods, target, rounding
     )
     widths = ",".join(str(int(width)) for width in bits)
     with Watch() as watch:

@@ -25,6 +25,7 @@ def quantize(
     granularity: str = "channel",
     range: str = "auto",
     methods: str = "auto",
+    rounding: str = "auto",
     target: Target = "onnxruntime",
     plan: "Plan | str | os.PathLike[str] | None" = None,
     example_input: Any = None,
@@ -58,6 +59,9 @@ def quantize(
     methods : str
         What is done beforehand to lose less, such as ``"equalization,bias-correction"``; ``"auto"``
         keeps what helps, ``"none"`` does nothing.
+    rounding : str
+        How weights become integers: ``"nearest"``; ``"gptq"``, which needs ``calibration``; ``"hqq"``;
+        ``"auto"`` takes what measures best for ``recipe="weights"`` below 8 bits.
     target : {"onnxruntime", "openvino", "tensorrt", "tract", "generic"}
         The runtime that the file is for.
     plan : Plan or path, optional
@@ -95,7 +99,7 @@ def quantize(
     source = source_of(model, example_input, classes)
     data = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, data, bits, act_bits, scheme, granularity, range, methods, target
+        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding
     )
     text = None if plan is None else Plan.read(plan).to_json()
     with Watch() as watch:
@@ -116,6 +120,7 @@ def plan(
     granularity: str = "channel",
     range: str = "auto",
     methods: str = "auto",
+    rounding: str = "auto",
     target: Target = "onnxruntime",
     example_input: Any = None,
     normalize: str | None = None,
@@ -131,7 +136,7 @@ def plan(
     source = source_of(model, example_input)
     data = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, data, bits, act_bits, scheme, granularity, range, methods, target
+        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding
     )
     with Watch() as watch:
         return Plan(_fewbits.plan(source.onnx, options, data, watch))
@@ -152,6 +157,7 @@ def options_of(
     range: str = "auto",
     methods: str = "auto",
     target: str = "onnxruntime",
+    rounding: str = "auto",
 ) -> dict[str, Any]:
     """How to quantize, as the native module reads it."""
     for name, width in (("bits", bits), ("act_bits", act_bits)):
@@ -172,5 +178,6 @@ def options_of(
         "granularity": granularity,
         "range": range,
         "methods": methods,
+        "rounding": rounding,
         "target": target,
     }
