@@ -6,6 +6,7 @@
 mod rust;
 mod step;
 mod venv;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ Usage: cargo xtask COMMAND [-- PYTEST ARGUMENTS]
 Commands:
   test     all tests: `rust`, then `python`
   rust     the tests of the Rust workspace
-  python   the release binary, driven end to end by pytest from tests/python
+  python   the release binary and the Python package, driven end to end by pytest
+           from tests/python
   help     this text
 
 `python` makes .venv at the repository's root with the versions pinned in
@@ -63,10 +65,11 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// Builds the release binary and gives it to pytest.
+/// Builds the release binary and the Python package and gives both to pytest.
 fn python_tests(root: &Path, pytest_arguments: &[String]) -> Result<()> {
     let python = venv::ensure(root)?;
     let binary = rust::build_release(root)?;
+    wheel::install(root, &python)?;
     let mut pytest = Step::new("Running the end-to-end tests", &python)
         .args(["-m", "pytest", "tests/python"])
         .args(pytest_arguments)

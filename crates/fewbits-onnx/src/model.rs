@@ -44,6 +44,8 @@ pub struct Model {
     proto: ModelProto,
     path: Option<PathBuf>,
     maps: Vec<Arc<MappedFile>>,
+    /// Of a model decoded from memory, the bytes of its file.
+    memory_bytes: u64,
 }
 
 /// Lets [`Bytes`] own a share of a map.
@@ -84,7 +86,8 @@ impl Model {
 
     /// Decodes a model from memory. External data cannot be resolved from here and is refused.
     pub fn from_bytes(bytes: Bytes) -> Result<Model> {
-        let mut model = Model::decode(bytes, "model bytes")?;
+        let memory_bytes = bytes.len() as u64;
+        let mut model = Model { memory_bytes, ..Model::decode(bytes, "model bytes")? };
         model.for_each_tensor(&mut |tensor| {
             if tensor.is_external() {
                 return Err(OnnxError::ExternalData {
@@ -114,6 +117,7 @@ impl Model {
             },
             path: None,
             maps: Vec::new(),
+            memory_bytes: 0,
         }
     }
 
@@ -126,7 +130,7 @@ impl Model {
         if proto.opset_import.is_empty() {
             return Err(not_onnx("it names no operator set".into()));
         }
-        Ok(Model { proto, path: None, maps: Vec::new() })
+        Ok(Model { proto, path: None, maps: Vec::new(), memory_bytes: 0 })
     }
 
     /// The messages of the model.
@@ -199,10 +203,11 @@ impl Model {
         of_graph(self.graph())
     }
 
-    /// Bytes of the files that the model was read from, external data included; 0 for a model made
-    /// in memory.
+    /// Bytes of the files that the model was read from, external data included, or of the file in
+    /// memory that it was decoded from; 0 for a model made in memory.
     pub fn file_bytes(&self) -> u64 {
-        self.maps.iter().map(|map| map.as_ref().as_ref().len() as u64).sum()
+        let mapped = self.maps.iter().map(|map| map.as_ref().as_ref().len() as u64);
+        self.memory_bytes + mapped.sum::<u64>()
     }
 
     /// The values of a float tensor, its mapped memory given back while it is read.

@@ -9,6 +9,7 @@ use rten::{NodeId, ThreadPool, Value, ValueOrView};
 use rten_tensor::TensorView;
 use rten_tensor::prelude::*;
 
+use crate::double::DoubleHead;
 use crate::prepare::prepare;
 use crate::text::TextTail;
 use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values, input_specs};
@@ -16,6 +17,7 @@ use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values,
 /// Runs a model in f32.
 pub struct FloatRunner {
     model: rten::Model,
+    head: DoubleHead,
     pool: Option<Arc<ThreadPool>>,
     inputs: Vec<(ValueSpec, NodeId)>,
     specs: Vec<ValueSpec>,
@@ -61,7 +63,9 @@ impl FloatRunner {
             })
             .collect();
         let text = TextTail::cut(prepared.graph_mut())?;
-        let specs = input_specs(prepared.graph());
+        let head = DoubleHead::cut(prepared.graph_mut())?;
+        let inner = input_specs(prepared.graph());
+        let specs = head.outer(&inner);
         let names: Vec<String> =
             prepared.graph().output.iter().map(|o| o.name().to_string()).collect();
         // Handed over in parts, weights are held once.
@@ -77,10 +81,10 @@ impl FloatRunner {
                 .node_id(name)
                 .map_err(|e| RuntimeError::Load { reason: format!("value '{name}': {e}") })
         };
-        let inputs = specs.iter().map(|s| Ok((s.clone(), id(&s.name)?))).collect::<Result<_>>()?;
+        let inputs = inner.iter().map(|s| Ok((s.clone(), id(&s.name)?))).collect::<Result<_>>()?;
         let fetched = names.into_iter().map(|n| Ok((n.clone(), id(&n)?))).collect::<Result<_>>()?;
         let pool = options.threads.map(|n| pool_of(n.get()));
-        Ok(FloatRunner { inputs, fetched, model, pool, specs, text, outputs })
+        Ok(FloatRunner { head, inputs, fetched, model, pool, specs, text, outputs })
     }
 
     fn feed<'a>(&self, spec: &ValueSpec, tensor: &'a Tensor) -> Result<ValueOrView<'a>> {
@@ -166,6 +170,7 @@ impl Runner for FloatRunner {
                 reason: format!("the model has no such input; it has {}", known.join(", ")),
             });
         }
+        let inputs = &*self.head.feed(inputs)?;
         let feeds = self
             .inputs
             .iter()

@@ -4,6 +4,7 @@
 //! of classical machine-learning operators is lowered first, packed weights are unpacked first,
 //! and string labels are looked up after, since rten knows none of these.
 
+mod double;
 mod error;
 mod float;
 mod fold;

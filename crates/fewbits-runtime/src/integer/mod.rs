@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use fewbits_kernels::{Cpu, Threads};
 use fewbits_onnx::Model;
 
+use crate::double::DoubleHead;
 use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
@@ -36,6 +37,7 @@ const STACK_BYTES: usize = 256 << 20;
 /// Runs a quantized model on integers, and what cannot be in f32.
 pub struct IntegerRunner {
     program: Program,
+    head: DoubleHead,
     inputs: Vec<ValueSpec>,
     outputs: Vec<ValueSpec>,
     cpu: Cpu,
@@ -88,7 +90,8 @@ impl IntegerRunner {
     }
 
     /// Loads what was prepared.
-    pub(crate) fn load(model: Model, options: &RunOptions) -> Result<IntegerRunner> {
+    pub(crate) fn load(mut model: Model, options: &RunOptions) -> Result<IntegerRunner> {
+        let head = DoubleHead::cut(model.graph_mut())?;
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
         let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
@@ -116,7 +119,8 @@ impl IntegerRunner {
         };
         Ok(IntegerRunner {
             program,
-            inputs,
+            inputs: head.outer(&inputs),
+            head,
             outputs,
             cpu,
             threads: Threads::new(threads),
@@ -199,6 +203,7 @@ impl IntegerRunner {
                 reason: format!("the model has no such input; it has {}", known.join(", ")),
             });
         }
+        let inputs = &*self.head.feed(inputs)?;
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, self.threads));
         for (spec, id) in &self.program.inputs {

@@ -1,5 +1,6 @@
 //! Data files for a model: `.npz`, `.npy`, `.csv` and `.parquet`.
 //!
+//! [`Dataset::from_arrays`] takes what a program holds already.
 //! [`Dataset::read`] finds the array or columns of every input and the labels, checks them
 //! against the model, and keeps them as compactly as the file does: bytes stay bytes until
 //! [`Dataset::batch`] makes floats of those that are asked for.
@@ -8,6 +9,7 @@ mod csv;
 mod error;
 mod fit;
 mod labels;
+mod memory;
 mod normalize;
 mod npy;
 mod npz;
@@ -19,10 +21,12 @@ use std::path::{Path, PathBuf};
 
 use fewbits_runtime::Tensor;
 
+use crate::apply::source_digest;
 pub use error::{DataError, Listed};
 pub use fewbits_runtime::{ValueSpec, input_specs};
 use fit::Fitted;
 pub use labels::{LabelValues, Labels};
+pub use memory::NamedArray;
 pub use normalize::Normalize;
 
 /// The names under which labels are found unasked, the likeliest first.
@@ -46,6 +50,8 @@ pub struct Dataset {
     inputs: Vec<Fitted>,
     labels: Option<Labels>,
     rows: usize,
+    /// Of data that is in no file.
+    digest: Option<String>,
 }
 
 impl Dataset {
@@ -83,12 +89,23 @@ impl Dataset {
                 array: "the data".to_string(),
             });
         }
-        Ok(Dataset { path: path.to_path_buf(), inputs, labels, rows })
+        Ok(Dataset { path: path.to_path_buf(), inputs, labels, rows, digest: None })
     }
 
-    /// The file.
+    /// The file, or the name of what was handed over.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Identifies the data: the hash of the file, or of the arrays.
+    ///
+    /// # Errors
+    /// If the file cannot be read again.
+    pub fn digest(&self) -> crate::Result<String> {
+        match &self.digest {
+            Some(digest) => Ok(digest.clone()),
+            None => source_digest(&self.path),
+        }
     }
 
     /// The number of examples, at least 1.
@@ -116,7 +133,7 @@ impl Dataset {
         let picks: Vec<usize> = (0..rows).map(|i| i * self.rows / rows).collect();
         let inputs = self.inputs.iter().map(|input| input.pick(&picks)).collect();
         let labels = self.labels.as_ref().map(|labels| labels.pick(&picks));
-        Dataset { path: self.path.clone(), inputs, labels, rows }
+        Dataset { path: self.path.clone(), inputs, labels, rows, digest: self.digest.clone() }
     }
 
     /// Ranges that cover all rows, `size` rows each and the rest in the last.

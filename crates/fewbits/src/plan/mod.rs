@@ -6,7 +6,7 @@ mod regions;
 mod target;
 mod weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fewbits_quant::{
     Inputs as ProductInputs, QTensor, RangeMethod, Rounding, ScaleType, Scheme, WeightRange,
@@ -297,13 +297,25 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Plan> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        let wrong = |reason: String| Error::PlanFile { path: path.to_path_buf(), reason };
-        let plan: Plan = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        Plan::parse(&text).map_err(|reason| Error::PlanFile { path: path.to_path_buf(), reason })
+    }
+
+    /// Reads what [`to_json`](Plan::to_json) wrote.
+    ///
+    /// # Errors
+    /// If the text is not a plan.
+    pub fn from_json(text: &str) -> Result<Plan> {
+        Plan::parse(text)
+            .map_err(|reason| Error::PlanFile { path: PathBuf::from("the plan"), reason })
+    }
+
+    fn parse(text: &str) -> std::result::Result<Plan, String> {
+        let plan: Plan = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if plan.fewbits_plan != FORMAT {
-            return Err(wrong(format!(
+            return Err(format!(
                 "its format is {}, this fewbits reads {FORMAT}",
                 plan.fewbits_plan
-            )));
+            ));
         }
         Ok(plan)
     }

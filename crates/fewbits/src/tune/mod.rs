@@ -242,7 +242,7 @@ fn key(source: Option<&str>, request: &Request) -> Result<String> {
     add(env!("CARGO_PKG_VERSION"));
     source.into_iter().for_each(&mut add);
     for data in [request.data, request.calibration] {
-        add(&source_digest(data.path())?);
+        add(&data.digest()?);
         add(&data.rows().to_string());
     }
     let Request { target, objective, activations, methods, metric, max_drop, .. } = request;

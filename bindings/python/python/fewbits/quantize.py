@@ -1,0 +1,183 @@
+"""`quantize` and `plan`."""
+
+import os
+from typing import Any, Literal
+
+from fewbits import _fewbits
+from fewbits._fewbits import Data
+from fewbits.model import Model
+from fewbits.progress import Watch
+from fewbits.results import Plan
+from fewbits.sources import Source, source_of
+
+Recipe = Literal["weights", "dynamic", "static", "auto"]
+Target = Literal["onnxruntime", "openvino", "tensorrt", "tract", "generic"]
+
+
+def quantize(
+    model: Any,
+    bits: int = 8,
+    calibration: Any = None,
+    *,
+    recipe: Recipe | None = None,
+    act_bits: int = 8,
+    scheme: Literal["symmetric", "affine", "fixed-point"] = "symmetric",
+    granularity: str = "channel",
+    range: str = "auto",
+    methods: str = "auto",
+    rounding: str = "auto",
+    target: Target = "onnxruntime",
+    plan: "Plan | str | os.PathLike[str] | None" = None,
+    example_input: Any = None,
+    classes: Any = None,
+    normalize: str | None = None,
+) -> Model:
+    """Makes a model smaller: its weights, and if wanted its activations, become integers.
+
+    Parameters
+    ----------
+    model : estimator, path, bytes, onnx.ModelProto, torch.nn.Module or Model
+        A fitted scikit-learn estimator or pipeline; an ONNX file or its bytes; a PyTorch module with
+        ``example_input``; a fitted XGBoost or LightGBM model. Never a pickle.
+    bits : int, 1 to 8
+        The width of weights; for ``scheme="fixed-point"`` the digits after the binary point.
+    calibration : array-like, frame, or mapping of input names to arrays, optional
+        Rows that the model sees in use, without labels: ranges of activations are measured on them.
+    recipe : {"weights", "dynamic", "static", "auto"}, optional
+        What becomes integers: weights; activations too, quantized as they come; or with scales from
+        ``calibration``. ``"auto"`` leaves float what measures slower on this machine. By default
+        ``"static"`` with ``calibration`` and ``"weights"`` without.
+    act_bits : int, 2 to 8
+        The width of activations in ``recipe="static"``.
+    scheme : {"symmetric", "affine", "fixed-point"}
+        Integers around zero, with zero points, or multiples of a power of two.
+    granularity : str
+        What shares a scale: ``"tensor"``, ``"channel"`` or ``"group=N"``.
+    range : str
+        How the range of an activation follows from the data: ``"minmax"``, ``"percentile=P"``,
+        ``"mse"``, ``"entropy"``, or ``"auto"`` for what measures best.
+    methods : str
+        What is done beforehand to lose less, such as ``"equalization,bias-correction"``; ``"auto"``
+        keeps what helps, ``"none"`` does nothing.
+    rounding : str
+        How weights become integers: ``"nearest"``; ``"gptq"``, which needs ``calibration``; ``"hqq"``;
+        ``"auto"`` takes what measures best for ``recipe="weights"`` below 8 bits.
+    target : {"onnxruntime", "openvino", "tensorrt", "tract", "generic"}
+        The runtime that the file is for.
+    plan : Plan or path, optional
+        Do what this plan says instead.
+    example_input : array-like or torch.Tensor, or a tuple of them
+        For a PyTorch module: one call's input.
+    classes : array-like, optional
+        The labels of a model whose file does not tell them, in the order of its scores.
+    normalize : str, optional
+        How integer images of ``calibration`` become floats, such as ``"0.286,0.353"``:
+        ``(x / 255 - mean) / std``.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is nothing that can be quantized.
+    ValueError
+        If it is not fitted, holds no weights that can become integers, or an option is wrong.
+
+    Examples
+    --------
+    >>> import fewbits as fb
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=5000).fit(X[:1500], y[:1500])
+    >>> q = fb.quantize(model, bits=4)
+    >>> bool(q.score(X[1500:], y[1500:]) > model.score(X[1500:], y[1500:]) - 0.02)
+    True
+    """
+    source = source_of(model, example_input, classes)
+    data = data_of(source, calibration, normalize)
+    options = options_of(
+        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding
+    )
+    text = None if plan is None else Plan.read(plan).to_json()
+    with Watch() as watch:
+        quantized, plan_text, notes = _fewbits.quantize(source.onnx, options, data, text, watch)
+        for note in notes:
+            watch.warn(note)
+    return Model(source.about.write(quantized), source.about, Plan(plan_text))
+
+
+def plan(
+    model: Any,
+    bits: int = 8,
+    calibration: Any = None,
+    *,
+    recipe: Recipe | None = None,
+    act_bits: int = 8,
+    scheme: Literal["symmetric", "affine", "fixed-point"] = "symmetric",
+    granularity: str = "channel",
+    range: str = "auto",
+    methods: str = "auto",
+    rounding: str = "auto",
+    target: Target = "onnxruntime",
+    example_input: Any = None,
+    normalize: str | None = None,
+) -> Plan:
+    """What :func:`quantize` would make of every weight and activation, and why, to look at and edit.
+
+    The parameters are those of :func:`quantize`.
+
+    Returns
+    -------
+    Plan
+    """
+    source = source_of(model, example_input)
+    data = data_of(source, calibration, normalize)
+    options = options_of(
+        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding
+    )
+    with Watch() as watch:
+        return Plan(_fewbits.plan(source.onnx, options, data, watch))
+
+
+def data_of(source: Source, X: Any, normalize: str | None = None) -> Data | None:
+    """Rows checked against a model, without labels; None for no rows."""
+    return None if X is None else Model(source.onnx, source.about)._data(X, None, normalize)
+
+
+def options_of(
+    recipe: str | None,
+    calibration: Data | None,
+    bits: Any = 8,
+    act_bits: Any = 8,
+    scheme: str = "symmetric",
+    granularity: str = "channel",
+    range: str = "auto",
+    methods: str = "auto",
+    target: str = "onnxruntime",
+    rounding: str = "auto",
+) -> dict[str, Any]:
+    """How to quantize, as the native module reads it."""
+    for name, width in (("bits", bits), ("act_bits", act_bits)):
+        if isinstance(width, bool) or not hasattr(width, "__index__"):
+            raise TypeError(f"{name} is a whole number from 1 to 8, not {width!r}")
+    with_data = calibration is not None
+    if recipe is None:
+        recipe = "static" if with_data else "weights"
+    elif recipe == "auto":
+        recipe = "auto-static" if with_data else "auto-dynamic"
+    elif recipe == "static" and not with_data:
+        raise ValueError('recipe="static" needs calibration=, rows such as X_train')
+    return {
+        "recipe": recipe,
+        "bits": bits,
+        "act_bits": act_bits,
+        "scheme": scheme,
+        "granularity": granularity,
+        "range": range,
+        "methods": methods,
+        "rounding": rounding,
+        "target": target,
+    }

@@ -1,0 +1,39 @@
+"""Small tables, as text and as HTML."""
+
+from collections.abc import Sequence
+from html import escape
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width; the first stands on the left, numbers on the right."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(_line(row, widths) for row in [head, ["-" * w for w in widths], *rows])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [row[0].ljust(widths[0])]
+    cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+    return "  ".join(cells).rstrip()
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A plain table, which notebooks style themselves."""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def count(number: float | int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def milliseconds(number: float | None) -> str:
+    if number is None:
+        return "–"
+    return f"{number * 1000:.1f} µs" if number < 1 else f"{number:.2f} ms"

@@ -1,0 +1,54 @@
+//! Examples handed over once, for whatever is measured on them.
+
+use fewbits::data::{DataOptions, Dataset, NamedArray, Normalize, input_specs};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arrays::{tensor, text_tensor};
+use crate::errors::{raised, refused};
+use crate::model::OnnxModel;
+
+/// Arrays that were checked against a model's inputs, and labels.
+#[pyclass(frozen, module = "fewbits._fewbits")]
+pub struct Data {
+    pub dataset: Dataset,
+}
+
+#[pymethods]
+impl Data {
+    #[new]
+    #[pyo3(signature = (model, arrays, labels=None, normalize=None))]
+    fn new(
+        model: &OnnxModel,
+        arrays: &Bound<'_, PyDict>,
+        labels: Option<&Bound<'_, PyAny>>,
+        normalize: Option<&str>,
+    ) -> PyResult<Data> {
+        let normalize = normalize.map(str::parse::<Normalize>).transpose();
+        let normalize = normalize.map_err(|why| refused("normalize", why))?;
+        let options = DataOptions { normalize, ..DataOptions::default() };
+        let labels =
+            labels.map(|y| Ok::<_, PyErr>(("y".to_string(), any_tensor(y)?))).transpose()?;
+        let specs = input_specs(model.model.graph());
+        let dataset = Dataset::from_arrays(&specs, named(arrays)?, labels, &options);
+        Ok(Data { dataset: raised(dataset)? })
+    }
+
+    /// The number of examples.
+    #[getter]
+    fn rows(&self) -> usize {
+        self.dataset.rows()
+    }
+}
+
+/// The arrays of a dictionary, or `(list of strings, shape)` in the place of one.
+pub fn named(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<NamedArray>> {
+    arrays.iter().map(|(name, array)| Ok((name.extract()?, any_tensor(&array)?))).collect()
+}
+
+fn any_tensor(array: &Bound<'_, PyAny>) -> PyResult<fewbits::Tensor> {
+    match array.extract::<(Bound<'_, pyo3::types::PyList>, Vec<usize>)>() {
+        Ok((list, shape)) => text_tensor(&list, shape),
+        Err(_) => tensor(array),
+    }
+}
