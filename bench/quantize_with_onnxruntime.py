@@ -2,11 +2,12 @@
 
     python quantize_with_onnxruntime.py MODEL OUT [--method minmax|percentile|entropy|dynamic]
            [--calibrate DATA.npz] [--limit N] [--preprocess] [--signed] [--per-tensor]
-           [--qoperator] [--ops MatMul,Conv] [--normalize MEAN,STD]
+           [--qoperator] [--ops MatMul,Conv] [--normalize MEAN,STD] [--weights default|hqq|gptq]
 
 Static quantization writes QDQ with weights per channel; activations are unsigned, which is what
 onnxruntime computes fastest, unless --signed asks for its default. --per-tensor gives a weight one
-scale, --qoperator writes integer operators instead of QDQ. DATA holds an array for each
+scale, --qoperator writes integer operators instead of QDQ. --weights makes only the weights of
+products integers, of 4 bits in groups of 32. DATA holds an array for each
 input, under its name; a single array may have any name, and labels are left out.
 """
 
@@ -98,6 +99,21 @@ def dynamic(arguments: argparse.Namespace) -> None:
     )
 
 
+def weights(arguments: argparse.Namespace) -> None:
+    """Products' weights of 4 bits in groups of 32, the rest float."""
+    from onnxruntime.quantization import matmul_nbits_quantizer as nbits
+
+    if arguments.weights == "gptq":
+        config = nbits.GPTQWeightOnlyQuantConfig(Rows(load(arguments)), block_size=32)
+    elif arguments.weights == "hqq":
+        config = nbits.HQQWeightOnlyQuantConfig(block_size=32)
+    else:
+        config = nbits.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=False)
+    quantizer = nbits.MatMulNBitsQuantizer(onnx.load(arguments.model), algo_config=config)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(arguments.out), False)
+
+
 def quantize(words: list[str] | None = None) -> None:
     """Does what a command line says; that of the process if none is given."""
     parser = argparse.ArgumentParser(description="Quantize with onnxruntime.")
@@ -112,8 +128,11 @@ def quantize(words: list[str] | None = None) -> None:
     parser.add_argument("--qoperator", action="store_true")
     parser.add_argument("--ops", help="operators to quantize, with commas")
     parser.add_argument("--normalize", type=lambda t: tuple(map(float, t.split(","))))
+    parser.add_argument("--weights", choices=["default", "hqq", "gptq"])
     arguments = parser.parse_args(words)
-    if arguments.method == "dynamic":
+    if arguments.weights:
+        weights(arguments)
+    elif arguments.method == "dynamic":
         dynamic(arguments)
     else:
         static(arguments)

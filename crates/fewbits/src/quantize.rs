@@ -38,7 +38,7 @@ impl<'a> Planned<'a> {
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Planned<'a>> {
-        let least_opset = request.target.opset_for(request.weights.bits);
+        let least_opset = request.target.opset_for(&request.weights);
         Planned::new(source, least_opset, request.data, run, |prepared| {
             plan_with(prepared, request, observed, run, progress)
         })

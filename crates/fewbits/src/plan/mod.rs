@@ -242,7 +242,8 @@ impl Plan {
 
     /// The opset that the target asks for, for the planned widths.
     pub fn least_opset(&self) -> i64 {
-        let opsets = self.quantized().map(|(_, scheme)| self.target.opset_for(scheme.bits()));
+        let weights = self.quantized().map(|(_, scheme)| WeightOptions::of(scheme));
+        let opsets = weights.map(|weights| self.target.opset_for(&weights));
         opsets.max().unwrap_or(0)
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fewbits_onnx::qweight::WeightForm;
-use fewbits_quant::{Bits, ScaleType};
+use fewbits_quant::ScaleType;
 use serde::{Deserialize, Serialize};
 
 use super::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
@@ -108,10 +108,11 @@ impl Target {
         (self == Target::TensorRt).then_some("TensorRT looks nothing up in integers")
     }
 
-    /// The opset that weights of so many bits ask for beyond what every target needs.
-    pub fn opset_for(self, bits: Bits) -> i64 {
-        match (self, bits.get()) {
-            (Target::OpenVino, 4) => 21,
+    /// The opset that such weights ask for beyond what every target needs: 21 has types of 4 bits, and
+    /// `DequantizeLinear` in blocks.
+    pub fn opset_for(self, weights: &WeightOptions) -> i64 {
+        match (self, weights.bits.get(), weights.granularity) {
+            (Target::OpenVino, 4, _) | (Target::OnnxRuntime, _, GranularityKind::Group(_)) => 21,
             _ => 0,
         }
     }
@@ -196,8 +197,10 @@ mod tests {
 
     #[test]
     fn what_a_target_cannot_do_is_refused_with_the_way_out() {
-        let options =
-            |bits: u8| WeightOptions { bits: Bits::new(bits).unwrap(), ..WeightOptions::default() };
+        let options = |bits: u8| WeightOptions {
+            bits: fewbits_quant::Bits::new(bits).unwrap(),
+            ..WeightOptions::default()
+        };
         for target in Target::ALL {
             assert_eq!(target.obstacle(&options(8), ActivationUse::Float), None);
         }

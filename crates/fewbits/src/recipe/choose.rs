@@ -1,7 +1,9 @@
 //! Choosing methods by what they do to the outputs on a few rows of the calibration data.
 
+use fewbits_quant::Rounding;
+
 use super::trial::Trial;
-use super::{Activations, Bias, Choice, Chosen, RangeChoice, Recipe};
+use super::{Activations, Bias, Choice, Chosen, RangeChoice, Recipe, RoundingChoice};
 use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
@@ -81,7 +83,7 @@ impl Recipe<'_> {
             })?;
         }
         progress.advance(1);
-        if methods.allow(Method::BiasCorrection) {
+        if methods.allow(Method::BiasCorrection) && self.corrects_plain_rounding() {
             let method = Method::BiasCorrection;
             self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
         }
@@ -145,7 +147,10 @@ impl Recipe<'_> {
             let adjusted = self.adjusted(&chosen.choice.edits)?;
             self.plan(&adjusted, &chosen.choice, &chosen.seen)?
         };
-        let quantized = apply(self.model.clone(), &plan, self.learning(), &Silent)?;
+        // Rounding that learns would be done over again for every trial; what ranges and edits do shows
+        // with plain rounding, too.
+        let plan = if plan.needs_data() { plan.rounded_by(Rounding::Nearest) } else { plan };
+        let quantized = apply(self.model.clone(), &plan, None, &Silent)?;
         // A form that the executor cannot run measures nothing; other runtimes may well run it.
         Ok(trial.error(quantized).unwrap_or(None))
     }
@@ -165,6 +170,16 @@ impl Recipe<'_> {
             sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
             kept: true,
         }
+    }
+
+    /// Biases make up for what rounding to nearest shifts: other rounding shifts otherwise, and less.
+    fn corrects_plain_rounding(&self) -> bool {
+        let asked = matches!(self.request.methods, Methods::Only(_));
+        let rounding = match self.request.rounding {
+            RoundingChoice::Only(rounding) => rounding,
+            RoundingChoice::Measured => Rounding::Nearest,
+        };
+        asked || rounding == Rounding::Nearest
     }
 
     /// Rows from all over the data.

@@ -23,7 +23,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fewbits_onnx::{Model, Replace};
-use fewbits_quant::Bits;
 use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
@@ -166,7 +165,7 @@ pub fn tune(
     let replace = if kept.found { Replace::Existing } else { place.replace };
     check_output(place.out, source.path().unwrap_or(Path::new("")), replace)?;
     let mut prepared = source.clone();
-    prepare_for(&mut prepared, request.target.opset_for(Bits::EIGHT))?;
+    prepare_for(&mut prepared, request.target.opset_for(&WeightOptions::default()))?;
     let base = match &kept.state.base {
         Some(base) => base.clone(),
         None => base_plan(&prepared, request, run, progress)?,
