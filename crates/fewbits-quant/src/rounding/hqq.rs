@@ -155,8 +155,8 @@ impl Group<'_> {
             let mut lanes = SumsOfLanes::default();
             let (whole, rest) = values.as_chunks::<LANES>();
             for values in whole {
-                for lane in 0..LANES {
-                    lanes.add(lane, values[lane], self, point, beta);
+                for (lane, &value) in values.iter().enumerate() {
+                    lanes.add(lane, value, self, point, beta);
                 }
             }
             for (lane, &value) in rest.iter().enumerate() {
