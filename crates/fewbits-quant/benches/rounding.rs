@@ -71,7 +71,7 @@ fn rounding(c: &mut Criterion) {
             quantize_on(&weight, &shape, scheme, range, rounding, Some(inputs)).unwrap()
         };
         let nearest = error(&weight, &quantized(Rounding::Nearest), &hessians[0]);
-        for rounding in [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq] {
+        for rounding in [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound] {
             times.bench_function(rounding.to_string(), |b| b.iter(|| quantized(rounding)));
             let share = error(&weight, &quantized(rounding), &hessians[0]) / nearest;
             println!("{outputs}x{columns} {rounding}: {share:.3} of the error of nearest");

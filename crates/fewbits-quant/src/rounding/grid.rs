@@ -86,12 +86,64 @@ impl<'a> GridRows<'a> {
         weights.iter().enumerate().map(|(i, &x)| self.nearest(i, x).0).collect()
     }
 
+    /// The two neighbours of each weight; `None` for one bit, which has but a sign.
+    pub fn choices(self, weights: &[f32]) -> Option<Vec<Choice>> {
+        let Codes::Between { low, high } = self.codes else { return None };
+        let choice = |(&weight, &step): (&f32, &Step)| {
+            let (low, high) = (low - step.zero_point, high - step.zero_point);
+            // What lies outside is saturated, up and down.
+            let steps = (weight / step.scale).clamp(low - 1.0, high + 1.0);
+            Choice { weight, step, below: steps.floor(), rest: steps - steps.floor(), low, high }
+        };
+        Some(weights.iter().zip(self.steps).map(choice).collect())
+    }
+
     /// The error in the outputs that codes make, row by row.
     pub fn row_errors(self, weights: &[f32], codes: &[i16], hessian: &Hessian) -> Vec<f64> {
         let pairs = weights.iter().zip(codes).zip(self.steps);
         let differences =
             pairs.map(|((&x, &code), step)| x - (f32::from(code) - step.zero_point) * step.scale);
         hessian.row_errors(&differences.collect::<Vec<f32>>())
+    }
+}
+
+/// A weight between two neighbours of its grid.
+pub struct Choice {
+    weight: f32,
+    step: Step,
+    /// In steps from zero: the neighbour below, how far above it the weight lies, and the ends.
+    below: f32,
+    rest: f32,
+    low: f32,
+    high: f32,
+}
+
+impl Choice {
+    /// How far the weight lies above the neighbour below it, in steps.
+    pub fn rest(&self) -> f32 {
+        self.rest
+    }
+
+    fn steps(&self, up: f32) -> f32 {
+        let steps = self.below + up;
+        let steps = if steps > self.low { steps } else { self.low };
+        if steps < self.high { steps } else { self.high }
+    }
+
+    /// The weight less what it becomes that far `up` from the neighbour below.
+    pub fn difference(&self, up: f32) -> f32 {
+        self.weight - self.steps(up) * self.step.scale
+    }
+
+    /// By how much more it becomes per step up: nothing where it is saturated.
+    pub fn slope(&self, up: f32) -> f32 {
+        let steps = self.below + up;
+        if steps >= self.low && steps <= self.high { self.step.scale } else { 0.0 }
+    }
+
+    /// The integer of the neighbour below (0) or above (1).
+    pub fn code(&self, up: f32) -> i16 {
+        (self.steps(up) + self.step.zero_point) as i32 as i16
     }
 }
 
@@ -110,6 +162,11 @@ impl<'a> Best<'a> {
         let codes = grid.all_nearest(weights);
         let errors = grid.row_errors(weights, &codes, hessian);
         Best { weights, grid, hessian, codes, errors }
+    }
+
+    /// The error of every row.
+    pub fn errors(&self) -> &[f64] {
+        &self.errors
     }
 
     /// Takes over the rows of `codes` that make a smaller error.

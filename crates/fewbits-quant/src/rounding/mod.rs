@@ -1,5 +1,6 @@
 //! From floats and parameters to integers, one method a file.
 
+pub mod adaround;
 pub mod gptq;
 mod grid;
 pub mod hqq;
@@ -29,6 +30,8 @@ pub enum Rounding {
     Gptq,
     /// Each to the nearest, with scales and zero points that let outliers be.
     Hqq,
+    /// Each up or down, which is learned.
+    AdaRound,
 }
 
 impl Rounding {
@@ -39,7 +42,7 @@ impl Rounding {
     pub fn needs_inputs(self) -> bool {
         match self {
             Rounding::Nearest | Rounding::Hqq => false,
-            Rounding::Gptq => true,
+            Rounding::Gptq | Rounding::AdaRound => true,
         }
     }
 }
@@ -52,7 +55,8 @@ impl FromStr for Rounding {
             "nearest" => Ok(Rounding::Nearest),
             "gptq" => Ok(Rounding::Gptq),
             "hqq" => Ok(Rounding::Hqq),
-            _ => Err(format!("'{text}' is no way to round; there are nearest, gptq and hqq")),
+            "adaround" => Ok(Rounding::AdaRound),
+            _ => Err(format!("'{text}': the ways to round are nearest, gptq, hqq and adaround")),
         }
     }
 }
@@ -63,6 +67,7 @@ impl fmt::Display for Rounding {
             Rounding::Nearest => "nearest",
             Rounding::Gptq => "gptq",
             Rounding::Hqq => "hqq",
+            Rounding::AdaRound => "adaround",
         })
     }
 }
@@ -137,6 +142,9 @@ pub fn quantize_on(
     match (rounding, inputs) {
         (Rounding::Hqq, _) => Ok(hqq::quantize(values, plain)),
         (Rounding::Gptq, Some(inputs)) => Ok(round_rows(values, plain, inputs, gptq::codes)),
+        (Rounding::AdaRound, Some(inputs)) => {
+            Ok(round_rows(values, plain, inputs, adaround::codes))
+        }
         (Rounding::Nearest, _) | (_, None) => Ok(plain),
     }
 }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Bits, Granularity, HessianObserver, quantize};
 
-const METHODS: [Rounding; 3] = [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq];
+const METHODS: [Rounding; 4] =
+    [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound];
 
 /// Numbers in -1..1 that look random, the same on every run.
 pub fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -71,7 +72,7 @@ fn names_are_read_as_they_are_written() {
 }
 
 #[test]
-fn correlated_inputs_make_gptq_much_better_than_nearest() {
+fn correlated_inputs_make_methods_much_better_than_nearest() {
     let (outputs, columns) = (48, 160);
     let weight = noise(outputs * columns, 1);
     let hessians = [hessian(&inputs(600, columns, 2), columns)];
@@ -175,7 +176,7 @@ fn weights_of_dead_inputs_are_rounded_to_nearest() {
     let hessians = [hessian(&vec![0.0; 3 * columns], columns)];
     let inputs = Inputs { hessians: &hessians, ..inputs };
     let scheme = scheme(3, true, group(1, 8));
-    for method in [Rounding::Nearest, Rounding::Gptq] {
+    for method in [Rounding::Nearest, Rounding::Gptq, Rounding::AdaRound] {
         for range in [WeightRange::MinMax, WeightRange::Mse] {
             let q = quantize_on(&weight, &shape, scheme, range, method, Some(inputs)).unwrap();
             assert_eq!(q.dequantize(), quantize(&weight, &shape, scheme).unwrap().dequantize());
