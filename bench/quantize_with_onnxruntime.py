@@ -41,8 +41,10 @@ class Rows(CalibrationDataReader):
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         rows = len(next(iter(arrays.values())))
         self.batches = iter(
-            {name: array[i : i + BATCH_ROWS] for name, array in arrays.items()}
-            for i in range(0, rows, BATCH_ROWS)
+            [
+                {name: array[i : i + BATCH_ROWS] for name, array in arrays.items()}
+                for i in range(0, rows, BATCH_ROWS)
+            ]
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:

@@ -234,8 +234,9 @@ pub struct HowArgs {
     /// with commas; auto keeps those that lower the error of the outputs on the calibration data
     #[arg(long, value_name = "METHODS", default_value = "auto")]
     pub methods: Methods,
-    /// How weights become integers: nearest; gptq, which makes up for the errors of earlier columns
-    /// and needs --calibrate; hqq, which needs no data; auto takes what measures best on the
+    /// How weights become integers: nearest; gptq, each making up for the errors of those before, and
+    /// adaround, which learns what goes up and what down, on the data of --calibrate; hqq, which
+    /// needs none; auto takes what measures best on the
     /// calibration data for --recipe weights below 8 bits, and nearest otherwise
     #[arg(long, value_name = "METHOD", default_value = "auto")]
     pub rounding: RoundingChoice,

@@ -60,7 +60,8 @@ def quantize(
         What is done beforehand to lose less, such as ``"equalization,bias-correction"``; ``"auto"``
         keeps what helps, ``"none"`` does nothing.
     rounding : str
-        How weights become integers: ``"nearest"``; ``"gptq"``, which needs ``calibration``; ``"hqq"``;
+        How weights become integers: ``"nearest"``; ``"gptq"`` and ``"adaround"``, which need
+        ``calibration``; ``"hqq"``;
         ``"auto"`` takes what measures best for ``recipe="weights"`` below 8 bits.
     target : {"onnxruntime", "openvino", "tensorrt", "tract", "generic"}
         The runtime that the file is for.

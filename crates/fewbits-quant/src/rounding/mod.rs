@@ -36,7 +36,8 @@ pub enum Rounding {
 
 impl Rounding {
     /// All of them, the plainest first.
-    pub const ALL: [Rounding; 3] = [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq];
+    pub const ALL: [Rounding; 4] =
+        [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound];
 
     /// Whether the method looks at the inputs that the weight is multiplied by.
     pub fn needs_inputs(self) -> bool {
