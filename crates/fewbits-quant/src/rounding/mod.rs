@@ -1,6 +1,7 @@
 //! From floats and parameters to integers, one method a file.
 
 pub mod adaround;
+pub mod awq;
 pub mod gptq;
 mod grid;
 pub mod hqq;
