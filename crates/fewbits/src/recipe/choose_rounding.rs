@@ -7,7 +7,7 @@ use super::{Recipe, RoundingChoice};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
-use crate::plan::{Plan, Tried};
+use crate::plan::{Method, Plan, Tried};
 use crate::progress::{Progress, Silent};
 
 /// The error must fall to this part for another method: less is chance.
@@ -16,29 +16,34 @@ const WORTHWHILE: f64 = 0.98;
 const ROWS: usize = 64;
 
 impl Recipe<'_> {
-    /// The plan of weights alone with the way of rounding that was asked for, or the one that measures
+    /// A plan of weights alone with the way of rounding that was asked for, or the one that measures
     /// best.
-    pub(super) fn choose_rounding(&self, data: &Dataset, progress: &dyn Progress) -> Result<Plan> {
+    pub(super) fn choose_rounding(
+        &self,
+        plain: Plan,
+        data: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<Plan> {
         let open = self.request.rounding == RoundingChoice::Measured;
-        let narrow = self.weights.quantized().any(|(_, scheme)| match scheme {
+        let narrow = plain.quantized().any(|(_, scheme)| match scheme {
             Scheme::FixedPoint { .. } => false,
             scheme => (2..8).contains(&scheme.bits().get()),
         });
         if !open || !narrow {
-            return Ok(self.weights.clone());
+            return Ok(plain);
         }
         let sample = data.sample(ROWS);
         // What the executor cannot run as a whole cannot be measured.
         let Ok(trial) = Trial::new(self.model, &sample, self.run) else {
-            return Ok(self.weights.clone());
+            return Ok(plain);
         };
-        let mut others = vec![ranged(&self.weights)];
-        others.extend(
-            Rounding::ALL
-                .into_iter()
-                .filter(|&r| r != Rounding::Nearest)
-                .map(|r| self.weights.rounded_by(r)),
-        );
+        // Biases were corrected for what rounding to nearest shifts.
+        let mut free = plain.clone();
+        free.adjustments.retain(|adjustment| adjustment.method != Method::BiasCorrection);
+        let learned = Rounding::ALL.into_iter().filter(|&rounding| rounding != Rounding::Nearest);
+        let others: Vec<Plan> = std::iter::once(ranged(&free))
+            .chain(learned.map(|rounding| free.rounded_by(rounding)))
+            .collect();
         progress.start("choosing rounding", 1 + others.len() as u64);
         let error = |plan: &Plan| -> Result<Option<f64>> {
             let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
@@ -46,9 +51,10 @@ impl Recipe<'_> {
             progress.advance(1);
             Ok(error)
         };
-        let Some(mut least) = error(&self.weights)? else { return Ok(self.weights.clone()) };
-        let mut best = self.weights.clone();
-        let mut tried = vec![of(&best, Some(least), true)];
+        let Some(mut least) = error(&plain)? else { return Ok(plain) };
+        let mut tried = plain.tried.clone();
+        let mut best = plain;
+        tried.push(of(&best, Some(least), true));
         for plan in others {
             let found = error(&plan)?;
             let kept = found.is_some_and(|found| found < WORTHWHILE * least);

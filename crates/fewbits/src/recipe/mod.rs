@@ -233,9 +233,6 @@ pub fn plan_with(
     let Some(data) = request.data else {
         return recipe.without_data();
     };
-    if request.activations == Activations::Float {
-        return recipe.choose_rounding(data, progress);
-    }
     let seen = observed.of(model, data, recipe.wanted(model), run, progress)?;
     let Chosen { choice, seen, tried } = recipe.choose(data, seen, progress)?;
     let adjusted = recipe.adjusted(&choice.edits)?;
@@ -246,7 +243,10 @@ pub fn plan_with(
     };
     let mut plan = recipe.plan(&adjusted, &choice, &seen)?;
     plan.tried = tried;
-    Ok(plan)
+    match request.activations {
+        Activations::Float => recipe.choose_rounding(plan, data, progress),
+        _ => Ok(plan),
+    }
 }
 
 /// What was chosen and why.
