@@ -294,3 +294,19 @@ fn hqq_leaves_what_has_no_better_parameters() {
         }
     }
 }
+
+#[test]
+fn one_thread_gives_what_many_do() {
+    let (outputs, columns) = (150, 70);
+    let shape = [outputs, columns];
+    let weight = noise(outputs * columns, 30);
+    let hessians = [hessian(&inputs(300, columns, 31), columns)];
+    let inputs = Some(Inputs { matrix: Matrix::new(&shape, 0).unwrap(), hessians: &hessians });
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let many = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for method in METHODS {
+        let scheme = scheme(3, true, group(1, 16));
+        let round = || quantize_on(&weight, &shape, scheme, WeightRange::Mse, method, inputs);
+        assert_eq!(alone.install(round), many.install(round), "{method}");
+    }
+}
