@@ -7,6 +7,7 @@ use super::{Recipe, RoundingChoice};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
+use crate::methods::Methods;
 use crate::plan::{Method, Plan, Tried};
 use crate::progress::{Progress, Silent};
 
@@ -29,7 +30,12 @@ impl Recipe<'_> {
             Scheme::FixedPoint { .. } => false,
             scheme => (2..8).contains(&scheme.bits().get()),
         });
-        if !open || !narrow {
+        // A correction that is asked for is one of what rounding to nearest shifts.
+        let corrects = match &self.request.methods {
+            Methods::Measured => false,
+            Methods::Only(methods) => methods.contains(&Method::BiasCorrection),
+        };
+        if !open || !narrow || corrects {
             return Ok(plain);
         }
         let sample = data.sample(ROWS);
