@@ -236,8 +236,8 @@ pub struct HowArgs {
     pub methods: Methods,
     /// How weights become integers: nearest; gptq, each making up for the errors of those before, and
     /// adaround, which learns what goes up and what down, on the data of --calibrate; hqq, which
-    /// needs none; auto takes what measures best on the
-    /// calibration data for --recipe weights below 8 bits, and nearest otherwise
+    /// needs none; auto takes what measures best on the calibration data for --recipe weights below 8
+    /// bits, and nearest otherwise
     #[arg(long, value_name = "METHOD", default_value = "auto")]
     pub rounding: RoundingChoice,
 }

@@ -3,7 +3,7 @@
 //! The model is walked through once. Every weight becomes integers where it is first read, and what
 //! follows is computed with what these stand for: each layer makes up for what those before it lost
 //! (Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-//! Transformers", section 4: "the quantized layers' outputs are the inputs of the next"). At any time
+//! Transformers", section 4, whose blocks read what the quantized ones before them give). At any time
 //! there are the values that the rest of the model needs of the rows, and the Hessian of one input.
 
 use std::collections::HashMap;

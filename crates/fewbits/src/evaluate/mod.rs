@@ -94,37 +94,34 @@ impl<'a> Baseline<'a> {
         let mut room = KEPT_ELEMENTS;
         let mut tallies: Option<(Metric, Task, Vec<Tally>)> = None;
         let all: Vec<Range<usize>> = data.batches(BATCH_ROWS).collect();
-        let answered =
-            all.chunks(at_once()).flat_map(|rows| match answers(reference, data, rows) {
-                Ok(answers) => answers.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            });
-        for (rows, expected) in all.iter().cloned().zip(answered) {
-            let expected = expected?;
-            let (_, task, tallies) = match &mut tallies {
-                Some(tallies) => tallies,
-                None => {
-                    let metric = metric_for(asked, data, &expected)?;
-                    let of_others = others.iter().map(|_| Tally::new(metric));
-                    let of_others = of_others.collect::<Result<_>>()?;
-                    tallies.insert((metric, Task::new(metric)?, of_others))
+        for together in all.chunks(at_once()) {
+            let answered = answers(reference, data, together)?;
+            for (rows, expected) in together.iter().cloned().zip(answered) {
+                let (_, task, tallies) = match &mut tallies {
+                    Some(tallies) => tallies,
+                    None => {
+                        let metric = metric_for(asked, data, &expected)?;
+                        let of_others = others.iter().map(|_| Tally::new(metric));
+                        let of_others = of_others.collect::<Result<_>>()?;
+                        tallies.insert((metric, Task::new(metric)?, of_others))
+                    }
+                };
+                task.push(&expected, data, rows.clone())?;
+                progress.advance(rows.len() as u64);
+                let tokens = Tokens::of(&data.batch(rows.clone()));
+                let mut batch = Batch { rows, tokens, kept: None };
+                for (runner, tally) in others.iter().zip(tallies) {
+                    let given = one_answer(*runner, data, batch.rows.clone())?;
+                    tally.push(data, &batch, &expected, &given)?;
+                    progress.advance(batch.rows.len() as u64);
                 }
-            };
-            task.push(&expected, data, rows.clone())?;
-            progress.advance(rows.len() as u64);
-            let tokens = Tokens::of(&data.batch(rows.clone()));
-            let mut batch = Batch { rows, tokens, kept: None };
-            for (runner, tally) in others.iter().zip(tallies) {
-                let given = one_answer(*runner, data, batch.rows.clone())?;
-                tally.push(data, &batch, &expected, &given)?;
-                progress.advance(batch.rows.len() as u64);
+                let elements = expected.iter().map(Tensor::len).sum();
+                if let Some(left) = room.checked_sub(elements) {
+                    room = left;
+                    batch.kept = Some(expected);
+                }
+                batches.push(batch);
             }
-            let elements = expected.iter().map(Tensor::len).sum();
-            if let Some(left) = room.checked_sub(elements) {
-                room = left;
-                batch.kept = Some(expected);
-            }
-            batches.push(batch);
         }
         let (metric, task, tallies) = tallies.expect("a data set has at least one row");
         // The reference agrees with itself.

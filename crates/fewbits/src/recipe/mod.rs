@@ -70,15 +70,22 @@ impl Activations {
     }
 }
 
-/// How the ranges of activations are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum RangeChoice {
-    /// By the method of [`RangeChoice::TRIED`] that gives the smallest error of the outputs.
+/// A method that is asked for, or the best of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MethodChoice<T> {
+    /// The one that gives the smallest error of the outputs.
     #[default]
     Measured,
-    /// By this method.
-    Only(RangeMethod),
+    /// This one.
+    Only(T),
 }
+
+/// How the ranges of activations are found; of [`RangeChoice::TRIED`] where that is measured.
+pub type RangeChoice = MethodChoice<RangeMethod>;
+
+/// How the values of weights become integers; measured where only weights become integers, of fewer
+/// than 8 bits, and there is data to measure on, otherwise to nearest.
+pub type RoundingChoice = MethodChoice<Rounding>;
 
 impl RangeChoice {
     /// The methods that are measured; the first one where nothing can be.
@@ -92,53 +99,22 @@ impl RangeChoice {
     }
 }
 
-impl FromStr for RangeChoice {
-    type Err = String;
+impl<T: FromStr> FromStr for MethodChoice<T> {
+    type Err = T::Err;
 
-    fn from_str(text: &str) -> std::result::Result<RangeChoice, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, T::Err> {
         match text {
-            "auto" => Ok(RangeChoice::Measured),
-            method => method.parse().map(RangeChoice::Only),
+            "auto" => Ok(MethodChoice::Measured),
+            method => method.parse().map(MethodChoice::Only),
         }
     }
 }
 
-impl fmt::Display for RangeChoice {
+impl<T: fmt::Display> fmt::Display for MethodChoice<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RangeChoice::Measured => f.write_str("auto"),
-            RangeChoice::Only(method) => method.fmt(f),
-        }
-    }
-}
-
-/// How the values of weights become integers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RoundingChoice {
-    /// By the method that gives the smallest error of the outputs, where only weights become
-    /// integers, of fewer than 8 bits, and there is data to measure on; otherwise to nearest.
-    #[default]
-    Measured,
-    /// By this method.
-    Only(Rounding),
-}
-
-impl FromStr for RoundingChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<RoundingChoice, String> {
-        match text {
-            "auto" => Ok(RoundingChoice::Measured),
-            method => method.parse().map(RoundingChoice::Only),
-        }
-    }
-}
-
-impl fmt::Display for RoundingChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RoundingChoice::Measured => f.write_str("auto"),
-            RoundingChoice::Only(method) => method.fmt(f),
+            MethodChoice::Measured => f.write_str("auto"),
+            MethodChoice::Only(method) => method.fmt(f),
         }
     }
 }

@@ -75,7 +75,9 @@ impl Weights {
 /// Computes the channels `planes` of the result, counted through all images, to `out`.
 ///
 /// Every sum is one chain of fused multiply-adds along channels, rows and columns of the window,
-/// or what [`winograd`] says; the bias is added last. `input` is `[images, channels, rows, columns]`. `scratch` grows as
+/// or what [`winograd`] says; the bias is added last.
+///
+/// `input` is `[images, channels, rows, columns]`. `scratch` grows as
 /// needed, and may be used again for anything.
 ///
 /// # Panics
