@@ -11,14 +11,14 @@ use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
 /// Vectors that hold the sums of a panel: 4 columns each, in two halves.
 const VECTORS: usize = 4;
 
-/// Fills the first `rows` rows, at most 3, and `panels` panels of `sums`.
+/// Fills the rows, at most 3, and `panels` panels of `sums`.
 ///
 /// # Safety
-/// The CPU must have the features, and `args` must have been checked for `rows` and `panels`.
+/// The CPU must have the features, and `args` must have been checked for `panels`.
 #[target_feature(enable = "avx2")]
-pub(crate) unsafe fn sum(args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
+pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
     for panel in 0..panels {
-        match rows {
+        match args.rows.len() {
             // SAFETY: this function's contract.
             1 => unsafe { sum_of::<1>(args, panel, sums) },
             // SAFETY: as above.
@@ -34,12 +34,13 @@ pub(crate) unsafe fn sum(args: &TileArgs, rows: usize, panels: usize, sums: &mut
 unsafe fn sum_of<const ROWS: usize>(args: &TileArgs, panel: usize, sums: &mut Tile<i32>) {
     let steps = args.run_bytes / STEP;
     let mut weights = args.panels[panel * args.panel_bytes..].as_ptr();
+    let starts: &[usize; ROWS] = args.rows.first_chunk().expect("as many rows");
     let mut acc = [[_mm256_setzero_si256(); VECTORS]; ROWS];
     for &run in args.runs {
         for step in 0..steps {
             // The four activations of the step as 16 bits, four times.
             let x: [__m256i; ROWS] = std::array::from_fn(|r| {
-                let at = args.rows[r] + run + step * STEP;
+                let at = starts[r] + run + step * STEP;
                 // SAFETY: `TileArgs::check` saw that every run of every row lies in the input.
                 let x = unsafe { args.input.as_ptr().add(at).cast::<i32>().read_unaligned() };
                 _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(x)))

@@ -8,15 +8,15 @@ use std::arch::x86_64::*;
 use crate::arch::TileArgs;
 use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
 
-/// Fills the first `rows` rows, at most 6, and `panels` panels of `sums`.
+/// Fills the rows, at most 6, and `panels` panels of `sums`.
 ///
 /// # Safety
-/// The CPU must have the features, and `args` must have been checked for `rows` and `panels`.
+/// The CPU must have the features, and `args` must have been checked for `panels`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) unsafe fn sum(args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
+pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
     macro_rules! sizes {
         ($($rows:literal)*) => {
-            match (rows, panels) {
+            match (args.rows.len(), panels) {
                 $(
                     // SAFETY: this function's contract.
                     ($rows, 1) => unsafe { sum_of::<$rows, 1>(args, sums) },
@@ -39,11 +39,12 @@ unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(args: &TileArgs, sums: 
     let steps = args.run_bytes / STEP;
     let input = args.input.as_ptr();
     let mut weights = args.panels.as_ptr();
+    let starts: &[usize; ROWS] = args.rows.first_chunk().expect("as many rows");
     let mut acc = [[_mm512_setzero_si512(); PANELS]; ROWS];
     for &run in args.runs {
         // SAFETY: `TileArgs::check` saw that every run of every row lies in the input.
         let rows: [*const u8; ROWS] =
-            std::array::from_fn(|r| unsafe { input.add(args.rows[r] + run) });
+            std::array::from_fn(|r| unsafe { input.add(starts[r] + run) });
         for step in 0..steps {
             // SAFETY: a panel has this many steps of 64 bytes, and there are PANELS panels.
             let w: [__m512i; PANELS] = std::array::from_fn(|p| unsafe {

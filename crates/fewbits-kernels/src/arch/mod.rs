@@ -18,8 +18,8 @@ use crate::{Cpu, Level};
 pub(crate) struct TileArgs<'a> {
     /// The activations.
     pub input: &'a [u8],
-    /// Where each row starts in `input`; rows behind the last that counts repeat it.
-    pub rows: &'a [usize; TILE_ROWS],
+    /// Where each row starts in `input`, at most [`TILE_ROWS`] of them.
+    pub rows: &'a [usize],
     /// Where the runs start, from the start of a row.
     pub runs: &'a [usize],
     /// Bytes of a run, filled up.
@@ -31,9 +31,9 @@ pub(crate) struct TileArgs<'a> {
 }
 
 impl TileArgs<'_> {
-    /// Panics unless `rows` rows and `panels` panels can be read.
-    fn check(&self, rows: usize, panels: usize) {
-        assert!(rows <= TILE_ROWS && panels * PANEL <= TILE_COLUMNS);
+    /// Panics unless the rows and `panels` panels can be read.
+    fn check(&self, panels: usize) {
+        assert!(self.rows.len() <= TILE_ROWS && panels * PANEL <= TILE_COLUMNS);
         assert_eq!(self.panel_bytes, self.runs.len() * self.run_bytes * PANEL);
         assert!(
             self.run_bytes.is_multiple_of(STEP) && panels * self.panel_bytes <= self.panels.len()
@@ -97,32 +97,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Fills the first `rows` rows and `panels` panels of `sums`; the rest is unspecified.
-    pub(crate) fn sum(
-        &mut self,
-        args: &TileArgs,
-        rows: usize,
-        panels: usize,
-        sums: &mut Tile<i32>,
-    ) {
-        args.check(rows, panels);
+    /// Fills as many rows as `args` has and `panels` panels of `sums`; the rest is unspecified.
+    pub(crate) fn sum(&mut self, args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
+        args.check(panels);
         match self.kernel.0.level() {
-            Level::Scalar => scalar::sum(args, rows, panels, sums),
+            Level::Scalar => scalar::sum(args, panels, sums),
             // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
             // bounds have been checked.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::sum(args, rows, panels, sums) },
+            Level::Avx2 => unsafe { avx2::sum(args, panels, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Amx if rows > AMX_LEAST_ROWS => unsafe {
+            Level::Amx if args.rows.len() > AMX_LEAST_ROWS => unsafe {
                 let tiles = self.tiles.get_or_insert_with(|| amx::Tiles::configure());
-                tiles.sum(args, rows, panels, sums);
+                tiles.sum(args, panels, sums);
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, rows, panels, sums) },
+            Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, panels, sums) },
             #[cfg(not(target_arch = "x86_64"))]
-            _ => scalar::sum(args, rows, panels, sums),
+            _ => scalar::sum(args, panels, sums),
         }
     }
 }

@@ -3,16 +3,16 @@
 use crate::arch::TileArgs;
 use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
 
-/// Fills the first `rows` rows and `panels` panels of `sums`.
-pub(crate) fn sum(args: &TileArgs, rows: usize, panels: usize, sums: &mut Tile<i32>) {
-    for row in 0..rows {
+/// Fills the rows and `panels` panels of `sums`.
+pub(crate) fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
+    for (row, start) in args.rows.iter().enumerate() {
         let sums = &mut sums.0[row * TILE_COLUMNS..][..panels * PANEL];
         sums.fill(0);
         for (panel, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
             let panel = &args.panels[panel * args.panel_bytes..][..args.panel_bytes];
             let mut steps = panel.chunks_exact(PANEL * STEP);
             for run in args.runs {
-                let run = &args.input[args.rows[row] + run..][..args.run_bytes];
+                let run = &args.input[start + run..][..args.run_bytes];
                 for (x, weights) in run.chunks_exact(STEP).zip(&mut steps) {
                     for (sum, weights) in sums.iter_mut().zip(weights.chunks_exact(STEP)) {
                         for (&x, &weight) in x.iter().zip(weights) {

@@ -9,6 +9,8 @@ use crate::gemm::shared::Shared;
 
 /// Columns of a tile of sums.
 pub(crate) const TILE_COLUMNS: usize = 64;
+/// Columns that become bytes together: a vector of AVX-512.
+const VECTOR: usize = 16;
 /// Most rows of a tile of sums.
 pub(crate) const TILE_ROWS: usize = 32;
 
@@ -71,33 +73,90 @@ per_cpu! {
         others: &[usize],
         out: Shared<u8>,
     ) {
-        let bias = &requantize.bias[first..first + columns];
-        let scale = &requantize.scale[first..first + columns];
-        let to = requantize.to;
+        for column in (0..columns).step_by(VECTOR) {
+            let vector = Vector { sums, column, requantize, first: first + column, others };
+            // Inlined twice: of constant length all of it is vector code without calls.
+            match columns - column {
+                VECTOR.. => vector.requantize(VECTOR, offsets, out),
+                len => vector.requantize(len, offsets, out),
+            }
+        }
+    }
+}
+
+/// Some columns of a tile, a vector or fewer.
+struct Vector<'a> {
+    sums: &'a Tile<i32>,
+    /// In the tile.
+    column: usize,
+    requantize: &'a Requantize<'a>,
+    /// The same column in all of them.
+    first: usize,
+    others: &'a [usize],
+}
+
+impl Vector<'_> {
+    /// Writes `len` bytes of each row. Biases and scales stay in registers.
+    #[inline(always)]
+    fn requantize(&self, len: usize, offsets: &[usize], out: Shared<u8>) {
+        let Vector { requantize: &Requantize { bias, scale, to, ref add }, first, .. } = *self;
+        let bias = filled_up(&bias[first..][..len]);
+        let scale = filled_up(&scale[first..][..len]);
         let rounding = to.rounding();
-        for (row, &offset) in offsets.iter().enumerate() {
-            let sums = &sums.0[row * TILE_COLUMNS..][..columns];
-            // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
-            // threads have the same row.
-            let out = unsafe { out.row(offset + first, columns) };
-            match &requantize.add {
-                None => {
-                    for i in 0..columns {
+        match add {
+            None => {
+                for (row, &offset) in offsets.iter().enumerate() {
+                    let sums = self.sums(row);
+                    let mut bytes = [0u8; VECTOR];
+                    for i in 0..VECTOR {
                         let x = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
-                        out[i] = rounding.byte(x);
+                        bytes[i] = rounding.byte(x);
                     }
+                    self.write(&bytes, len, offset, out);
                 }
-                Some(add) => {
-                    let other = &add.other[others[row] + first..][..columns];
-                    let sum_rounding = add.to.rounding();
-                    for i in 0..columns {
+            }
+            Some(add) => {
+                let sum_rounding = add.to.rounding();
+                for (row, &offset) in offsets.iter().enumerate() {
+                    let sums = self.sums(row);
+                    let other = filled_up(&add.other[self.others[row] + first..][..len]);
+                    let mut bytes = [0u8; VECTOR];
+                    for i in 0..VECTOR {
                         let x = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
                         let a = real(rounding.byte(x), to.scale, to.zero_point);
                         let b = real(other[i], add.other_scale, add.other_zero_point);
-                        out[i] = sum_rounding.byte((a + b) / add.to.scale);
+                        bytes[i] = sum_rounding.byte((a + b) / add.to.scale);
                     }
+                    self.write(&bytes, len, offset, out);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn sums(&self, row: usize) -> &[i32; VECTOR] {
+        let sums = &self.sums.0[row * TILE_COLUMNS + self.column..];
+        sums.first_chunk().expect("columns of a tile are whole vectors")
+    }
+
+    #[inline(always)]
+    fn write(&self, bytes: &[u8; VECTOR], len: usize, offset: usize, out: Shared<u8>) {
+        // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
+        // threads have the same row.
+        let out = unsafe { out.row(offset + self.first, len) };
+        out.copy_from_slice(&bytes[..len]);
+    }
+}
+
+/// A vector of values, those that are not there zero.
+#[inline(always)]
+fn filled_up<T: Copy + Default>(values: &[T]) -> [T; VECTOR] {
+    match values.first_chunk() {
+        Some(values) => *values,
+        None => {
+            let mut filled = [T::default(); VECTOR];
+            filled[..values.len()].copy_from_slice(values);
+            filled
         }
     }
 }

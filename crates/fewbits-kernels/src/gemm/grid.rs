@@ -36,17 +36,12 @@ impl Grid {
         Position { image: line / self.height, y: line % self.height, x }
     }
 
-    /// The row behind `at`: divisions for each row would take longer than a small product.
-    #[inline]
-    pub(crate) fn next(&self, mut at: Position) -> Position {
-        at.x += 1;
-        if at.x == self.width {
-            (at.x, at.y) = (0, at.y + 1);
-            if at.y == self.height {
-                (at.y, at.image) = (0, at.image + 1);
-            }
+    /// The start of the line behind that of `at`.
+    fn next_line(&self, at: Position) -> Position {
+        match at.y + 1 {
+            y if y < self.height => Position { y, x: 0, ..at },
+            _ => Position { image: at.image + 1, y: 0, x: 0 },
         }
-        at
     }
 }
 
@@ -101,9 +96,23 @@ impl Walk {
         }
     }
 
+    /// Where rows of `grid` start, from row `at` on. Divisions and products for each of them would take
+    /// longer than a small product of matrices.
+    pub(crate) fn offsets(&self, grid: &Grid, mut at: Position, to: &mut [usize]) {
+        let mut filled = 0;
+        while filled < to.len() {
+            let line = (grid.width - at.x).min(to.len() - filled);
+            let start = self.offset(at);
+            for (i, to) in to[filled..][..line].iter_mut().enumerate() {
+                *to = start + i * self.pixel;
+            }
+            filled += line;
+            at = grid.next_line(at);
+        }
+    }
+
     /// Where a row of the grid starts.
-    #[inline]
-    pub(crate) fn offset(&self, at: Position) -> usize {
+    fn offset(&self, at: Position) -> usize {
         self.start + at.image * self.image + at.y * self.row + at.x * self.pixel
     }
 

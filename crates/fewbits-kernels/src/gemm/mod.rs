@@ -136,6 +136,17 @@ impl<'a> Sink<'a> {
     }
 }
 
+/// What a thread works in.
+struct Room {
+    session: Session,
+    sums: Tile<i32>,
+    floats: Tile<f32>,
+    /// Where the rows of a tile start.
+    inputs: [usize; TILE_ROWS],
+    outputs: [usize; TILE_ROWS],
+    others: [usize; TILE_ROWS],
+}
+
 /// Everything that the threads of one product share.
 struct Job<'a> {
     weights: &'a PackedWeights,
@@ -149,52 +160,50 @@ impl Job<'_> {
     fn run(&self, rows: Range<usize>, columns: Range<usize>) {
         let panel_bytes = self.weights.panel_bytes();
         let chunk = (CHUNK_BYTES / panel_bytes * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS;
-        let mut session = self.weights.kernel.session();
-        let mut sums = Tile([0; TILE_ROWS * TILE_COLUMNS]);
-        let mut floats = Tile([0.0; TILE_ROWS * TILE_COLUMNS]);
+        let mut room = Room {
+            session: self.weights.kernel.session(),
+            sums: Tile([0; TILE_ROWS * TILE_COLUMNS]),
+            floats: Tile([0.0; TILE_ROWS * TILE_COLUMNS]),
+            inputs: [0; TILE_ROWS],
+            outputs: [0; TILE_ROWS],
+            others: [0; TILE_ROWS],
+        };
         for start in columns.clone().step_by(chunk) {
             let columns = start..columns.end.min(start + chunk);
             let mut row = rows.start;
             while row < rows.end {
                 let count = self.weights.kernel.rows(rows.end - row).min(rows.end - row);
-                self.rows(row..row + count, columns.clone(), &mut session, &mut sums, &mut floats);
+                self.rows(row..row + count, columns.clone(), &mut room);
                 row += count;
             }
         }
     }
 
     /// Computes the rows of one tile.
-    fn rows(
-        &self,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        session: &mut Session,
-        sums: &mut Tile<i32>,
-        floats: &mut Tile<f32>,
-    ) {
+    fn rows(&self, rows: Range<usize>, columns: Range<usize>, room: &mut Room) {
         let Input { bytes, walk, runs } = *self.input;
+        let Room { session, sums, floats, inputs, outputs, others } = room;
         let count = rows.len();
-        let mut at = [0usize; TILE_ROWS];
-        let mut to = [0usize; TILE_ROWS];
-        let mut others = [0usize; TILE_ROWS];
         let (out_walk, other_walk) = match self.sink {
             Sink::Bytes { walk, requantize, .. } => (walk, requantize.add.map(|a| a.walk)),
             Sink::Floats { walk, dequantize, .. } => (walk, dequantize.add.map(|a| a.1)),
         };
-        let mut position = self.grid.position(rows.start);
-        for i in 0..count {
-            at[i] = walk.offset(position);
-            to[i] = out_walk.offset(position);
-            others[i] = other_walk.map_or(0, |walk| walk.offset(position));
-            position = self.grid.next(position);
-        }
-        let last = at[count - 1];
-        at[count..].fill(last);
+        let first = self.grid.position(rows.start);
+        let (inputs, outputs) = (&mut inputs[..count], &mut outputs[..count]);
+        walk.offsets(&self.grid, first, inputs);
+        out_walk.offsets(&self.grid, first, outputs);
+        let others = match other_walk {
+            Some(walk) => {
+                walk.offsets(&self.grid, first, &mut others[..count]);
+                &others[..count]
+            }
+            None => &[],
+        };
         for first in columns.clone().step_by(TILE_COLUMNS) {
             let width = TILE_COLUMNS.min(columns.end - first);
             let args = TileArgs {
                 input: bytes,
-                rows: &at,
+                rows: inputs,
                 runs,
                 run_bytes: self.weights.padded_bytes(),
                 panels: &self.weights.panels()[first / PANEL * self.weights.panel_bytes()..],
@@ -202,29 +211,14 @@ impl Job<'_> {
             };
             // `multiply` checked the furthest row and run; a kernel reads less than the slack
             // behind them.
-            session.sum(&args, count, width.div_ceil(PANEL), sums);
+            session.sum(&args, width.div_ceil(PANEL), sums);
             let cpu = self.weights.kernel.cpu();
             match self.sink {
                 Sink::Bytes { out, requantize, .. } => epilogue::requantize_tile(
-                    cpu,
-                    sums,
-                    width,
-                    first,
-                    requantize,
-                    &to[..count],
-                    &others[..count],
-                    *out,
+                    cpu, sums, width, first, requantize, outputs, others, *out,
                 ),
                 Sink::Floats { out, dequantize, .. } => epilogue::floats_of_tile(
-                    cpu,
-                    sums,
-                    width,
-                    first,
-                    dequantize,
-                    &to[..count],
-                    &others[..count],
-                    floats,
-                    *out,
+                    cpu, sums, width, first, dequantize, outputs, others, floats, *out,
                 ),
             }
         }

@@ -1,9 +1,11 @@
 //! Choosing methods by what they do to the outputs on a few rows of the calibration data.
 
+use std::rc::Rc;
+
 use fewbits_quant::Rounding;
 
 use super::trial::Trial;
-use super::{Activations, Bias, Choice, Chosen, RangeChoice, Recipe, RoundingChoice};
+use super::{Activations, Bias, Choice, Chosen, Observed, RangeChoice, Recipe, RoundingChoice};
 use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
@@ -25,8 +27,8 @@ const SAMPLE_BYTES: usize = 3 << 20;
 const SAMPLE_ROWS: std::ops::RangeInclusive<usize> = 4..=1024;
 
 /// A choice on trial.
-struct Contest<'a> {
-    trial: Trial<'a>,
+struct Contest {
+    trial: Rc<Trial>,
     best: Chosen,
     /// That of the best.
     error: f64,
@@ -42,6 +44,7 @@ impl Recipe<'_> {
         &self,
         data: &Dataset,
         seen: Calibration,
+        observed: &mut Observed,
         progress: &dyn Progress,
     ) -> Result<Chosen> {
         let methods = &self.request.methods;
@@ -52,7 +55,7 @@ impl Recipe<'_> {
         );
         let sample = self.sample(data, &chosen.seen);
         let open = open_range || matches!(methods, Methods::Measured);
-        let trial = if open { Trial::new(self.model, &sample, self.run).ok() } else { None };
+        let trial = if open { observed.trial(self.model, &sample, self.run) } else { None };
         let measured = match trial {
             Some(trial) => self.error(&trial, &chosen)?.map(|error| (trial, error)),
             None => None,

@@ -2,8 +2,7 @@
 
 use fewbits_quant::{Rounding, Scheme, WeightRange};
 
-use super::trial::Trial;
-use super::{Recipe, RoundingChoice};
+use super::{Observed, Recipe, RoundingChoice};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
@@ -23,6 +22,7 @@ impl Recipe<'_> {
         &self,
         plain: Plan,
         data: &Dataset,
+        observed: &mut Observed,
         progress: &dyn Progress,
     ) -> Result<Plan> {
         let open = self.request.rounding == RoundingChoice::Measured;
@@ -40,7 +40,7 @@ impl Recipe<'_> {
         }
         let sample = data.sample(ROWS);
         // What the executor cannot run as a whole cannot be measured.
-        let Ok(trial) = Trial::new(self.model, &sample, self.run) else {
+        let Some(trial) = observed.trial(self.model, &sample, self.run) else {
             return Ok(plain);
         };
         // Biases were corrected for what rounding to nearest shifts.

@@ -6,6 +6,7 @@ mod trial;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use fewbits_onnx::Model;
@@ -26,6 +27,7 @@ use crate::plan::{
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
+use trial::Trial;
 
 /// What activations are to become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +154,11 @@ pub fn plan(
 /// What was observed of a float model on its calibration data, for further plans of both: it does
 /// not depend on what weights become.
 #[derive(Default)]
-pub struct Observed(Vec<(Wanted, Calibration)>);
+pub struct Observed {
+    seen: Vec<(Wanted, Calibration)>,
+    /// By the rows of their samples.
+    trials: Vec<(usize, Rc<Trial>)>,
+}
 
 impl Observed {
     /// What is wanted, observed now if it was not before.
@@ -164,12 +170,23 @@ impl Observed {
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Calibration> {
-        if let Some((_, seen)) = self.0.iter().find(|(known, _)| *known == wanted) {
+        if let Some((_, seen)) = self.seen.iter().find(|(known, _)| *known == wanted) {
             return Ok(seen.clone());
         }
         let seen = calibrate(model, data, &wanted, run, progress)?;
-        self.0.push((wanted, seen.clone()));
+        self.seen.push((wanted, seen.clone()));
         Ok(seen)
+    }
+
+    /// The float model's outputs on a sample of the data; `None` where it cannot be run as a whole.
+    fn trial(&mut self, model: &Model, sample: &Dataset, run: &RunOptions) -> Option<Rc<Trial>> {
+        let rows = sample.rows();
+        if let Some((_, trial)) = self.trials.iter().find(|(known, _)| *known == rows) {
+            return Some(trial.clone());
+        }
+        let trial = Rc::new(Trial::new(model, sample.clone(), run).ok()?);
+        self.trials.push((rows, trial.clone()));
+        Some(trial)
     }
 }
 
@@ -210,7 +227,7 @@ pub fn plan_with(
         return recipe.without_data();
     };
     let seen = observed.of(model, data, recipe.wanted(model), run, progress)?;
-    let Chosen { choice, seen, tried } = recipe.choose(data, seen, progress)?;
+    let Chosen { choice, seen, tried } = recipe.choose(data, seen, observed, progress)?;
     let adjusted = recipe.adjusted(&choice.edits)?;
     // What lies between two equalized layers was seen on a sample only.
     let seen = match choice.edits.iter().any(|e| e.method == Method::Equalization) {
@@ -220,7 +237,7 @@ pub fn plan_with(
     let mut plan = recipe.plan(&adjusted, &choice, &seen)?;
     plan.tried = tried;
     match request.activations {
-        Activations::Float => recipe.choose_rounding(plan, data, progress),
+        Activations::Float => recipe.choose_rounding(plan, data, observed, progress),
         _ => Ok(plan),
     }
 }

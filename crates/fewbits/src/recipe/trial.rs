@@ -13,20 +13,20 @@ use crate::run::{run_rows, runner};
 const BATCH_ROWS: usize = 8;
 
 /// The float model's outputs on some rows.
-pub struct Trial<'a> {
-    sample: &'a Dataset,
+pub struct Trial {
+    sample: Dataset,
     run: RunOptions,
     expected: Vec<Vec<Tensor>>,
 }
 
-impl<'a> Trial<'a> {
+impl Trial {
     /// Runs the float model.
     ///
     /// # Errors
     /// If it cannot be run.
-    pub fn new(model: &Model, sample: &'a Dataset, run: &RunOptions) -> Result<Trial<'a>> {
+    pub fn new(model: &Model, sample: Dataset, run: &RunOptions) -> Result<Trial> {
         let run = run.clone();
-        let expected = outputs(&runner(model, &run)?, sample)?;
+        let expected = outputs(&runner(model, &run)?, &sample)?;
         Ok(Trial { sample, run, expected })
     }
 
@@ -40,7 +40,7 @@ impl<'a> Trial<'a> {
         // The executor has its own copy of the weights.
         drop(model);
         let mut errors: Vec<OutputError> = Vec::new();
-        for (expected, given) in self.expected.iter().zip(outputs(&runner, self.sample)?) {
+        for (expected, given) in self.expected.iter().zip(outputs(&runner, &self.sample)?) {
             errors.resize_with(expected.len(), OutputError::default);
             for (error, (expected, given)) in errors.iter_mut().zip(expected.iter().zip(&given)) {
                 error.push(std::slice::from_ref(expected), std::slice::from_ref(given))?;

@@ -137,17 +137,12 @@ impl Tiles {
         }
     }
 
-    /// Fills the first `rows` rows and `panels` panels of `sums`.
+    /// Fills the rows and `panels` panels of `sums`.
     ///
     /// # Safety
-    /// `args` must have been checked for `rows` and `panels`.
-    pub(crate) unsafe fn sum(
-        &mut self,
-        args: &TileArgs,
-        rows: usize,
-        panels: usize,
-        sums: &mut Tile<i32>,
-    ) {
+    /// `args` must have been checked for `panels`.
+    pub(crate) unsafe fn sum(&mut self, args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
+        let rows = args.rows.len();
         assert!((1..=TILE_ROWS).contains(&rows) && args.run_bytes.is_multiple_of(ROW_BYTES));
         if args.panel_bytes == 0 {
             sums.0.fill(0);
