@@ -274,7 +274,7 @@ impl Job<'_> {
             pieces_of(first..first + columns, width, rows.len(), padded, &mut pieces);
             pack(self.cpu, taps, &pieces, copies, panel);
             times_panel(self.cpu, own.len(), depth, columns, weights, panel, sums, 0, PANEL);
-            add_bias(self.cpu, bias, sums);
+            add_bias(self.cpu, bias, columns, sums);
             if let Some(function) = self.conv.function {
                 apply(self.cpu, function, sums);
             }
@@ -359,10 +359,12 @@ per_cpu! {
 
 per_cpu! {
     /// Adds to each row of a panel's sums the bias of its filter.
-    fn add_bias(bias: &[f32], sums: &mut [f32]) {
-        let (sums, _) = sums.as_chunks_mut::<PANEL>();
-        for (sums, bias) in sums.iter_mut().zip(bias) {
-            sums.iter_mut().for_each(|sum| *sum += bias);
+    ///
+    /// The rows' length is a variable: of constant length the compiler takes a vector of rows at a
+    /// time, element by element.
+    fn add_bias(bias: &[f32], columns: usize, sums: &mut [f32]) {
+        for (sums, bias) in sums.chunks_exact_mut(PANEL).zip(bias) {
+            sums[..columns].iter_mut().for_each(|sum| *sum += bias);
         }
     }
 }
