@@ -214,8 +214,9 @@ pub struct QuantizeArgs {
 /// How weights and activations become integers.
 #[derive(Args)]
 pub struct HowArgs {
-    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
-    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    /// What the file is for: onnx, standard operators of any opset; or onnxruntime, openvino, tensorrt,
+    /// tract; or generic, operators of opset 13
+    #[arg(long, value_name = "TARGET", default_value = "onnx")]
     pub target: Target,
     /// affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits)
     #[arg(long, value_name = "SCHEME", default_value = "symmetric")]
@@ -417,8 +418,9 @@ pub struct TuneArgs {
     /// for the fastest model by default
     #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
-    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
-    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    /// What the file is for: onnx, standard operators of any opset; or onnxruntime, openvino, tensorrt,
+    /// tract; or generic, operators of opset 13
+    #[arg(long, value_name = "TARGET", default_value = "onnx")]
     pub target: Target,
     /// Stop after so many seconds with the best model so far
     #[arg(long, value_name = "S", value_parser = seconds)]

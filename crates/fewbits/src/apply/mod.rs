@@ -45,7 +45,7 @@ pub fn apply(
     }
     activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
-    let mut writer = QWeightWriter::new(&mut model, plan.target.weights());
+    let mut writer = QWeightWriter::new(&mut model, plan.target.weights(plan.activation_use()));
     let mut weights = weights;
     for (planned, _) in planned {
         // A weight that only dynamic products read is written with them.

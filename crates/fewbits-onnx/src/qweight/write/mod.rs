@@ -4,22 +4,26 @@ mod dequantize;
 mod emit;
 mod integers;
 mod lookup;
+mod nbits;
 
 use fewbits_quant::QTensor;
 
 use crate::graph::Names;
 use crate::passes::cleanup::share_equal_initializers;
 use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
+use crate::qweight::nbits::MICROSOFT;
 use crate::{Model, OnnxError, Result};
 
 /// The newest opset whose forms of weights are plain.
 const PLAIN_OPSET: i64 = 13;
-/// What of ONNX the integers of weights may be written with.
+/// What the integers of weights may be written with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightForm {
     /// The packed types and the blocks of the model's opset, and bit slices.
     #[default]
     Newest,
+    /// As the newest, and products of groups of 4 bits with `MatMulNBits` of `com.microsoft`.
+    NBits,
     /// The packed types and the blocks of the model's opset; whole bytes for what has no type.
     NewestUnsliced,
     /// What opset 13 has, whatever the model's: no packed types and no blocks, but bit slices.
@@ -95,6 +99,12 @@ impl<'a> QWeightWriter<'a> {
             self.look_up(weight, name, lookups);
             return Ok(());
         }
+        let products = self.products(name, &weight, data_type);
+        if !products.is_empty() {
+            self.remove_initializer(name);
+            self.multiply(weight, name, products);
+            return Ok(());
+        }
         let floats =
             if data_type == DataType::Float { name.to_string() } else { self.names.fresh("f") };
         self.dequantize(weight, &floats);
@@ -113,6 +123,10 @@ impl<'a> QWeightWriter<'a> {
 
     /// Puts the new nodes before all others.
     pub fn finish(mut self) {
+        let foreign = |nodes: &[NodeProto]| nodes.iter().any(|node| node.domain() == MICROSOFT);
+        if self.replaced.iter().any(|(_, steps)| foreign(steps)) {
+            self.model.import_domain(MICROSOFT, 1);
+        }
         let graph: &mut GraphProto = self.model.graph_mut();
         // From the back, so that positions stay true.
         self.replaced.sort_by_key(|(position, _)| std::cmp::Reverse(*position));
