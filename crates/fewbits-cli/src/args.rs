@@ -231,8 +231,8 @@ pub struct HowArgs {
     /// or entropy; auto takes what measures best of minmax and mse
     #[arg(long, value_name = "METHOD", default_value = "auto")]
     pub range: RangeChoice,
-    /// What is done beforehand to lose less: equalization, smoothquant, bias-correction, or several
-    /// with commas; auto keeps those that lower the error of the outputs on the calibration data
+    /// What is done beforehand to lose less: equalization, smoothquant, awq, bias-correction, or
+    /// several with commas; auto keeps those that lower the error of the outputs on the calibration data
     #[arg(long, value_name = "METHODS", default_value = "auto")]
     pub methods: Methods,
     /// How weights become integers: nearest; gptq, each making up for the errors of those before, and

@@ -17,12 +17,12 @@ use crate::apply::{Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
-    Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction, equalization, products,
-    smoothquant,
+    Methods, PerOutput, Product, Proposal, WeightSteps, awq, bias_correction, equalization,
+    products, smoothquant,
 };
 use crate::plan::{
     ActivationScheme, ActivationUse, Adjustment, GranularityKind, Inputs, Method, Plan, Target,
-    Tried, WeightOptions, plan_weights,
+    Tried, WeightOptions, WeightScheme, plan_weights,
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -258,6 +258,14 @@ enum Bias {
     AsItIs,
 }
 
+/// Whether so few bits are left that what rounding does is worth a search. One bit is a sign.
+fn is_narrow(scheme: Scheme) -> bool {
+    match scheme {
+        Scheme::FixedPoint { .. } => false,
+        scheme => (2..8).contains(&scheme.bits().get()),
+    }
+}
+
 impl Recipe<'_> {
     /// The model with some edits carried out.
     fn adjusted(&self, edits: &[Adjustment]) -> Result<Model> {
@@ -352,10 +360,11 @@ impl Recipe<'_> {
         Choice { edits: Vec::new(), range, bias: Bias::AsItIs }
     }
 
-    /// What a method would do that leaves the outputs as they are; nothing where activations
-    /// stay float.
+    /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
+    /// the others where they become integers.
     fn propose(&self, method: Method, channels: &Channels) -> Result<Proposal> {
         let levels = match self.request.activations {
+            Activations::Float if method == Method::Awq => return self.propose_awq(),
             Activations::Float => return Ok(Proposal::default()),
             Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
             Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
@@ -381,7 +390,20 @@ impl Recipe<'_> {
                 let equalized = pairs.iter().map(|p| p.value.as_str()).collect();
                 smoothquant::smooth(self.model, &products, channels, &equalized, levels, steps)
             }
-            Method::BiasCorrection => Ok(Proposal::default()),
+            Method::Awq | Method::BiasCorrection => Ok(Proposal::default()),
+        }
+    }
+
+    /// At 8 bits little is lost by rounding: AWQ must be asked for.
+    fn propose_awq(&self) -> Result<Proposal> {
+        let planned = self.weights.tensors.iter();
+        let integers = planned.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
+        let asked = matches!(self.request.methods, Methods::Only(_));
+        let integers: HashMap<&str, WeightScheme> =
+            integers.filter(|(_, integers)| asked || is_narrow(integers.scheme)).collect();
+        match self.learning() {
+            Some(learning) if !integers.is_empty() => awq::scale(self.model, &integers, learning),
+            _ => Ok(Proposal::default()),
         }
     }
 }
