@@ -125,6 +125,8 @@ def test_integers_stay_in_the_file_that_is_read_back(fewbits: Fewbits, tmp_path:
     }
     assert all(tensors[name]["bits"] == 4 for name in "abcd")
     assert all("groups of 16" in tensors[name]["scheme"] for name in "abcd")
+    # Their scales are counted with them.
+    assert set(tensors) == {*"abcd", "b_bias", "c_bias"}
     x = np.random.default_rng(1).normal(size=(9, 45)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x)
     compare = ["compare", model, out, "--data", tmp_path / "x.npz", "--metric", "agreement", "--json"]
