@@ -163,6 +163,8 @@ impl FromStr for QuantizeRecipe {
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
   fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
+  fewbits quantize model.onnx -o small.onnx --bits 4 --rounding adaround --calibrate train.npz \
+      --resume layers.state
   fewbits quantize model.onnx --dry-run
   fewbits quantize model.onnx -o small.onnx --save-plan plan.json
   fewbits quantize model.onnx -o small.onnx --plan plan.json")]
@@ -200,6 +202,9 @@ pub struct QuantizeArgs {
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
     pub save_plan: Option<PathBuf>,
+    /// Keep the layers that gptq and adaround have finished in this file, and go on from it if it is there
+    #[arg(long, value_name = "FILE", requires = "calibrate")]
+    pub resume: Option<PathBuf>,
     /// Print the plan and write nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -13,7 +13,7 @@ use fewbits_onnx::graph::Index;
 use fewbits_quant::{Bits, RangeMethod, Rounding, Scheme, symmetric_max};
 use fewbits_runtime::RunOptions;
 
-use crate::apply::{Learning, adjust};
+use crate::apply::{FinishedLayers, Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
@@ -146,7 +146,8 @@ pub fn plan(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    plan_with(model, request, &mut Observed::default(), run, progress)
+    let finished = FinishedLayers::default();
+    plan_with(model, request, &mut Observed::default(), &finished, run, progress)
 }
 
 /// What was observed of a float model on its calibration data, for further plans of both: it does
@@ -173,7 +174,8 @@ impl Observed {
     }
 }
 
-/// As [`plan`], with what earlier plans of the same model and data observed.
+/// As [`plan`], with what earlier plans of the same model and data observed and rounded; what is rounded
+/// to try it is kept for [`apply`](crate::apply::apply).
 ///
 /// # Errors
 /// Those of [`plan`].
@@ -181,6 +183,7 @@ pub fn plan_with(
     model: &Model,
     request: &Request,
     observed: &mut Observed,
+    finished: &FinishedLayers,
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
@@ -205,7 +208,7 @@ pub fn plan_with(
         }
         return Ok(weights.with_float_activations(&regions, &why));
     }
-    let recipe = Recipe { model, request, weights, run };
+    let recipe = Recipe { model, request, weights, run, finished };
     let Some(data) = request.data else {
         return recipe.without_data();
     };
@@ -240,6 +243,7 @@ struct Recipe<'a> {
     /// The plan of the weights alone.
     weights: Plan,
     run: &'a RunOptions,
+    finished: &'a FinishedLayers,
 }
 
 /// What there is to choose.
@@ -276,7 +280,8 @@ impl Recipe<'_> {
 
     /// What methods of rounding learn from.
     fn learning(&self) -> Option<Learning<'_>> {
-        self.request.data.map(|data| Learning { data, run: self.run })
+        let finished = self.finished;
+        self.request.data.map(|data| Learning { data, run: self.run, finished })
     }
 
     /// What must be seen of a model to plan it.
