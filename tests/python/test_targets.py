@@ -25,7 +25,7 @@ from nets import (
 )
 from onnx import TensorProto
 
-TARGETS = ["onnxruntime", "openvino", "tensorrt", "tract", "generic"]
+TARGETS = ["onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"]
 # Those without packed types and blocks.
 PLAIN = ["tensorrt", "tract", "generic"]
 PACKED = {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2}
@@ -211,9 +211,9 @@ def test_plain_forms(
 
 
 def test_the_newest_forms(fewbits: Fewbits, tmp_path: Path, lm: Path) -> None:
-    """What the test above must not find is there for ONNX Runtime."""
+    """What the test above must not find is there by default."""
     model = transformer(tmp_path / "lm.onnx", table=True, opset=21)
-    out = written(quantize(fewbits, model, "onnxruntime", "--bits", 4, "--granularity", "group=16"))
+    out = written(quantize(fewbits, model, "onnx", "--bits", 4, "--granularity", "group=16"))
     assert TensorProto.INT4 in types(out)
     assert any(a.name == "block_size" for n in onnx.load(out).graph.node for a in n.attribute)
 
@@ -239,9 +239,9 @@ class TestOpenVino:
             assert table.dtype == (np.int8 if scheme == "symmetric" else np.uint8)
             assert np.abs(table.astype(int)).max() <= (7 if scheme == "symmetric" else 15)
         assert sqnr_of(lm, out) > 8
-        others = written(quantize(fewbits, lm, "onnxruntime", *options))
+        others = written(quantize(fewbits, lm, "onnx", *options))
         opset = [o.version for o in onnx.load(others).opset_import if not o.domain]
-        # For onnxruntime only blocks are worth another opset.
+        # By default only blocks are worth another opset.
         grouped = granularity == "group=16"
         assert opset == ([21] if grouped else [17])
         assert ("BitShift" in ops(others)) == (not grouped)
@@ -303,7 +303,7 @@ def test_plans_keep_the_target(
     plan = tmp_path / "plan.json"
     out = written(quantize(fewbits, cnn, target, "--recipe", "static", "--save-plan", plan))
     # What is not said is the default.
-    assert json.loads(plan.read_text()).get("target", "onnxruntime") == target
+    assert json.loads(plan.read_text()).get("target", "onnx") == target
     again = tmp_path / "again.onnx"
     fewbits("quantize", cnn, "-o", again, "--plan", plan).assert_done()
     assert again.read_bytes() == out.read_bytes()

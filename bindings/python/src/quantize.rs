@@ -1,5 +1,6 @@
 //! Plans, and models made by them.
 
+use fewbits::apply::FinishedLayers;
 use fewbits::methods::Methods;
 use fewbits::plan::{Plan, SchemeKind, Target, WeightOptions};
 use fewbits::progress::Progress;
@@ -112,7 +113,13 @@ pub fn quantize(
         let planned = match plan {
             Some(plan) => {
                 let seen = data.map(|data| &data.dataset);
-                Planned::by_plan(&model.model, plan, seen, &RunOptions::default())?
+                Planned::by_plan(
+                    &model.model,
+                    plan,
+                    seen,
+                    FinishedLayers::default(),
+                    &RunOptions::default(),
+                )?
             }
             None => planned(&model.model, &how, data, progress)?,
         };
@@ -134,7 +141,14 @@ fn planned<'a>(
 ) -> fewbits::Result<Planned<'a>> {
     let run = RunOptions::default();
     let request = how.request(data);
-    let planned = Planned::by_recipe(model, &request, &mut Observed::default(), &run, progress)?;
+    let planned = Planned::by_recipe(
+        model,
+        &request,
+        &mut Observed::default(),
+        FinishedLayers::default(),
+        &run,
+        progress,
+    )?;
     Ok(match how.never_slower {
         true => planned.never_slower(request.data, &run, progress).0,
         false => planned,

@@ -163,6 +163,8 @@ impl FromStr for QuantizeRecipe {
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
   fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
+  fewbits quantize model.onnx -o small.onnx --bits 4 --rounding adaround --calibrate train.npz \
+      --resume layers.state
   fewbits quantize model.onnx --dry-run
   fewbits quantize model.onnx -o small.onnx --save-plan plan.json
   fewbits quantize model.onnx -o small.onnx --plan plan.json")]
@@ -200,6 +202,9 @@ pub struct QuantizeArgs {
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
     pub save_plan: Option<PathBuf>,
+    /// Keep the layers that gptq and adaround have finished in this file, and go on from it if it is there
+    #[arg(long, value_name = "FILE", requires = "calibrate")]
+    pub resume: Option<PathBuf>,
     /// Print the plan and write nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -214,8 +219,9 @@ pub struct QuantizeArgs {
 /// How weights and activations become integers.
 #[derive(Args)]
 pub struct HowArgs {
-    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
-    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    /// What the file is for: onnx, standard operators of any opset; or onnxruntime, openvino, tensorrt,
+    /// tract; or generic, operators of opset 13
+    #[arg(long, value_name = "TARGET", default_value = "onnx")]
     pub target: Target,
     /// affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits)
     #[arg(long, value_name = "SCHEME", default_value = "symmetric")]
@@ -230,8 +236,8 @@ pub struct HowArgs {
     /// or entropy; auto takes what measures best of minmax and mse
     #[arg(long, value_name = "METHOD", default_value = "auto")]
     pub range: RangeChoice,
-    /// What is done beforehand to lose less: equalization, smoothquant, bias-correction, or several
-    /// with commas; auto keeps those that lower the error of the outputs on the calibration data
+    /// What is done beforehand to lose less: equalization, smoothquant, awq, bias-correction, or
+    /// several with commas; auto keeps those that lower the error of the outputs on the calibration data
     #[arg(long, value_name = "METHODS", default_value = "auto")]
     pub methods: Methods,
     /// How weights become integers: nearest; gptq, each making up for the errors of those before, and
@@ -417,8 +423,9 @@ pub struct TuneArgs {
     /// for the fastest model by default
     #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
-    /// The runtime that the file is for: onnxruntime, openvino, tensorrt, tract or generic
-    #[arg(long, value_name = "TARGET", default_value = "onnxruntime")]
+    /// What the file is for: onnx, standard operators of any opset; or onnxruntime, openvino, tensorrt,
+    /// tract; or generic, operators of opset 13
+    #[arg(long, value_name = "TARGET", default_value = "onnx")]
     pub target: Target,
     /// Stop after so many seconds with the best model so far
     #[arg(long, value_name = "S", value_parser = seconds)]

@@ -169,6 +169,16 @@ impl Model {
             .unwrap_or(0)
     }
 
+    /// Imports operators of another domain, if the model does not yet.
+    pub fn import_domain(&mut self, domain: &str, version: i64) {
+        if self.proto.opset_import.iter().all(|o| o.domain() != domain) {
+            self.proto.opset_import.push(OperatorSetIdProto {
+                domain: Some(domain.to_string()),
+                version: Some(version),
+            });
+        }
+    }
+
     /// Sets the entry `key` of `metadata_props`.
     pub fn set_metadata(&mut self, key: &str, value: &str) {
         self.proto.metadata_props.retain(|p| p.key() != key);

@@ -146,6 +146,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of finished layers that `quantize` cannot go on from.
+    #[error("{}: cannot go on from it: {reason}; remove it, or name another with --resume", path.display())]
+    LayersState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file that cannot be read or written.
     #[error("{}: {source}; check the path and its permissions", path.display())]
     Io {

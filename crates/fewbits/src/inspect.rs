@@ -1,6 +1,6 @@
 //! What a model holds: tensors, widths, bytes, ranges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -281,13 +281,16 @@ fn scheme(weight: &QTensor) -> String {
 
 fn floats(model: &Model, quantized: &[TensorInfo]) -> Result<Vec<TensorInfo>> {
     let mut found = Vec::new();
+    let packed = model.graph().node.iter().filter(|node| node.op_type() == "MatMulNBits");
+    let scales: HashSet<&str> =
+        packed.filter_map(|node| node.input.get(2)).map(String::as_str).collect();
     for constant in constants(model.graph()) {
         let Some(tensor) = model.graph().find_initializer(&constant.tensor) else { continue };
         // The scales of quantized weights are counted with them.
         let is_parameter = constant.role == Role::Other
             && constant.read_by.iter().all(|op| matches!(op.as_str(), "DequantizeLinear" | "Mul"))
             && !quantized.is_empty();
-        if is_parameter {
+        if is_parameter || scales.contains(constant.tensor.as_str()) {
             continue;
         }
         let values = model.floats_released(tensor)?;

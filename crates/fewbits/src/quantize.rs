@@ -3,7 +3,7 @@
 use fewbits_onnx::Model;
 use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
-use crate::apply::{Learning, apply, source_digest};
+use crate::apply::{FinishedLayers, Learning, apply, source_digest};
 use crate::bench::made_up;
 use crate::data::Dataset;
 use crate::never_slower::{Slower, keep_faster};
@@ -22,12 +22,14 @@ pub struct Planned<'a> {
     notes: Vec<String>,
     /// What methods of rounding learn from.
     data: Option<&'a Dataset>,
+    /// What they have rounded.
+    finished: FinishedLayers,
     run: RunOptions,
 }
 
 impl<'a> Planned<'a> {
     /// Plans a model as a recipe does. `observed` keeps what calibration saw, for other plans of
-    /// the same model and data.
+    /// the same model and data, and `finished` what is rounded.
     ///
     /// # Errors
     /// If the model cannot be read or calibrated, or holds nothing to decide about.
@@ -35,12 +37,13 @@ impl<'a> Planned<'a> {
         source: &'a Model,
         request: &Request<'a>,
         observed: &mut Observed,
+        finished: FinishedLayers,
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Planned<'a>> {
         let least_opset = request.target.opset_for(&request.weights);
-        Planned::new(source, least_opset, request.data, run, |prepared| {
-            plan_with(prepared, request, observed, run, progress)
+        Planned::new(source, least_opset, request.data, finished, run, |prepared, finished| {
+            plan_with(prepared, request, observed, finished, run, progress)
         })
     }
 
@@ -52,22 +55,24 @@ impl<'a> Planned<'a> {
         source: &'a Model,
         plan: Plan,
         data: Option<&'a Dataset>,
+        finished: FinishedLayers,
         run: &RunOptions,
     ) -> Result<Planned<'a>> {
         let least_opset = plan.least_opset();
-        Planned::new(source, least_opset, data, run, |_| Ok(plan))
+        Planned::new(source, least_opset, data, finished, run, |_, _| Ok(plan))
     }
 
     fn new(
         source: &'a Model,
         least_opset: i64,
         data: Option<&'a Dataset>,
+        finished: FinishedLayers,
         run: &RunOptions,
-        make: impl FnOnce(&Model) -> Result<Plan>,
+        make: impl FnOnce(&Model, &FinishedLayers) -> Result<Plan>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
         let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
-        let plan = make(&prepared)?;
+        let plan = make(&prepared, &finished)?;
         if plan.tensors.is_empty() {
             // Nothing to decide about: the weights are out of reach, or there are none.
             let hidden =
@@ -76,7 +81,7 @@ impl<'a> Planned<'a> {
             let file = source.path().map_or("the model".into(), |p| p.display().to_string());
             return Err(Error::NothingToQuantize { file, reason });
         }
-        Ok(Planned { source, prepared, plan, notes, data, run: run.clone() })
+        Ok(Planned { source, prepared, plan, notes, data, finished, run: run.clone() })
     }
 
     /// Leaves float what measures slower in integers on this machine, and tells what that is:
@@ -136,8 +141,8 @@ impl<'a> Planned<'a> {
     /// # Errors
     /// Those of [`apply`].
     pub fn carry_out(self, progress: &dyn Progress) -> Result<(Model, Plan)> {
-        let Planned { source, prepared, plan, data, run, .. } = self;
-        let learning = data.map(|data| Learning { data, run: &run });
+        let Planned { source, prepared, plan, data, finished, run, .. } = self;
+        let learning = data.map(|data| Learning { data, run: &run, finished: &finished });
         if plan.why_nothing().is_some() {
             // Lowered without need, the model would only look different.
             return Ok((source.clone(), plan));

@@ -11,7 +11,7 @@ from fewbits.results import Plan
 from fewbits.sources import Source, source_of
 
 Recipe = Literal["weights", "dynamic", "static", "auto"]
-Target = Literal["onnxruntime", "openvino", "tensorrt", "tract", "generic"]
+Target = Literal["onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"]
 
 
 def quantize(
@@ -26,7 +26,7 @@ def quantize(
     range: str = "auto",
     methods: str = "auto",
     rounding: str = "auto",
-    target: Target = "onnxruntime",
+    target: Target = "onnx",
     plan: "Plan | str | os.PathLike[str] | None" = None,
     example_input: Any = None,
     classes: Any = None,
@@ -63,7 +63,7 @@ def quantize(
         How weights become integers: ``"nearest"``; ``"gptq"`` and ``"adaround"``, which need
         ``calibration``; ``"hqq"``;
         ``"auto"`` takes what measures best for ``recipe="weights"`` below 8 bits.
-    target : {"onnxruntime", "openvino", "tensorrt", "tract", "generic"}
+    target : {"onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"}
         The runtime that the file is for.
     plan : Plan or path, optional
         Do what this plan says instead.
@@ -122,7 +122,7 @@ def plan(
     range: str = "auto",
     methods: str = "auto",
     rounding: str = "auto",
-    target: Target = "onnxruntime",
+    target: Target = "onnx",
     example_input: Any = None,
     normalize: str | None = None,
 ) -> Plan:
@@ -157,7 +157,7 @@ def options_of(
     granularity: str = "channel",
     range: str = "auto",
     methods: str = "auto",
-    target: str = "onnxruntime",
+    target: str = "onnx",
     rounding: str = "auto",
 ) -> dict[str, Any]:
     """How to quantize, as the native module reads it."""

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use fewbits::apply::FinishedLayers;
 use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
@@ -10,7 +11,7 @@ use fewbits::never_slower::Slower;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{ActivationBecomes, Becomes, Plan};
 use fewbits::quantize::Planned;
-use fewbits::recipe::Observed;
+use fewbits::recipe::{Observed, Request};
 use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme};
 use serde::Serialize;
@@ -48,7 +49,9 @@ struct KeptFloat<'a> {
 
 pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let begun = Instant::now();
-    let replace = if args.force { Replace::Existing } else { Replace::Never };
+    // What a killed run had written is written again.
+    let goes_on = args.resume.as_deref().is_some_and(Path::exists);
+    let replace = if args.force || goes_on { Replace::Existing } else { Replace::Never };
     // What would be refused at the end is refused before the work.
     let outputs = [args.output.as_deref().filter(|_| !args.dry_run), args.save_plan.as_deref()];
     for output in outputs.into_iter().flatten() {
@@ -59,11 +62,14 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let source_bytes = source.file_bytes();
     let data = calibration(args, &source)?;
     let run = RunOptions { threads, ..RunOptions::default() };
-    let (planned, slower) = match &args.plan {
-        Some(path) => {
-            (Planned::by_plan(&source, Plan::read(path)?, data.as_ref(), &run)?, Vec::new())
+    let plan = args.plan.as_deref().map(Plan::read).transpose()?;
+    let finished = finished(args, &source, plan.as_ref(), data.as_ref())?;
+    let (planned, slower) = match plan {
+        Some(plan) => {
+            let planned = Planned::by_plan(&source, plan, data.as_ref(), finished, &run)?;
+            (planned, Vec::new())
         }
-        None => by_recipe(args, &source, data.as_ref(), &run, &bar)?,
+        None => by_recipe(args, &source, data.as_ref(), finished, &run, &bar)?,
     };
     let notes = planned.notes().to_vec();
     show::notes(&notes);
@@ -137,15 +143,41 @@ fn calibration(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, F
     Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
 }
 
+/// The layers that a killed run has finished.
+fn finished(
+    args: &QuantizeArgs,
+    source: &Model,
+    plan: Option<&Plan>,
+    data: Option<&Dataset>,
+) -> Result<FinishedLayers, Failure> {
+    let (Some(path), Some(data)) = (&args.resume, data) else {
+        return Ok(FinishedLayers::default());
+    };
+    let asked = match plan {
+        Some(plan) => plan.to_json(),
+        None => {
+            let recipe = args.recipe.recipe(Some(data));
+            let Request { target, weights, rounding, activations, methods, data: _ } =
+                args.how.request(recipe, args.bits, None);
+            format!("{target} {weights:?} {rounding} {activations:?} {methods:?}")
+        }
+    };
+    // Neither is seen in the data's file.
+    let read = format!("{:?} {:?}", args.normalize, args.label);
+    Ok(FinishedLayers::open(path, source, data, &format!("{asked} {read}"))?)
+}
+
 fn by_recipe<'a>(
     args: &QuantizeArgs,
     source: &'a Model,
     data: Option<&'a Dataset>,
+    finished: FinishedLayers,
     run: &RunOptions,
     bar: &Bar,
 ) -> Result<(Planned<'a>, Vec<Slower>), Failure> {
     let request = args.how.request(args.recipe.recipe(data), args.bits, data);
-    let planned = Planned::by_recipe(source, &request, &mut Observed::default(), run, bar)?;
+    let mut observed = Observed::default();
+    let planned = Planned::by_recipe(source, &request, &mut observed, finished, run, bar)?;
     Ok(match args.recipe {
         QuantizeRecipe::Auto => planned.never_slower(data, run, bar),
         QuantizeRecipe::Given(_) => (planned, Vec::new()),

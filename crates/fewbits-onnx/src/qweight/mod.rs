@@ -1,4 +1,5 @@
-//! How a quantized weight is written with standard operators, and read back.
+//! How a quantized weight is written, and read back: with standard operators, or with `MatMulNBits`
+//! where that is allowed.
 //!
 //! The integers:
 //! - 8 bits: an INT8 or UINT8 initializer;
@@ -15,6 +16,7 @@
 //!
 //! The value that consumers read keeps the weight's name.
 
+pub(crate) mod nbits;
 mod read;
 #[cfg(test)]
 mod tests;

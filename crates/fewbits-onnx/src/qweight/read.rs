@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 
 use fewbits_quant::{Encoding, Granularity, Layout, PackedInts, QTensor, QuantParams};
 
-use super::bit_values;
+use super::{bit_values, nbits};
 use crate::graph::Index;
 use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
 
@@ -15,7 +15,8 @@ pub struct WeightReader<'a> {
 
 /// A weight that was found.
 pub struct ReadWeight {
-    /// The value that consumers read; of a table that rows are looked up in, its integers.
+    /// The value that consumers read; of a table that rows are looked up in and of a product of packed
+    /// integers, those.
     pub name: String,
     /// Where rows are looked up in it: the position of the last node of the look-up, and the value
     /// that says which rows.
@@ -42,7 +43,23 @@ impl<'a> WeightReader<'a> {
     /// for every look-up.
     pub fn weights(&self) -> impl Iterator<Item = ReadWeight> {
         let nodes = self.graph.node.iter().enumerate();
-        nodes.filter_map(|(i, node)| self.looked_up(i, node).or_else(|| self.weight_of(node)))
+        nodes.filter_map(|(i, node)| {
+            let found = self.looked_up(i, node).or_else(|| self.weight_of(node));
+            found.or_else(|| self.multiplied(i, node))
+        })
+    }
+
+    /// The weight of a `MatMulNBits` at `position`, the first that reads it.
+    fn multiplied(&self, position: usize, node: &NodeProto) -> Option<ReadWeight> {
+        if node.op_type() != "MatMulNBits" || node.domain() != nbits::MICROSOFT {
+            return None;
+        }
+        let name = node.input.get(1)?.clone();
+        if self.index.consumers(&name).first() != Some(&position) {
+            return None;
+        }
+        let weight = nbits::read(node, &self.index, |scale| self.parameter(scale))?;
+        Some(ReadWeight { name, lookup: None, weight, data_type: DataType::Float })
     }
 
     /// The table in which a look-up that ends with the node at `position` finds its rows.

@@ -193,3 +193,108 @@ fn forms_keep_to_what_they_may_use() {
     assert_eq!(used["NewestUnsliced"], (true, false));
     assert_eq!(used["Plain"], (false, true));
 }
+
+mod nbits {
+    use fewbits_quant::{PackedInts, QuantParams};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::passes::to_qdq::unpack_nbits;
+    use crate::proto::AttributeProto;
+
+    /// A product of `x` and the weight `w`, of this shape and summed over this axis.
+    fn product(shape: [usize; 2], axis: usize) -> Model {
+        let node = match axis {
+            0 => NodeProto::new("MatMul", &["x", "w"], &["y"]),
+            _ => NodeProto::new("Gemm", &["x", "w"], &["y"])
+                .with(AttributeProto::of_int("transB", 1)),
+        };
+        let elements = shape[0] * shape[1];
+        let graph = GraphProto {
+            node: vec![node],
+            name: Some("g".into()),
+            input: vec![ValueInfoProto::tensor("x", 1, &[None, Some(shape[axis] as i64)])],
+            output: vec![ValueInfoProto::tensor("y", 1, &[None, None])],
+            initializer: vec![TensorProto::from_f32("w", &shape, &vec![0.0; elements])],
+            ..GraphProto::default()
+        };
+        Model::from_graph(graph, 21)
+    }
+
+    fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+        (0..values.len())
+            .map(|i| {
+                let rows = values.len() / columns;
+                values[i % rows * columns + i / rows]
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_unpacked(
+            k in 1usize..80, n in 1usize..10, log_size in 4u32..8, axis in 0usize..2, affine: bool,
+            seed in prop::collection::vec(0i16..16, 800),
+        ) {
+            let shape = if axis == 0 { [k, n] } else { [n, k] };
+            let size = NonZeroUsize::new(1 << log_size).unwrap();
+            let layout = fewbits_quant::Layout::new(&shape, Granularity::Group { axis, size }).unwrap();
+            let params = layout.params();
+            let (shift, encoding) = match affine {
+                true => (0, fewbits_quant::Encoding::Unsigned),
+                false => (8, fewbits_quant::Encoding::TwosComplement),
+            };
+            let codes: Vec<i16> = seed[..k * n].iter().map(|c| c - shift).collect();
+            let zero_point = if affine { (0..params).map(|i| (i * 7 % 16) as u8).collect() } else { Vec::new() };
+            // Halves: scales may be written as f16.
+            let scale = (0..params).map(|i| 0.5 * (i + 1) as f32).collect();
+            let weight = QTensor::new(
+                layout, QuantParams { scale, zero_point }, PackedInts::pack(&codes, 4, encoding),
+            ).unwrap();
+            let floats = weight.dequantize();
+
+            let mut model = product(shape, axis);
+            let mut writer = QWeightWriter::new(&mut model, WeightForm::NBits);
+            writer.replace("w", weight).unwrap();
+            writer.finish();
+            let mut model = Model::from_bytes(model.to_bytes().into()).unwrap();
+            prop_assert_eq!(model.graph().node.last().unwrap().op_type(), "MatMulNBits");
+            let columns_last = if axis == 0 { floats } else { transposed(&floats, k) };
+
+            let found: Vec<_> = WeightReader::new(model.graph()).weights().collect();
+            prop_assert_eq!(found.len(), 1);
+            prop_assert_eq!(&found[0].name, "w");
+            prop_assert_eq!(found[0].weight.layout().shape(), &[k, n]);
+            prop_assert_eq!(&found[0].weight.dequantize(), &columns_last);
+
+            prop_assert_eq!(unpack_nbits(&mut model).nodes, 1);
+            let unpacked = &model.graph().node.last().unwrap().input[1];
+            let unpacked = model.graph().find_initializer(unpacked).unwrap();
+            prop_assert_eq!(unpacked.floats().unwrap(), columns_last);
+        }
+    }
+
+    #[test]
+    fn damaged_weights_are_not_read() {
+        let (mut model, values) = model(&[64, 40], 21, DataType::Float);
+        let size = NonZeroUsize::new(32).unwrap();
+        let scheme = Scheme::Affine {
+            bits: Bits::new(4).unwrap(),
+            granularity: Granularity::Group { axis: 0, size },
+        };
+        let mut writer = QWeightWriter::new(&mut model, WeightForm::NBits);
+        writer.replace("w", quantize(&values, &[64, 40], scheme).unwrap()).unwrap();
+        writer.finish();
+        let count = |model: &Model| WeightReader::new(model.graph()).weights().count();
+        assert_eq!(count(&model), 1);
+        for (name, value) in [("K", 65), ("N", -1), ("N", 1 << 40), ("block_size", 0), ("bits", 3)]
+        {
+            let mut damaged = model.clone();
+            let node = damaged.graph_mut().node.last_mut().unwrap();
+            node.attribute.retain(|a| a.name() != name);
+            node.attribute.push(AttributeProto::of_int(name, value));
+            assert_eq!(count(&damaged), 0, "{name} = {value}");
+            assert_eq!(unpack_nbits(&mut damaged).kept.len(), 1, "{name} = {value}");
+        }
+    }
+}

@@ -10,12 +10,12 @@
 //! 16 are square roots, which every CPU rounds alike.
 
 use super::Inputs;
-use crate::{Importance, Result, Scheme, WeightRange, quantize_by};
+use crate::{Hessian, Importance, Matrix, Result, Scheme, WeightRange, quantize_by};
 
 /// Steps of α from 0 to 1.
 const ALPHAS: i32 = 16;
 
-/// Factors of the channels that a weight reads.
+/// Factors of the channels that weights read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelFactors {
     /// What each column of the matrix is multiplied by before it is quantized, and its input divided
@@ -28,32 +28,31 @@ pub struct ChannelFactors {
     pub error_after: f64,
 }
 
-/// Looks for the factors with which rounding `values` to nearest makes the least error in the
-/// outputs ([`Hessian::error`](crate::Hessian::error)). Whoever takes them multiplies the weight,
-/// and lets what comes before it divide the inputs.
-///
-/// # Errors
-/// Those of [`quantize_by`]; if the inputs are those of another weight.
-pub fn search(
-    values: &[f32],
-    shape: &[usize],
-    scheme: Scheme,
-    range: WeightRange,
-    inputs: Inputs,
-) -> Result<ChannelFactors> {
-    inputs.check(values.len())?;
-    let Inputs { matrix, hessians } = inputs;
-    let columns = matrix.columns();
-    let squares: Vec<f32> = hessians.iter().flat_map(|h| h.mean_squares()).collect();
-    let rows_of_group = matrix.rows() / hessians.len();
-    let spread = |factors: &[f32]| {
+/// A weight that reads the inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// Its values, row-major.
+    pub values: &'a [f32],
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// What it becomes.
+    pub scheme: Scheme,
+    /// How its ranges are found.
+    pub range: WeightRange,
+    /// How it is read.
+    pub matrix: Matrix,
+}
+
+impl Reader<'_> {
+    /// The squared error of the outputs with factors of the inputs, whose mean squares these are.
+    fn error(&self, factors: &[f32], squares: &[f32], hessians: &[Hessian]) -> Result<f64> {
+        let Reader { values, shape, scheme, range, matrix } = *self;
+        let columns = matrix.columns();
+        let rows_of_group = matrix.rows() / hessians.len();
         let rows = (0..matrix.rows())
             .flat_map(|row| &factors[row / rows_of_group * columns..][..columns])
             .copied();
-        matrix.from_rows(rows.collect())
-    };
-    let error = |factors: &[f32]| {
-        let factor_of = spread(factors);
+        let factor_of = matrix.from_rows(rows.collect());
         let scaled: Vec<f32> = values.iter().zip(&factor_of).map(|(w, s)| w * s).collect();
         // What is left of the inputs.
         let left: Vec<f32> = squares.iter().zip(factors).map(|(x, s)| x / s / s).collect();
@@ -62,16 +61,33 @@ pub fn search(
         let differences = values.iter().zip(quantized).zip(&factor_of).map(|((w, q), s)| w - q / s);
         let rows = matrix.to_rows(&differences.collect::<Vec<f32>>());
         let groups = rows.chunks((rows_of_group * columns).max(1)).zip(hessians);
-        groups.map(|(rows, hessian)| hessian.error(rows)).sum::<Result<f64>>()
+        groups.map(|(rows, hessian)| hessian.error(rows)).sum()
+    }
+}
+
+/// Looks for the factors with which rounding the weights that read the same inputs to nearest makes the
+/// least error in their outputs ([`Hessian::error`](crate::Hessian::error)). Whoever takes them
+/// multiplies the weights, and lets what comes before them divide the inputs. `taps` are the elements of
+/// a weight for each channel: more than one in convolutions.
+///
+/// # Errors
+/// Those of [`quantize_by`]; if the inputs are those of other weights.
+pub fn search(readers: &[Reader], taps: usize, hessians: &[Hessian]) -> Result<ChannelFactors> {
+    for reader in readers {
+        Inputs { matrix: reader.matrix, hessians }.check(reader.values.len())?;
+    }
+    let squares: Vec<f32> = hessians.iter().flat_map(|h| h.mean_squares()).collect();
+    let error = |factors: &[f32]| -> Result<f64> {
+        let read = readers.iter().filter(|reader| !reader.values.is_empty());
+        read.map(|reader| reader.error(factors, &squares, hessians)).sum()
     };
     let ones = vec![1f32; squares.len()];
-    let error_before = if values.is_empty() { 0.0 } else { error(&ones)? };
+    let error_before = error(&ones)?;
     let mut best = ChannelFactors { factors: ones, error_before, error_after: error_before };
-    let taps = shape.iter().skip(2).product::<usize>().max(1);
-    let roots = sixteenth_roots(&squares, taps);
+    let roots = sixteenth_roots(&squares, taps.max(1));
     for alpha in 1..=ALPHAS {
         let factors = normalized(roots.iter().map(|&root| power(root, alpha)).collect());
-        // Where factors take the weight out of what the scheme can hold they are none.
+        // Where factors take a weight out of what its scheme can hold they are none.
         if let Ok(error) = error(&factors)
             && error < best.error_after
         {
@@ -108,7 +124,19 @@ fn normalized(mut factors: Vec<f32>) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::rounding::tests::{group, hessian, inputs, noise, scheme};
-    use crate::{Bits, Granularity, Matrix, QuantError};
+    use crate::{Bits, Granularity, QuantError};
+
+    /// Of one weight.
+    fn search_one(
+        values: &[f32],
+        shape: &[usize],
+        scheme: Scheme,
+        range: WeightRange,
+        Inputs { matrix, hessians }: Inputs,
+    ) -> Result<ChannelFactors> {
+        let taps = shape.iter().skip(2).product();
+        search(&[Reader { values, shape, scheme, range, matrix }], taps, hessians)
+    }
 
     #[test]
     fn strong_inputs_are_made_weaker() {
@@ -122,7 +150,7 @@ mod tests {
             let weight = matrix.from_rows(weight.clone());
             let scheme = scheme(3, true, group(1 - axis, 32));
             let inputs = Inputs { matrix, hessians: &hessians };
-            let found = search(&weight, &shape, scheme, WeightRange::MinMax, inputs).unwrap();
+            let found = search_one(&weight, &shape, scheme, WeightRange::MinMax, inputs).unwrap();
             assert!(found.error_after < 0.5 * found.error_before, "{found:?}");
             assert!(found.factors[16] > 2.0 * found.factors[17]);
             // The error is what whoever takes the factors gets.
@@ -145,7 +173,7 @@ mod tests {
         let matrix = Matrix::new(&shape, 0).unwrap();
         let inputs = Inputs { matrix, hessians: &hessians };
         let scheme = scheme(2, true, Granularity::Channel { axis: 0 });
-        let found = search(&noise(48, 5), &shape, scheme, WeightRange::Mse, inputs).unwrap();
+        let found = search_one(&noise(48, 5), &shape, scheme, WeightRange::Mse, inputs).unwrap();
         assert_eq!(found.factors.len(), 24);
         assert!(found.error_after < found.error_before);
         assert!(found.factors.chunks(4).all(|channel| channel.iter().all(|&s| s == channel[0])));
@@ -159,18 +187,42 @@ mod tests {
         let inputs = Inputs { matrix, hessians: &hessians };
         let range = WeightRange::MinMax;
         let affine = scheme(4, true, group(1, 4));
-        let found = search(&noise(24, 6), &[4, 6], affine, range, inputs).unwrap();
+        let found = search_one(&noise(24, 6), &[4, 6], affine, range, inputs).unwrap();
         assert_eq!((found.factors, found.error_after), (vec![1.0; 6], 0.0));
         // Multiplied by anything these overflow.
         let hessians = [hessian(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 6)];
         let inputs = Inputs { matrix, hessians: &hessians };
         let fixed = Scheme::FixedPoint { fraction_bits: Bits::EIGHT };
-        let found = search(&[127.99; 24], &[4, 6], fixed, range, inputs).unwrap();
+        let found = search_one(&[127.99; 24], &[4, 6], fixed, range, inputs).unwrap();
         assert_eq!(found.factors, [1.0; 6]);
-        let wrong = search(&noise(24, 6), &[6, 4], affine, range, Inputs { matrix, hessians: &[] });
+        let wrong =
+            search_one(&noise(24, 6), &[6, 4], affine, range, Inputs { matrix, hessians: &[] });
         assert!(matches!(wrong, Err(QuantError::Inputs { .. })));
         let matrix = Matrix::new(&[0, 6], 0).unwrap();
-        let empty = search(&[], &[0, 6], affine, range, Inputs { matrix, hessians: &hessians });
+        let empty = search_one(&[], &[0, 6], affine, range, Inputs { matrix, hessians: &hessians });
         assert_eq!(empty.unwrap().error_after, 0.0);
+    }
+
+    #[test]
+    fn weights_that_read_the_same_inputs_share_factors() {
+        let columns = 32;
+        let mut rows = inputs(200, columns, 7);
+        rows.iter_mut().step_by(columns).for_each(|x| *x *= 20.0);
+        let hessians = [hessian(&rows, columns)];
+        let scheme = scheme(3, true, group(1, 16));
+        let (a, b) = (noise(8 * columns, 8), noise(24 * columns, 9));
+        let reader = |values, shape| Reader {
+            values,
+            shape,
+            scheme,
+            range: WeightRange::MinMax,
+            matrix: Matrix::new(shape, 0).unwrap(),
+        };
+        let both = [reader(&a, &[8, 32]), reader(&b, &[24, 32])];
+        let found = search(&both, 1, &hessians).unwrap();
+        let joined = [a.clone(), b.clone()].concat();
+        let one = search(&[reader(&joined, &[32, 32])], 1, &hessians).unwrap();
+        assert_eq!(found.factors, one.factors);
+        assert!((found.error_after / one.error_after - 1.0).abs() < 1e-6);
     }
 }

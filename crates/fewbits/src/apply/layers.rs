@@ -12,6 +12,7 @@ use fewbits_onnx::Model;
 use fewbits_quant::QTensor;
 use fewbits_runtime::RunOptions;
 
+use super::finished::{FinishedLayers, LayersOfPlan};
 use super::quantize_one;
 use crate::Result;
 use crate::data::Dataset;
@@ -31,6 +32,8 @@ pub struct Learning<'a> {
     pub data: &'a Dataset,
     /// How the model is run.
     pub run: &'a RunOptions,
+    /// What was rounded before of the same model on the same data.
+    pub finished: &'a FinishedLayers,
 }
 
 /// The integers of every planned weight of an adjusted model.
@@ -38,6 +41,7 @@ pub(super) fn layer_by_layer<'a>(
     model: &Model,
     planned: &[(&'a PlannedTensor, WeightScheme)],
     learning: Learning,
+    finished: &LayersOfPlan,
     progress: &dyn Progress,
 ) -> Result<HashMap<&'a str, QTensor>> {
     let sample = learning.data.sample(ROWS);
@@ -56,13 +60,22 @@ pub(super) fn layer_by_layer<'a>(
         let weight = match product.filter(|_| integers.rounding.needs_inputs()) {
             None => quantize_one(walk.model(), planned, integers, None)?,
             Some(product) => {
+                // Also behind a layer that is finished: the steps in which values are computed may
+                // change their last bits.
                 walk.advance(position)?;
-                let seen = match last.take().filter(|seen| seen.serves(&product)) {
-                    Some(seen) => seen,
-                    None => Seen::of(&walk, &product, learning.data)?,
-                };
-                let seen = last.insert(seen);
-                quantize_one(walk.model(), planned, integers, Some(seen.inputs(&product)?))?
+                match finished.get(&planned.tensor) {
+                    Some(weight) => weight,
+                    None => {
+                        let seen = match last.take().filter(|seen| seen.serves(&product)) {
+                            Some(seen) => seen,
+                            None => Seen::of(&walk, &product, learning.data)?,
+                        };
+                        let inputs = last.insert(seen).inputs(&product)?;
+                        let weight = quantize_one(walk.model(), planned, integers, Some(inputs))?;
+                        finished.keep(&planned.tensor, &weight)?;
+                        weight
+                    }
+                }
             }
         };
         walk.set_weight(&planned.tensor, &planned.shape, &weight.dequantize());

@@ -2,6 +2,7 @@
 
 mod activations;
 mod adjust;
+mod finished;
 mod layers;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{Inputs, QTensor};
+pub use finished::FinishedLayers;
 pub use layers::Learning;
 use rayon::prelude::*;
 
@@ -38,14 +40,14 @@ pub fn apply(
         plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;
-    let weights = weights(&model, &planned, learning, progress)?;
+    let weights = weights(&model, plan, &planned, learning, progress)?;
     let params = activations::params(&model, plan)?;
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
     }
     activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
-    let mut writer = QWeightWriter::new(&mut model, plan.target.weights());
+    let mut writer = QWeightWriter::new(&mut model, plan.target.weights(plan.activation_use()));
     let mut weights = weights;
     for (planned, _) in planned {
         // A weight that only dynamic products read is written with them.
@@ -71,6 +73,7 @@ pub fn apply(
 /// The integers of every planned weight of an adjusted model.
 fn weights<'a>(
     model: &Model,
+    plan: &Plan,
     planned: &[(&'a PlannedTensor, WeightScheme)],
     learning: Option<Learning>,
     progress: &dyn Progress,
@@ -84,7 +87,10 @@ fn weights<'a>(
                 Ok((planned.tensor.as_str(), weight))
             })
             .collect(),
-        (Some(_), Some(learning)) => layers::layer_by_layer(model, planned, learning, progress),
+        (Some(_), Some(learning)) => {
+            let finished = learning.finished.of_plan(plan);
+            layers::layer_by_layer(model, planned, learning, &finished, progress)
+        }
         (Some((planned, integers)), None) => {
             Err(Error::NeedsData { tensor: planned.tensor.clone(), rounding: integers.rounding })
         }

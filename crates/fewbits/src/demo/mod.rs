@@ -12,6 +12,7 @@ use fewbits_quant::Bits;
 use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
+use crate::apply::FinishedLayers;
 use crate::compare::{CompareOptions, Comparison, compare};
 use crate::data::{DataOptions, Dataset, input_specs};
 use crate::inspect::integer_bits;
@@ -123,7 +124,14 @@ pub fn demo(
 
     let against = |scheme: SchemeKind, path: &Path| -> Result<Comparison> {
         let mut observed = Observed::default();
-        let planned = Planned::by_recipe(&float, &request(scheme), &mut observed, &run, &Silent)?;
+        let planned = Planned::by_recipe(
+            &float,
+            &request(scheme),
+            &mut observed,
+            FinishedLayers::default(),
+            &run,
+            &Silent,
+        )?;
         planned.carry_out(&Silent)?.0.save(path, save)?;
         let options = CompareOptions { run: run.clone(), ..CompareOptions::default() };
         let comparison = compare(&float, &Model::open(path)?, &data, &options, &Silent)?;

@@ -69,6 +69,11 @@ impl Seen {
         plain(&self.product) && plain(other) && same(&self.product, other)
     }
 
+    /// One for each group of a convolution.
+    pub fn hessians(&self) -> &[Hessian] {
+        &self.hessians
+    }
+
     /// As rounding wants to know it.
     ///
     /// # Errors

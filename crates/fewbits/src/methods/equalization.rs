@@ -30,13 +30,13 @@ const LEAST_GAIN: f64 = 1.2;
 /// A layer, what follows it, and the layers after that.
 pub struct Pair {
     /// Constants of the first layer with the axis of its output channels.
-    first: Vec<(String, usize)>,
+    pub first: Vec<(String, usize)>,
     /// The activation between.
     pub value: String,
     /// Those from the first layer's output to it.
     between: Vec<String>,
     /// The products that read it, and nothing else does; positions among the products searched.
-    readers: Vec<usize>,
+    pub readers: Vec<usize>,
     /// A `Clip` before it.
     pub ceiling: Option<Ceiling>,
 }

@@ -4,6 +4,7 @@
 //! that leave the float model as it is, or that correct it. [`crate::recipe`] keeps those that
 //! lower the error of the outputs on calibration data.
 
+pub mod awq;
 pub mod bias_correction;
 pub mod equalization;
 mod noise;
@@ -86,6 +87,6 @@ mod tests {
         assert!(two.allow(Method::BiasCorrection) && !two.allow(Method::SmoothQuant));
         let twice = "bias-correction,equalization,equalization".parse();
         assert_eq!(twice, Ok(two));
-        assert!("awq".parse::<Methods>().unwrap_err().contains("smoothquant"));
+        assert!("gptq".parse::<Methods>().unwrap_err().contains("smoothquant"));
     }
 }

@@ -37,9 +37,9 @@ const LEAST_GUESSED_GAIN: f64 = 2.0;
 const GUESSED_DEVIATIONS: f32 = 3.0;
 
 /// The scale and the shift of a layer norm, which nothing else reads.
-struct Affine {
-    scale: String,
-    shift: Option<String>,
+pub(super) struct Affine {
+    pub scale: String,
+    pub shift: Option<String>,
 }
 
 /// The edits for the activations that gain by it, `but` those that another method has changed.
@@ -137,7 +137,12 @@ pub fn smooth(
 
 /// The scale and shift of the layer norm that makes `value`: inputs of the operator, or of the
 /// `Mul` and `Add` at its end where it is spelled out.
-fn affine(graph: &GraphProto, index: &Index, value: &str, channels: usize) -> Option<Affine> {
+pub(super) fn affine(
+    graph: &GraphProto,
+    index: &Index,
+    value: &str,
+    channels: usize,
+) -> Option<Affine> {
     let vector = |name: &String| own_vector(graph, index, name, channels);
     let node = &graph.node[index.producer(value)?];
     if node.is("LayerNormalization") {

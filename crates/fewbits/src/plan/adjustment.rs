@@ -13,14 +13,16 @@ pub enum Method {
     /// The channels that products read get ranges alike, at the cost of their weights.
     #[serde(rename = "smoothquant")]
     SmoothQuant,
+    /// The weights of strong channels are made larger, and what they are multiplied by smaller.
+    Awq,
     /// What the weights' rounding adds to the mean of an output is taken off its bias.
     BiasCorrection,
 }
 
 impl Method {
     /// All of them, in the order in which they are applied.
-    pub const ALL: [Method; 3] =
-        [Method::Equalization, Method::SmoothQuant, Method::BiasCorrection];
+    pub const ALL: [Method; 4] =
+        [Method::Equalization, Method::SmoothQuant, Method::Awq, Method::BiasCorrection];
 }
 
 impl fmt::Display for Method {
@@ -28,6 +30,7 @@ impl fmt::Display for Method {
         f.write_str(match self {
             Method::Equalization => "equalization",
             Method::SmoothQuant => "smoothquant",
+            Method::Awq => "awq",
             Method::BiasCorrection => "bias-correction",
         })
     }

@@ -266,14 +266,19 @@ impl Plan {
         integers.any(|integers| integers.rounding.needs_inputs())
     }
 
-    /// Why the plan makes no sense for its target.
-    pub fn obstacle(&self) -> Option<String> {
+    /// What activations become, if any does.
+    pub fn activation_use(&self) -> ActivationUse {
         let activations = self.activations.iter().find_map(|a| match a.becomes {
             ActivationBecomes::Static { .. } => Some(ActivationUse::Static),
             ActivationBecomes::Dynamic => Some(ActivationUse::Dynamic),
             ActivationBecomes::Float(_) => None,
         });
-        let activations = activations.unwrap_or(ActivationUse::Float);
+        activations.unwrap_or(ActivationUse::Float)
+    }
+
+    /// Why the plan makes no sense for its target.
+    pub fn obstacle(&self) -> Option<String> {
+        let activations = self.activation_use();
         self.quantized().find_map(|(_, s)| self.target.obstacle(&WeightOptions::of(s), activations))
     }
 

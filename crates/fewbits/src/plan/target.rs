@@ -16,8 +16,10 @@ use super::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOpt
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// onnxruntime on CPUs.
+    /// Any runtime that knows ONNX's operators, those of newer opsets where they save bytes.
     #[default]
+    Onnx,
+    /// onnxruntime on CPUs, with an operator of its own where that is a gain.
     OnnxRuntime,
     /// OpenVINO on CPUs.
     OpenVino,
@@ -50,8 +52,14 @@ pub enum BiasForm {
 }
 
 impl Target {
-    const ALL: [Target; 5] =
-        [Target::OnnxRuntime, Target::OpenVino, Target::TensorRt, Target::Tract, Target::Generic];
+    const ALL: [Target; 6] = [
+        Target::Onnx,
+        Target::OnnxRuntime,
+        Target::OpenVino,
+        Target::TensorRt,
+        Target::Tract,
+        Target::Generic,
+    ];
 
     pub(crate) fn is_default(&self) -> bool {
         *self == Target::default()
@@ -85,12 +93,13 @@ impl Target {
     }
 
     /// How integers of weights are written.
-    pub fn weights(self) -> WeightForm {
-        match self {
-            Target::OnnxRuntime => WeightForm::Newest,
+    pub fn weights(self, activations: ActivationUse) -> WeightForm {
+        match (self, activations) {
+            (Target::OnnxRuntime, ActivationUse::Float) => WeightForm::NBits,
+            (Target::Onnx | Target::OnnxRuntime, _) => WeightForm::Newest,
             // It computes the unpacking of bit-sliced integers wrongly.
-            Target::OpenVino => WeightForm::NewestUnsliced,
-            Target::TensorRt | Target::Tract | Target::Generic => WeightForm::Plain,
+            (Target::OpenVino, _) => WeightForm::NewestUnsliced,
+            (Target::TensorRt | Target::Tract | Target::Generic, _) => WeightForm::Plain,
         }
     }
 
@@ -98,7 +107,7 @@ impl Target {
     /// operator that onnxruntime folds; whether others do was not measured.
     pub fn narrow_scales(self, activations: ActivationUse) -> ScaleType {
         match (self, activations) {
-            (Target::OnnxRuntime, ActivationUse::Float) => ScaleType::F16,
+            (Target::Onnx | Target::OnnxRuntime, ActivationUse::Float) => ScaleType::F16,
             _ => ScaleType::F32,
         }
     }
@@ -112,7 +121,8 @@ impl Target {
     /// `DequantizeLinear` in blocks.
     pub fn opset_for(self, weights: &WeightOptions) -> i64 {
         match (self, weights.bits.get(), weights.granularity) {
-            (Target::OpenVino, 4, _) | (Target::OnnxRuntime, _, GranularityKind::Group(_)) => 21,
+            (Target::OpenVino, 4, _) => 21,
+            (Target::Onnx | Target::OnnxRuntime, _, GranularityKind::Group(_)) => 21,
             _ => 0,
         }
     }
@@ -162,6 +172,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Target::Onnx => "onnx",
             Target::OnnxRuntime => "onnxruntime",
             Target::OpenVino => "openvino",
             Target::TensorRt => "tensorrt",

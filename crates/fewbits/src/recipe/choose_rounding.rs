@@ -1,8 +1,8 @@
 //! Choosing how weights are rounded by what that does to the outputs on a few rows.
 
-use fewbits_quant::{Rounding, Scheme, WeightRange};
+use fewbits_quant::{Rounding, WeightRange};
 
-use super::{Observed, Recipe, RoundingChoice};
+use super::{Observed, Recipe, RoundingChoice, is_narrow};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
@@ -26,10 +26,7 @@ impl Recipe<'_> {
         progress: &dyn Progress,
     ) -> Result<Plan> {
         let open = self.request.rounding == RoundingChoice::Measured;
-        let narrow = plain.quantized().any(|(_, scheme)| match scheme {
-            Scheme::FixedPoint { .. } => false,
-            scheme => (2..8).contains(&scheme.bits().get()),
-        });
+        let narrow = plain.quantized().any(|(_, scheme)| is_narrow(scheme));
         // A correction that is asked for is one of what rounding to nearest shifts.
         let corrects = match &self.request.methods {
             Methods::Measured => false,

@@ -14,16 +14,16 @@ use fewbits_onnx::graph::Index;
 use fewbits_quant::{Bits, RangeMethod, Rounding, Scheme, symmetric_max};
 use fewbits_runtime::RunOptions;
 
-use crate::apply::{Learning, adjust};
+use crate::apply::{FinishedLayers, Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
-    Methods, PerOutput, Product, Proposal, WeightSteps, bias_correction, equalization, products,
-    smoothquant,
+    Methods, PerOutput, Product, Proposal, WeightSteps, awq, bias_correction, equalization,
+    products, smoothquant,
 };
 use crate::plan::{
     ActivationScheme, ActivationUse, Adjustment, GranularityKind, Inputs, Method, Plan, Target,
-    Tried, WeightOptions, plan_weights,
+    Tried, WeightOptions, WeightScheme, plan_weights,
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -148,7 +148,8 @@ pub fn plan(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    plan_with(model, request, &mut Observed::default(), run, progress)
+    let finished = FinishedLayers::default();
+    plan_with(model, request, &mut Observed::default(), &finished, run, progress)
 }
 
 /// What was observed of a float model on its calibration data, for further plans of both: it does
@@ -190,7 +191,8 @@ impl Observed {
     }
 }
 
-/// As [`plan`], with what earlier plans of the same model and data observed.
+/// As [`plan`], with what earlier plans of the same model and data observed and rounded; what is rounded
+/// to try it is kept for [`apply`](crate::apply::apply).
 ///
 /// # Errors
 /// Those of [`plan`].
@@ -198,6 +200,7 @@ pub fn plan_with(
     model: &Model,
     request: &Request,
     observed: &mut Observed,
+    finished: &FinishedLayers,
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
@@ -222,7 +225,7 @@ pub fn plan_with(
         }
         return Ok(weights.with_float_activations(&regions, &why));
     }
-    let recipe = Recipe { model, request, weights, run };
+    let recipe = Recipe { model, request, weights, run, finished };
     let Some(data) = request.data else {
         return recipe.without_data();
     };
@@ -257,6 +260,7 @@ struct Recipe<'a> {
     /// The plan of the weights alone.
     weights: Plan,
     run: &'a RunOptions,
+    finished: &'a FinishedLayers,
 }
 
 /// What there is to choose.
@@ -275,6 +279,14 @@ enum Bias {
     AsItIs,
 }
 
+/// Whether so few bits are left that what rounding does is worth a search. One bit is a sign.
+fn is_narrow(scheme: Scheme) -> bool {
+    match scheme {
+        Scheme::FixedPoint { .. } => false,
+        scheme => (2..8).contains(&scheme.bits().get()),
+    }
+}
+
 impl Recipe<'_> {
     /// The model with some edits carried out.
     fn adjusted(&self, edits: &[Adjustment]) -> Result<Model> {
@@ -285,7 +297,8 @@ impl Recipe<'_> {
 
     /// What methods of rounding learn from.
     fn learning(&self) -> Option<Learning<'_>> {
-        self.request.data.map(|data| Learning { data, run: self.run })
+        let finished = self.finished;
+        self.request.data.map(|data| Learning { data, run: self.run, finished })
     }
 
     /// What must be seen of a model to plan it.
@@ -369,10 +382,11 @@ impl Recipe<'_> {
         Choice { edits: Vec::new(), range, bias: Bias::AsItIs }
     }
 
-    /// What a method would do that leaves the outputs as they are; nothing where activations
-    /// stay float.
+    /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
+    /// the others where they become integers.
     fn propose(&self, method: Method, channels: &Channels) -> Result<Proposal> {
         let levels = match self.request.activations {
+            Activations::Float if method == Method::Awq => return self.propose_awq(),
             Activations::Float => return Ok(Proposal::default()),
             Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
             Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
@@ -398,7 +412,20 @@ impl Recipe<'_> {
                 let equalized = pairs.iter().map(|p| p.value.as_str()).collect();
                 smoothquant::smooth(self.model, &products, channels, &equalized, levels, steps)
             }
-            Method::BiasCorrection => Ok(Proposal::default()),
+            Method::Awq | Method::BiasCorrection => Ok(Proposal::default()),
+        }
+    }
+
+    /// At 8 bits little is lost by rounding: AWQ must be asked for.
+    fn propose_awq(&self) -> Result<Proposal> {
+        let planned = self.weights.tensors.iter();
+        let integers = planned.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
+        let asked = matches!(self.request.methods, Methods::Only(_));
+        let integers: HashMap<&str, WeightScheme> =
+            integers.filter(|(_, integers)| asked || is_narrow(integers.scheme)).collect();
+        match self.learning() {
+            Some(learning) if !integers.is_empty() => awq::scale(self.model, &integers, learning),
+            _ => Ok(Proposal::default()),
         }
     }
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 pub use page::report;
 pub use widths::Widths;
 
+use crate::apply::FinishedLayers;
 use crate::data::Dataset;
 use crate::environment::{Environment, environment};
 use crate::evaluate::{Baseline, Measured};
@@ -168,7 +169,14 @@ pub fn sweep(
     for (&bits, path) in widths.as_slice().iter().zip(&paths) {
         let weights = WeightOptions { bits, ..request.weights };
         let request = Request { weights, ..request.clone() };
-        let planned = Planned::by_recipe(source, &request, &mut observed, &options.run, progress)?;
+        let planned = Planned::by_recipe(
+            source,
+            &request,
+            &mut observed,
+            FinishedLayers::default(),
+            &options.run,
+            progress,
+        )?;
         for note in planned.notes() {
             if !sweep.notes.contains(note) {
                 sweep.notes.push(note.clone());

@@ -109,7 +109,7 @@ fn of_one(
             .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
         let noise = noise(&values, &quantized);
         let mut alone = alone.clone();
-        let mut writer = QWeightWriter::new(&mut alone, plan.target.weights());
+        let mut writer = QWeightWriter::new(&mut alone, plan.target.weights(activations));
         writer.replace(name, quantized)?;
         writer.finish();
         let bytes = (alone.to_bytes().len() as u64).saturating_sub(rest_bytes);

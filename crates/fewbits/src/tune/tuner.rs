@@ -12,7 +12,7 @@ use super::state::Kept;
 use super::verdict::{notes, verdict};
 use super::{Best, Checked, FloatSide, Request, Tuned};
 use crate::Result;
-use crate::apply::Learning;
+use crate::apply::{FinishedLayers, Learning};
 use crate::evaluate::Baseline;
 use crate::measure::latencies;
 use crate::metric::Metric;
@@ -137,7 +137,9 @@ impl Tuner<'_> {
 
     fn build(&self, plan: &Plan) -> Result<Model> {
         let digest = self.source_digest.as_deref();
-        let learning = Learning { data: self.request.calibration, run: self.run };
+        // Every plan is another.
+        let finished = &FinishedLayers::default();
+        let learning = Learning { data: self.request.calibration, run: self.run, finished };
         quantized(self.prepared.clone(), plan, Some(learning), digest, &Silent)
     }
 

@@ -83,6 +83,15 @@ impl<'a> Emit<'a> {
         self.index.initializer(name).or_else(added)
     }
 
+    /// The constant `name`, or the one that a `Cast` which was passed makes it of.
+    pub fn cast_constant(&self, name: &str) -> Option<&TensorProto> {
+        self.constant(name).or_else(|| {
+            let makes = |node: &&NodeProto| node.output.first().is_some_and(|o| o == name);
+            let cast = self.nodes.iter().find(makes).filter(|node| node.is("Cast"))?;
+            self.constant(cast.input.first()?)
+        })
+    }
+
     /// The number of dimensions of a value, if known.
     pub fn rank(&self, value: &str) -> Option<usize> {
         self.types.dims(value).map(<[_]>::len)

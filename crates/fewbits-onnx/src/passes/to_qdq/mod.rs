@@ -30,9 +30,8 @@ use super::lower_ml::Kept;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
 use crate::proto::NodeProto;
+use crate::qweight::nbits::MICROSOFT;
 
-/// The domain of ONNX Runtime's own operators.
-const MICROSOFT: &str = "com.microsoft";
 /// From here on `DequantizeLinear` may have a scale for each channel.
 const CHANNELS_OPSET: i64 = 13;
 

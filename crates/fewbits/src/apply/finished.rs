@@ -1,0 +1,318 @@
+//! Layers whose integers are found, so that no work is done twice: what a trial rounded is written, and what
+//! a killed run had finished is read from its file.
+//!
+//! The file begins with a line of JSON that says what it belongs to; the layers follow, one behind the
+//! other, each with the hash of its bytes. A layer whose writing was cut short is found out by that, and
+//! done again.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use fewbits_onnx::{Model, Replace};
+use fewbits_quant::{Encoding, Granularity, Layout, PackedInts, QTensor, QuantParams};
+use serde::{Deserialize, Serialize};
+
+use super::source_digest;
+use crate::data::Dataset;
+use crate::output::write_file;
+use crate::plan::{Plan, short_digest};
+use crate::{Error, Result};
+
+/// The format of these files.
+const FORMAT: u32 = 1;
+/// Bytes of a hash.
+const HASH: usize = blake3::OUT_LEN;
+
+/// The layers that are finished, of one model on the same data, in memory and perhaps in a file.
+#[derive(Default)]
+pub struct FinishedLayers(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// By what decides about their integers, and by the weight.
+    layers: HashMap<(String, String), QTensor>,
+    file: Option<(PathBuf, File)>,
+}
+
+/// What a file belongs to.
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    fewbits_layers: u32,
+    key: String,
+}
+
+/// What comes before the bytes of a layer.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    rounding: String,
+    tensor: String,
+    shape: Vec<usize>,
+    granularity: Granularity,
+    width: u8,
+    encoding: String,
+    zero_points: bool,
+}
+
+impl FinishedLayers {
+    /// Goes on from `path`, or begins a new file there. `asked` is all that decides what becomes of
+    /// `source` on `data`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written, or belongs to another model, other data or something else
+    /// that was asked for.
+    pub fn open(
+        path: &Path,
+        source: &Model,
+        data: &Dataset,
+        asked: &str,
+    ) -> Result<FinishedLayers> {
+        let mut hasher = blake3::Hasher::new();
+        let source = source.path().map(source_digest).transpose()?.unwrap_or_default();
+        let (data, rows) = (data.digest()?, data.rows().to_string());
+        for part in [env!("CARGO_PKG_VERSION"), &source, &data, &rows, asked] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        FinishedLayers::open_with(path, &short_digest(&hasher.finalize()))
+    }
+
+    fn open_with(path: &Path, key: &str) -> Result<FinishedLayers> {
+        let failed = |source| Error::Io { path: path.to_path_buf(), source };
+        let header = Header { fewbits_layers: FORMAT, key: key.to_string() };
+        if !path.exists() {
+            let line = serde_json::to_string(&header).expect("a header is plain") + "\n";
+            write_file(path, line.as_bytes(), Replace::Never)?;
+        }
+        let bytes = std::fs::read(path).map_err(failed)?;
+        let wrong = |reason: &str| Error::LayersState {
+            path: path.to_path_buf(),
+            reason: reason.to_string(),
+        };
+        let line = bytes.iter().position(|&b| b == b'\n').map(|end| &bytes[..end]);
+        let found: Header = line
+            .and_then(|line| serde_json::from_slice(line).ok())
+            .ok_or_else(|| wrong("it holds no finished layers"))?;
+        if found.fewbits_layers != FORMAT {
+            return Err(wrong(&format!(
+                "its format is {}, this fewbits reads {FORMAT}",
+                found.fewbits_layers
+            )));
+        }
+        if found != header {
+            return Err(wrong("it belongs to another model, other data or other options"));
+        }
+        let mut layers = HashMap::new();
+        let mut rest = &bytes[line.map_or(0, <[u8]>::len) + 1..];
+        while let Some((key, layer, behind)) = read(rest) {
+            layers.insert(key, layer);
+            rest = behind;
+        }
+        let mut file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+        file.set_len((bytes.len() - rest.len()) as u64).map_err(failed)?;
+        file.flush().map_err(failed)?;
+        let file = Some((path.to_path_buf(), file));
+        Ok(FinishedLayers(Mutex::new(Kept { layers, file })))
+    }
+
+    /// The layers of one plan.
+    pub(super) fn of_plan(&self, plan: &Plan) -> LayersOfPlan<'_> {
+        // Neither the target nor what was tried makes a difference to integers.
+        let decides = serde_json::to_vec(&(&plan.adjustments, &plan.tensors));
+        let hash = blake3::hash(&decides.expect("a plan holds nothing that JSON lacks"));
+        LayersOfPlan { finished: self, rounding: short_digest(&hash) }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().expect("nobody panics while it is held")
+    }
+}
+
+/// The finished layers of one plan.
+pub(super) struct LayersOfPlan<'a> {
+    finished: &'a FinishedLayers,
+    /// Identifies all that decides about the integers.
+    rounding: String,
+}
+
+impl LayersOfPlan<'_> {
+    /// The integers of a weight, if they are finished.
+    pub fn get(&self, tensor: &str) -> Option<QTensor> {
+        self.finished.kept().layers.get(&(self.rounding.clone(), tensor.to_string())).cloned()
+    }
+
+    /// Keeps the integers of a weight.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn keep(&self, tensor: &str, layer: &QTensor) -> Result<()> {
+        let mut kept = self.finished.kept();
+        if let Some((path, file)) = &mut kept.file {
+            let failed = |source| Error::Io { path: path.clone(), source };
+            file.write_all(&record(&self.rounding, tensor, layer)).map_err(failed)?;
+        }
+        kept.layers.insert((self.rounding.clone(), tensor.to_string()), layer.clone());
+        Ok(())
+    }
+}
+
+/// The bytes of a layer: the length of its head, the head, scales, zero points, integers, and the hash of
+/// all of them.
+fn record(rounding: &str, tensor: &str, layer: &QTensor) -> Vec<u8> {
+    let (layout, params, codes) = (layer.layout(), layer.params(), layer.codes());
+    let head = Head {
+        rounding: rounding.to_string(),
+        tensor: tensor.to_string(),
+        shape: layout.shape().to_vec(),
+        granularity: layout.granularity(),
+        width: codes.width(),
+        encoding: spelled(codes.encoding()).to_string(),
+        zero_points: !params.zero_point.is_empty(),
+    };
+    let head = serde_json::to_vec(&head).expect("a head is plain");
+    let mut bytes = (head.len() as u32).to_le_bytes().to_vec();
+    bytes.extend(head);
+    bytes.extend(params.scale.iter().flat_map(|scale| scale.to_le_bytes()));
+    bytes.extend(&params.zero_point);
+    bytes.extend(codes.bytes());
+    let hash = blake3::hash(&bytes);
+    bytes.extend(hash.as_bytes());
+    bytes
+}
+
+/// The first layer of `bytes`, the name that it is kept by, and what lies behind; none if it is not whole.
+fn read(bytes: &[u8]) -> Option<((String, String), QTensor, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (head, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    let head: Head = serde_json::from_slice(head).ok()?;
+    let elements = head.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    // No product is empty; of others the scales need not be as few as the elements.
+    let shape = Some(&head.shape).filter(|_| elements > 0)?;
+    let layout = Layout::new(shape, head.granularity).ok()?;
+    let params = layout.params();
+    let (scale, rest) = rest.split_at_checked(params.checked_mul(4)?)?;
+    let (zero_point, rest) = rest.split_at_checked(if head.zero_points { params } else { 0 })?;
+    let width = (1..=PackedInts::MAX_WIDTH).contains(&head.width).then_some(head.width)?;
+    let coded = elements.div_ceil(8).checked_mul(8 * usize::from(width))?.div_ceil(8);
+    let coded = if width == 8 { elements } else { coded };
+    let (codes, rest) = rest.split_at_checked(coded)?;
+    let (hash, behind) = rest.split_first_chunk::<HASH>()?;
+    if blake3::hash(&bytes[..bytes.len() - rest.len()]) != *hash {
+        return None;
+    }
+    let floats = scale.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+    let params = QuantParams { scale: floats.collect(), zero_point: zero_point.to_vec() };
+    let encoding = ENCODINGS.into_iter().find(|&e| spelled(e) == head.encoding)?;
+    let codes = PackedInts::from_bytes(codes.to_vec(), elements, width, encoding)?;
+    let layer = QTensor::new(layout, params, codes)?;
+    Some(((head.rounding, head.tensor), layer, behind))
+}
+
+const ENCODINGS: [Encoding; 3] = [Encoding::Unsigned, Encoding::TwosComplement, Encoding::Sign];
+
+fn spelled(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Unsigned => "unsigned",
+        Encoding::TwosComplement => "twos_complement",
+        Encoding::Sign => "sign",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fewbits_quant::{Bits, Scheme, quantize};
+
+    use super::*;
+    use crate::plan::Target;
+
+    fn layers() -> Vec<(String, QTensor)> {
+        let values: Vec<f32> = (0..60).map(|i| (i * 7 % 23) as f32 - 9.0).collect();
+        let mut layers = Vec::new();
+        let group = Granularity::Group { axis: 0, size: 4.try_into().unwrap() };
+        for bits in [1, 3, 4, 8] {
+            let bits = Bits::new(bits).unwrap();
+            for granularity in [Granularity::Tensor, Granularity::Channel { axis: 1 }, group] {
+                for scheme in
+                    [Scheme::Affine { bits, granularity }, Scheme::Symmetric { bits, granularity }]
+                {
+                    let layer = quantize(&values, &[10, 6], scheme).unwrap();
+                    layers.push((scheme.to_string(), layer));
+                }
+            }
+        }
+        layers
+    }
+
+    fn found(path: &Path) -> usize {
+        let plan = Plan::new(Vec::new(), Target::default());
+        let finished = FinishedLayers::open_with(path, "a").unwrap();
+        let of_plan = finished.of_plan(&plan);
+        layers().iter().filter(|(name, layer)| of_plan.get(name).as_ref() == Some(layer)).count()
+    }
+
+    #[test]
+    fn layers_are_read_back_as_they_were_wherever_the_file_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let plan = Plan::new(Vec::new(), Target::default());
+        let finished = FinishedLayers::open_with(&path, "a").unwrap();
+        let layers = layers();
+        let mut ends = vec![std::fs::metadata(&path).unwrap().len() as usize];
+        for (name, layer) in &layers {
+            finished.of_plan(&plan).keep(name, layer).unwrap();
+            ends.push(std::fs::metadata(&path).unwrap().len() as usize);
+        }
+        let whole = std::fs::read(&path).unwrap();
+        for end in (ends[0]..=whole.len()).step_by(13).chain([whole.len()]) {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            let complete = ends.iter().filter(|&&e| e <= end).count() - 1;
+            assert_eq!(found(&path), complete);
+            // What was cut is gone, and the next layer is found behind the others.
+            assert_eq!(std::fs::metadata(&path).unwrap().len() as usize, ends[complete]);
+        }
+        // One that is damaged takes those behind it along.
+        let mut damaged = whole.clone();
+        damaged[ends[3] + 50] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert_eq!(found(&path), 3);
+        let finished = FinishedLayers::open_with(&path, "a").unwrap();
+        finished.of_plan(&plan).keep(&layers[3].0, &layers[3].1).unwrap();
+        assert_eq!(found(&path), 4);
+    }
+
+    #[test]
+    fn other_plans_have_other_layers() {
+        let finished = FinishedLayers::default();
+        let mut plan = Plan::new(Vec::new(), Target::default());
+        let (name, layer) = layers().remove(0);
+        finished.of_plan(&plan).keep(&name, &layer).unwrap();
+        plan.target = Target::Generic;
+        assert_eq!(finished.of_plan(&plan).get(&name), Some(layer));
+        plan.adjustments.push(crate::plan::Adjustment {
+            method: crate::plan::Method::Awq,
+            edit: crate::plan::Edit::MultiplyForProducts { value: "x".into() },
+            values: vec![2.0],
+        });
+        assert_eq!(finished.of_plan(&plan).get(&name), None);
+    }
+
+    #[test]
+    fn what_is_no_state_or_that_of_something_else_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let refused =
+            |key: &str| FinishedLayers::open_with(&path, key).err().map(|error| error.to_string());
+        assert_eq!(refused("a"), None);
+        assert!(refused("b").unwrap().contains("another model"));
+        std::fs::write(&path, "{\"fewbits_layers\":2,\"key\":\"a\"}\n").unwrap();
+        assert!(refused("a").unwrap().contains("format"));
+        for junk in ["", "\n", "{}\n", "x", "{\"fewbits_tune\":1}"] {
+            std::fs::write(&path, junk).unwrap();
+            assert!(refused("a").unwrap().contains("no finished layers"), "{junk}");
+        }
+    }
+}
