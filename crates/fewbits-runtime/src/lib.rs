@@ -20,5 +20,5 @@ pub use float::FloatRunner;
 pub use fold::fold_constants;
 pub use integer::{Fusion, IntegerRunner, Place, StepTime};
 pub use reach::{Lacking, OutOfReach, Reach};
-pub use runner::{RunOptions, Runner, Sharing, ValueSpec, input_specs};
+pub use runner::{RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

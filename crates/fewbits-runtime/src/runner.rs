@@ -80,21 +80,8 @@ pub fn input_specs(graph: &GraphProto) -> Vec<ValueSpec> {
 pub struct RunOptions {
     /// Threads; all cores if not given.
     pub threads: Option<NonZeroUsize>,
-    /// What they share.
-    pub sharing: Sharing,
     /// Values inside the graph to hand out behind the model's own outputs.
     pub intermediates: Vec<String>,
-}
-
-/// What threads share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sharing {
-    /// The work of each step of a call.
-    #[default]
-    Steps,
-    /// Calls: the caller makes several at once, and each computes our own steps on the thread that
-    /// makes it. What is left to rten is shared all the same.
-    Calls,
 }
 
 /// An executor that holds one model.
@@ -111,4 +98,13 @@ pub trait Runner: Send + Sync {
     /// # Errors
     /// If an input is missing, unknown, or of the wrong type or shape, or the executor fails.
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>>;
+
+    /// As [`run`](Runner::run), and computes our own steps on the thread that calls: for callers
+    /// that make several calls at once. What is left to rten is shared among threads all the same.
+    ///
+    /// # Errors
+    /// Those of [`run`](Runner::run).
+    fn run_alone(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        self.run(inputs)
+    }
 }

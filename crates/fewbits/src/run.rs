@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 pub use fewbits_runtime::RunOptions;
-use fewbits_runtime::{IntegerRunner, Reach, Runner, RuntimeError, Tensor};
+use fewbits_runtime::{IntegerRunner, Reach, Runner, RuntimeError, Tensor, ValueSpec};
 
 use crate::data::Dataset;
 use crate::{Error, Result};
@@ -12,6 +12,35 @@ use crate::{Error, Result};
 /// Rows at a time: enough to keep threads busy, few enough that the activations of an image model
 /// stay small.
 pub const BATCH_ROWS: usize = 64;
+
+/// So many batches at once keep any number of threads busy: where there are more, each batch is
+/// divided among them too. Every batch takes memory.
+const MOST_BATCHES: usize = 4;
+
+/// Batches that are run at once: less waiting than when each step of one is divided among the threads.
+pub fn batches_at_once() -> usize {
+    rayon::current_num_threads().min(MOST_BATCHES)
+}
+
+/// A runner that is called for [`batches_at_once`].
+pub struct Beside<'a>(pub &'a dyn Runner);
+
+impl Runner for Beside<'_> {
+    fn inputs(&self) -> &[ValueSpec] {
+        self.0.inputs()
+    }
+
+    fn outputs(&self) -> &[ValueSpec] {
+        self.0.outputs()
+    }
+
+    fn run(&self, inputs: &[(String, Tensor)]) -> fewbits_runtime::Result<Vec<(String, Tensor)>> {
+        match rayon::current_num_threads() > batches_at_once() {
+            true => self.0.run(inputs),
+            false => self.0.run_alone(inputs),
+        }
+    }
+}
 
 /// Loads a model for running, its quantized parts on integers; errors name its file.
 pub fn runner(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {

@@ -28,7 +28,7 @@ use crate::integer::program::Program;
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
-use crate::{Result, RunOptions, Runner, RuntimeError, Sharing, Tensor, ValueSpec, input_specs};
+use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
 
 /// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
 /// the longest path.
@@ -103,10 +103,9 @@ impl IntegerRunner {
                 .map_err(|e| RuntimeError::Load { reason: format!("no thread: {e}") })?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        let threads = match (options.sharing, options.threads) {
-            (Sharing::Calls, _) => 1,
-            (Sharing::Steps, Some(count)) => count.get(),
-            (Sharing::Steps, None) => std::thread::available_parallelism().map_or(1, usize::from),
+        let threads = match options.threads {
+            Some(count) => count.get(),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
         };
         let pool = match threads {
             1 => None,
@@ -169,9 +168,9 @@ impl IntegerRunner {
             })
         };
         for _ in 0..calls.max(1) {
-            let mut state = self.begin(inputs)?;
+            let mut state = self.begin(inputs, self.threads)?;
             self.on_threads(|| timed(&mut state))?;
-            self.end(state);
+            self.end(state)?;
         }
         let median = |times: &mut Vec<Duration>| {
             times.sort_unstable();
@@ -193,8 +192,8 @@ impl IntegerRunner {
             .collect())
     }
 
-    /// The memory of a run, with its inputs.
-    fn begin(&self, inputs: &[(String, Tensor)]) -> Result<State> {
+    /// The memory of a run on so many threads, with its inputs.
+    fn begin(&self, inputs: &[(String, Tensor)], threads: Threads) -> Result<State> {
         let surplus = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|s| s.name == *name));
         if let Some((name, _)) = surplus {
             let known: Vec<&str> = self.inputs.iter().map(|s| s.name.as_str()).collect();
@@ -205,7 +204,8 @@ impl IntegerRunner {
         }
         let inputs = &*self.head.feed(inputs)?;
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, self.threads));
+        let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, threads));
+        state.threads = threads;
         for (spec, id) in &self.program.inputs {
             let given = inputs.iter().find(|(name, _)| *name == spec.name);
             let (_, tensor) = given.ok_or_else(|| RuntimeError::Input {
@@ -225,9 +225,19 @@ impl IntegerRunner {
         }
     }
 
-    /// Keeps the memory of a run for the next.
-    fn end(&self, state: State) {
+    /// The outputs of a run, whose memory is kept for the next.
+    fn end(&self, state: State) -> Result<Vec<(String, Tensor)>> {
+        let outputs = self.program.outputs.iter().map(|(spec, id)| {
+            let tensor = state.tensor(*id)?;
+            let tensor = match spec.data_type {
+                Some(data_type) if data_type != tensor.data_type() => tensor.cast(data_type)?,
+                _ => tensor,
+            };
+            Ok((spec.name.clone(), tensor))
+        });
+        let outputs = outputs.collect();
         self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(state);
+        outputs
     }
 }
 
@@ -261,22 +271,14 @@ impl Runner for IntegerRunner {
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let mut state = self.begin(inputs)?;
+        let mut state = self.begin(inputs, self.threads)?;
         self.on_threads(|| self.run_steps(&mut state))?;
-        let outputs = self
-            .program
-            .outputs
-            .iter()
-            .map(|(spec, id)| {
-                let tensor = state.tensor(*id)?;
-                let tensor = match spec.data_type {
-                    Some(data_type) if data_type != tensor.data_type() => tensor.cast(data_type)?,
-                    _ => tensor,
-                };
-                Ok((spec.name.clone(), tensor))
-            })
-            .collect();
-        self.end(state);
-        outputs
+        self.end(state)
+    }
+
+    fn run_alone(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+        let mut state = self.begin(inputs, Threads::ONE)?;
+        self.run_steps(&mut state)?;
+        self.end(state)
     }
 }

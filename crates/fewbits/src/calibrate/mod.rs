@@ -7,12 +7,12 @@ use std::ops::Range;
 
 use fewbits_onnx::Model;
 use fewbits_quant::{ChannelSeen, Observer};
-use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions, Sharing};
+use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions};
 use rayon::prelude::*;
 
 use crate::data::Dataset;
 use crate::progress::Progress;
-use crate::run::{fixed_rows, part_for};
+use crate::run::{Beside, batches_at_once, fixed_rows, part_for};
 use crate::{Error, Result};
 
 use watch::{Computed, Watchers};
@@ -143,9 +143,6 @@ enum Batch {
 const BATCH: Batch = Batch::OfBytes(1 << 20);
 /// More rows at a time gain nothing however small they are.
 const MOST_ROWS: usize = 64;
-/// So many batches at once keep any number of threads busy: where there are more, each batch is
-/// divided among them too.
-const MOST_BATCHES: usize = 4;
 
 /// Runs the data through the float model and observes what is wanted.
 ///
@@ -184,14 +181,8 @@ fn in_batches(
     let is_input = |v: &str| model.graph().input.iter().any(|i| i.name() == v);
     let inside: Vec<String> =
         values.iter().filter(|v| !is_input(v)).map(|v| v.to_string()).collect();
-    // Several batches at once: less waiting than when each is divided among the threads.
-    let at_once = rayon::current_num_threads().min(MOST_BATCHES);
-    let sharing = match rayon::current_num_threads() > at_once {
-        true => Sharing::Steps,
-        false => Sharing::Calls,
-    };
-    let run = RunOptions { sharing, ..run.clone() };
-    let Reach { runner, lacking, out_of_reach } = part_for(model, &inside, &run)?;
+    let Reach { runner, lacking, out_of_reach } = part_for(model, &inside, run)?;
+    let (runner, at_once) = (Beside(&*runner), batches_at_once());
     let lost = |value: &String| out_of_reach.iter().any(|o| o.value == *value);
     if !wanted.values.is_empty() && wanted.values.iter().all(lost) {
         let file = model.path().map_or("the model".to_string(), |p| p.display().to_string());
@@ -200,13 +191,13 @@ fn in_batches(
     let mut watchers = Watchers::new(wanted, lost);
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
-    let fixed = fixed_rows(&*runner);
+    let fixed = fixed_rows(&runner);
     let mut size = fixed.unwrap_or(match batch {
         Batch::OfBytes(_) => 1,
         #[cfg(test)]
         Batch::OfRows(rows) => rows,
     });
-    let compute = |rows: Range<usize>| Computed::new(&*runner, data, rows, wanted.padding);
+    let compute = |rows: Range<usize>| Computed::new(&runner, data, rows, wanted.padding);
     let first = compute(0..size.min(data.rows()))?;
     let mut start = first.rows;
     let bytes_per_row = first.bytes() / first.rows;

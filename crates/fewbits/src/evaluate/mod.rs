@@ -18,7 +18,7 @@ use crate::interval::DropInterval;
 use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
 use crate::padding::Tokens;
 use crate::progress::Progress;
-use crate::run::{BATCH_ROWS, run_rows};
+use crate::run::{BATCH_ROWS, Beside, batches_at_once, run_rows};
 use crate::{Error, Result};
 
 /// Answers beyond so many elements are not kept but computed again when they are needed: the scores
@@ -94,7 +94,7 @@ impl<'a> Baseline<'a> {
         let mut room = KEPT_ELEMENTS;
         let mut tallies: Option<(Metric, Task, Vec<Tally>)> = None;
         let all: Vec<Range<usize>> = data.batches(BATCH_ROWS).collect();
-        for together in all.chunks(at_once()) {
+        for together in all.chunks(batches_at_once()) {
             let answered = answers(reference, data, together)?;
             for (rows, expected) in together.iter().cloned().zip(answered) {
                 let (_, task, tallies) = match &mut tallies {
@@ -138,7 +138,7 @@ impl<'a> Baseline<'a> {
     /// If it cannot be run, or its outputs are of another kind.
     pub fn measure(&self, runner: &dyn Runner, progress: &dyn Progress) -> Result<Measured> {
         let mut tally = Tally::new(self.metric)?;
-        for batches in self.batches.chunks(at_once()) {
+        for batches in self.batches.chunks(batches_at_once()) {
             let rows: Vec<Range<usize>> = batches.iter().map(|batch| batch.rows.clone()).collect();
             for (batch, given) in batches.iter().zip(answers(runner, self.data, &rows)?) {
                 match &batch.kept {
@@ -183,15 +183,10 @@ fn no_labels(data: &Dataset) -> Error {
     Error::NoLabels { path: data.path().to_path_buf() }
 }
 
-/// Batches that are run at once: each waits for its steps, one after the other, and together they
-/// keep the threads busy. More would take memory and no less time.
-fn at_once() -> usize {
-    rayon::current_num_threads().min(2)
-}
-
 /// The outputs of a model for several batches.
 fn answers(runner: &dyn Runner, data: &Dataset, rows: &[Range<usize>]) -> Result<Vec<Vec<Tensor>>> {
-    rows.par_iter().map(|rows| one_answer(runner, data, rows.clone())).collect()
+    let beside = Beside(runner);
+    rows.par_iter().map(|rows| one_answer(&beside, data, rows.clone())).collect()
 }
 
 /// The outputs of a model for some rows, without their names.

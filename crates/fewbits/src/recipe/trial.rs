@@ -1,13 +1,16 @@
 //! How far the outputs of a quantized model are from those of the float model.
 
+use std::ops::Range;
+
 use fewbits_onnx::Model;
 use fewbits_runtime::{IntegerRunner, RunOptions, Tensor};
+use rayon::prelude::*;
 
 use crate::Result;
 use crate::data::Dataset;
 use crate::evaluate::OutputError;
 use crate::padding::Tokens;
-use crate::run::{run_rows, runner};
+use crate::run::{Beside, batches_at_once, run_rows, runner};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 8;
@@ -53,16 +56,20 @@ impl Trial {
 }
 
 fn outputs(runner: &IntegerRunner, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
-    sample
-        .batches(BATCH_ROWS)
-        .map(|rows| {
-            let tokens = Tokens::of(&sample.batch(rows.clone()));
-            let outputs = run_rows(runner, sample, rows)?;
-            let outputs: Vec<Tensor> = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-            Ok(match tokens {
-                Some(tokens) => tokens.only(&outputs),
-                None => outputs,
-            })
+    let runner = Beside(runner);
+    let of_batch = |rows: &Range<usize>| {
+        let tokens = Tokens::of(&sample.batch(rows.clone()));
+        let outputs = run_rows(&runner, sample, rows.clone())?;
+        let outputs: Vec<Tensor> = outputs.into_iter().map(|(_, tensor)| tensor).collect();
+        Ok(match tokens {
+            Some(tokens) => tokens.only(&outputs),
+            None => outputs,
         })
-        .collect()
+    };
+    let batches: Vec<Range<usize>> = sample.batches(BATCH_ROWS).collect();
+    let mut outputs = Vec::with_capacity(batches.len());
+    for together in batches.chunks(batches_at_once()) {
+        outputs.extend(together.par_iter().map(of_batch).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(outputs)
 }
