@@ -144,7 +144,7 @@ fn by_recipe<'a>(
     run: &RunOptions,
     bar: &Bar,
 ) -> Result<(Planned<'a>, Vec<Slower>), Failure> {
-    let request = args.how.request(args.recipe.recipe(data), args.bits, data);
+    let request = args.how.request(args.recipe.recipe(data), args.bits, data)?;
     let planned = Planned::by_recipe(source, &request, &mut Observed::default(), run, bar)?;
     Ok(match args.recipe {
         QuantizeRecipe::Auto => planned.never_slower(data, run, bar),

@@ -27,8 +27,13 @@ impl Recipe<'_> {
     ) -> Result<Plan> {
         let open = self.request.rounding == RoundingChoice::Measured;
         let narrow = plain.quantized().any(|(_, scheme)| match scheme {
-            Scheme::FixedPoint { .. } => false,
-            scheme => (2..8).contains(&scheme.bits().get()),
+            Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => {
+                (2..8).contains(&bits.get())
+            }
+            Scheme::FixedPoint { .. }
+            | Scheme::Float { .. }
+            | Scheme::Mx { .. }
+            | Scheme::NvFp4 { .. } => false,
         });
         // A correction that is asked for is one of what rounding to nearest shifts.
         let corrects = match &self.request.methods {

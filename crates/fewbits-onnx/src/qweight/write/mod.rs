@@ -2,6 +2,7 @@
 
 mod dequantize;
 mod emit;
+mod floats;
 mod integers;
 mod lookup;
 
@@ -26,6 +27,16 @@ pub enum WeightForm {
     Plain,
 }
 
+impl WeightForm {
+    /// The opset whose forms may be used in a model of `opset`.
+    fn usable(self, opset: i64) -> i64 {
+        match self {
+            WeightForm::Plain => opset.min(PLAIN_OPSET),
+            WeightForm::Newest | WeightForm::NewestUnsliced => opset,
+        }
+    }
+}
+
 /// Replaces float initializers by quantized ones, then edits the graph once in [`finish`].
 ///
 /// [`finish`]: QWeightWriter::finish
@@ -45,10 +56,7 @@ impl<'a> QWeightWriter<'a> {
     /// Starts editing `model`.
     pub fn new(model: &'a mut Model, form: WeightForm) -> QWeightWriter<'a> {
         let names = Names::new(model.graph());
-        let opset = match form {
-            WeightForm::Plain => model.opset().min(PLAIN_OPSET),
-            _ => model.opset(),
-        };
+        let opset = form.usable(model.opset());
         QWeightWriter {
             model,
             opset,
