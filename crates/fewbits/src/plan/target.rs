@@ -228,5 +228,14 @@ mod tests {
         assert!(refused(Target::TensorRt, 8, ActivationUse::Dynamic));
         assert!(refused(Target::TensorRt, 4, ActivationUse::Float));
         assert!(!refused(Target::Generic, 3, ActivationUse::Dynamic));
+        for scheme in ["fp8-e4m3", "mxfp4"] {
+            let floats = WeightOptions::new(scheme.parse().unwrap(), None, None).unwrap();
+            for target in Target::ALL {
+                let tried = !matches!(target, Target::TensorRt | Target::Tract);
+                let obstacle = target.obstacle(&floats, ActivationUse::Float);
+                assert_eq!(obstacle.is_none(), tried, "{target}");
+                assert!(obstacle.is_none_or(|why| why.contains("use --")));
+            }
+        }
     }
 }

@@ -425,3 +425,73 @@ fn widest(scheme: Scheme) -> u8 {
         scheme => scheme.bits().get(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits(n: u8) -> Option<Bits> {
+        Bits::new(n)
+    }
+
+    #[test]
+    fn schemes_have_names() {
+        for kind in SchemeKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        assert!("fp8".parse::<SchemeKind>().is_err());
+    }
+
+    #[test]
+    fn a_format_fixes_width_and_blocks() {
+        let group = |n| Some(GranularityKind::Group(NonZeroUsize::new(n).unwrap()));
+        let nv = WeightOptions::new(SchemeKind::NvFp4, None, None).unwrap();
+        assert_eq!((nv.bits(), Some(nv.granularity())), (Bits::FOUR, group(16)));
+        assert_eq!(WeightOptions::new(SchemeKind::NvFp4, bits(4), group(16)), Ok(nv));
+        let fp8 = SchemeKind::Float(FloatFormat::E4m3);
+        for (scheme, bits, granularity) in [
+            (SchemeKind::NvFp4, None, group(32)),
+            (SchemeKind::NvFp4, bits(8), None),
+            (SchemeKind::Mx(FloatFormat::E4m3), None, Some(GranularityKind::Channel)),
+            (fp8, bits(4), None),
+        ] {
+            let why = WeightOptions::new(scheme, bits, granularity).unwrap_err();
+            assert!(why.contains("leave --"), "{why}");
+        }
+        assert!(nv.with_scales(ScaleType::U8).is_err() && nv.with_bits(Bits::EIGHT).is_err());
+        let fp8 = WeightOptions::new(fp8, None, group(32)).unwrap();
+        assert_eq!(fp8.with_scales(ScaleType::F16).unwrap().scales(), ScaleType::F16);
+        assert_eq!(fp8.with_bits(Bits::EIGHT), Ok(fp8));
+    }
+
+    #[test]
+    fn weights_of_a_scheme_ask_for_it() {
+        let axes = Axes { channel: Some(1), reduction: Some(0) };
+        for kind in SchemeKind::ALL {
+            let options = WeightOptions::new(kind, None, None).unwrap();
+            let scheme = options.scheme_for(axes, 2);
+            let expected = match kind {
+                // It has one scale, whatever is asked for.
+                SchemeKind::FixedPoint => GranularityKind::Tensor,
+                _ => options.granularity(),
+            };
+            let asks = WeightOptions::of(scheme, ScaleType::F32);
+            assert_eq!((asks.scheme(), asks.bits()), (kind, options.bits()));
+            assert_eq!(asks.granularity(), expected);
+        }
+    }
+
+    #[test]
+    fn narrow_scales_are_for_activations_that_stay_float() {
+        let options = WeightOptions::default();
+        let narrow = options.with_scales(ScaleType::U8).unwrap();
+        let small = WeightOptions::new(SchemeKind::Mx(FloatFormat::E2m1), None, None).unwrap();
+        for (options, refused) in [(options, false), (narrow, true), (small, true)] {
+            assert_eq!(options.obstacle(ActivationUse::Float), None);
+            assert_eq!(options.obstacle(ActivationUse::Static).is_some(), refused);
+        }
+        // Where they save less than their operators take, they stay.
+        assert_eq!(narrow.scales_of(50), ScaleType::F32);
+        assert_eq!(narrow.scales_of(500), ScaleType::U8);
+    }
+}
