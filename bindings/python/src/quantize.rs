@@ -55,11 +55,8 @@ impl How {
             _ => return Err(refused("recipe", "recipes are weights, dynamic, static and auto")),
         };
         let given = |name: &str| -> PyResult<Option<String>> {
-            Ok(options
-                .get_item(name)?
-                .filter(|value| !value.is_none())
-                .map(|_| text(name))
-                .transpose()?)
+            let value = options.get_item(name)?.filter(|value| !value.is_none());
+            value.map(|_| text(name)).transpose()
         };
         let width = given("bits")?.map(|text| parsed::<Bits>("bits", &text)).transpose()?;
         let granularity = given("granularity")?;

@@ -1,7 +1,7 @@
 //! Floats of 4 and 8 bits.
 //!
 //! Micikevicius et al. 2022, "FP8 Formats for Deep Learning", table 1 (E4M3 and E5M2), and the OCP
-//! Microscaling Formats (MX) Specification v1.0, section 5.3 (E2M1) and 5.4.1 (E8M0, for scales alone).
+//! Microscaling Formats (MX) Specification v1.0, section 5 (E2M1; E8M0, for scales alone).
 //! Rounded to nearest, ties to even, saturating: what ONNX's `Cast` and `QuantizeLinear` do with
 //! `saturate = 1`.
 

@@ -63,9 +63,9 @@ pub(crate) fn powers(ranges: &[(f32, f32)], shape: &[usize], format: FloatFormat
 
 /// E4M3 scales for blocks of these ranges, with one scale of their own.
 ///
-/// NVIDIA et al. 2025, "Pretraining Large Language Models with NVFP4", appendix A: the scale of the
-/// tensor maps its largest magnitude to `6 * 448` (eq. 1), that of a block its own to 6, in E4M3 (eq. 2
-/// and 3).
+/// NVIDIA 2025, "Pretraining Large Language Models with NVFP4", the appendix on its quantization
+/// procedure: the scale of the tensor maps its largest magnitude to `6 * 448`, that of a block its own to
+/// 6, in E4M3.
 pub(crate) fn small_floats(ranges: &[(f32, f32)], shape: &[usize]) -> QTensor {
     let (element, scale) = (FloatFormat::E2m1.largest(), FloatFormat::E4m3);
     let most = ranges.iter().fold(0f32, |most, &range| most.max(magnitude(range)));
