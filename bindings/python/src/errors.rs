@@ -95,7 +95,7 @@ fn in_python(message: &str) -> String {
         };
         out.push(match (name.as_str(), after) {
             ("force", after) => format!("{before}force=True{after}"),
-            ("recipe" | "metric" | "target" | "scheme", "") => {
+            ("recipe" | "metric" | "target" | "scheme" | "scales" | "rounding", "") => {
                 let value = words.next().unwrap_or_default();
                 let end = value
                     .find(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))

@@ -7,7 +7,7 @@ use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
 use fewbits::run::RunOptions;
-use fewbits::{Bits, Model};
+use fewbits::{Bits, Model, ScaleType};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -28,8 +28,8 @@ pub struct How {
 }
 
 impl How {
-    /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, range,
-    /// methods, rounding and target.
+    /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, scales,
+    /// range, methods, rounding and target. Bits and granularity may be None.
     pub fn read(options: &Bound<'_, PyDict>) -> PyResult<How> {
         let text = |name: &str| -> PyResult<String> {
             let value = options.get_item(name)?;
@@ -55,13 +55,20 @@ impl How {
             "static" | "auto-static" => fixed,
             _ => return Err(refused("recipe", "recipes are weights, dynamic, static and auto")),
         };
+        let given = |name: &str| -> PyResult<Option<String>> {
+            let value = options.get_item(name)?.filter(|value| !value.is_none());
+            value.map(|_| text(name)).transpose()
+        };
+        let width = given("bits")?.map(|text| parsed::<Bits>("bits", &text)).transpose()?;
+        let granularity = given("granularity")?;
+        let granularity = granularity.map(|text| parsed("granularity", &text)).transpose()?;
+        let scheme = parsed::<SchemeKind>("scheme", &text("scheme")?)?;
+        let scales = parsed::<ScaleType>("scales", &text("scales")?)?;
+        let weights = WeightOptions::new(scheme, width, granularity)
+            .and_then(|weights| weights.with_scales(scales));
         Ok(How {
             target: parsed("target", &text("target")?)?,
-            weights: WeightOptions {
-                bits: bits("bits")?,
-                scheme: parsed::<SchemeKind>("scheme", &text("scheme")?)?,
-                granularity: parsed("granularity", &text("granularity")?)?,
-            },
+            weights: raised(weights.map_err(|reason| fewbits::Error::Request { reason }))?,
             activations,
             methods: parsed("methods", &text("methods")?)?,
             rounding: parsed("rounding", &text("rounding")?)?,

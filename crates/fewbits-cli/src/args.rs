@@ -12,7 +12,9 @@ use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions};
 use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
 use fewbits::sweep::Widths;
-use fewbits::{Bits, Model};
+use fewbits::{Bits, Model, ScaleType};
+
+use crate::failure::Failure;
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -161,6 +163,7 @@ impl FromStr for QuantizeRecipe {
   fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32
   fewbits quantize model.onnx -o small.onnx --bits 4 --granularity group=32 --calibrate train.npz
   fewbits quantize model.onnx -o fixed.onnx --scheme fixed-point --bits 8
+  fewbits quantize model.onnx -o small.onnx --scheme nvfp4
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
   fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
   fewbits quantize model.onnx -o small.onnx --bits 4 --rounding adaround --calibrate train.npz \
@@ -179,9 +182,10 @@ pub struct QuantizeArgs {
     /// measures slower than in float on this machine stays float: the bytes depend on the run
     #[arg(long, value_name = "RECIPE", default_value = "weights")]
     pub recipe: QuantizeRecipe,
-    /// Width of the integers, 1 to 8; for fixed-point, digits after the binary point
-    #[arg(long, value_name = "N", default_value = "8")]
-    pub bits: Bits,
+    /// Width of the integers, 1 to 8, 8 if not given; for fixed-point, digits after the binary point;
+    /// floats have their own
+    #[arg(long, value_name = "N")]
+    pub bits: Option<Bits>,
     #[command(flatten)]
     pub how: HowArgs,
     /// Data to calibrate on, as for compare: needed by --recipe static, of use to the others
@@ -197,7 +201,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "act_bits", "range", "methods", "rounding"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "scales", "act_bits", "range", "methods", "rounding"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
@@ -223,12 +227,18 @@ pub struct HowArgs {
     /// tract; or generic, operators of opset 13
     #[arg(long, value_name = "TARGET", default_value = "onnx")]
     pub target: Target,
-    /// affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits)
+    /// Integers: affine (with zero points), symmetric, or fixed-point (a scale of 1/2^bits). Small
+    /// floats: fp8-e4m3, fp8-e5m2, fp4-e2m1. In blocks with 8-bit scales: mxfp8-e4m3, mxfp8-e5m2, mxfp4
+    /// (32 elements), nvfp4 (16)
     #[arg(long, value_name = "SCHEME", default_value = "symmetric")]
     pub scheme: SchemeKind,
-    /// What shares a scale: tensor, channel, or group=N
-    #[arg(long, value_name = "GRANULARITY", default_value = "channel")]
-    pub granularity: GranularityKind,
+    /// What shares a scale: tensor, channel (if not given), or group=N
+    #[arg(long, value_name = "GRANULARITY")]
+    pub granularity: Option<GranularityKind>,
+    /// How scales are stored where that saves bytes: f32, f16, or u8, integers with scales of their
+    /// own (double quantization)
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub scales: ScaleType,
     /// Bits of the integers that activations become in --recipe static, 2 to 8
     #[arg(long, value_name = "N", default_value = "8", value_parser = activation_bits)]
     pub act_bits: Bits,
@@ -250,15 +260,20 @@ pub struct HowArgs {
 
 impl HowArgs {
     /// What is asked of the library.
+    ///
+    /// # Errors
+    /// Wrong usage, if it does not go together.
     pub fn request<'a>(
         &self,
         recipe: Recipe,
-        bits: Bits,
+        bits: Option<Bits>,
         data: Option<&'a Dataset>,
-    ) -> Request<'a> {
-        Request {
+    ) -> Result<Request<'a>, Failure> {
+        let weights = WeightOptions::new(self.scheme, bits, self.granularity)
+            .and_then(|weights| weights.with_scales(self.scales));
+        let request = Request {
             target: self.target,
-            weights: WeightOptions { bits, scheme: self.scheme, granularity: self.granularity },
+            weights: weights.map_err(Failure::usage)?,
             activations: match recipe.activations() {
                 Activations::Static { .. } => {
                     Activations::Static { range: self.range, bits: self.act_bits }
@@ -268,6 +283,10 @@ impl HowArgs {
             methods: self.methods.clone(),
             rounding: self.rounding,
             data,
+        };
+        match request.contradiction() {
+            Some(reason) => Err(Failure::usage(reason)),
+            None => Ok(request),
         }
     }
 }

@@ -80,6 +80,19 @@ impl Layout {
         }
     }
 
+    /// The shape in which scales broadcast to the tensor's shape, those of groups once repeated along
+    /// their axis.
+    pub fn spread_shape(&self) -> Vec<usize> {
+        match self.granularity {
+            Granularity::Channel { axis } => {
+                let mut shape = vec![1; self.shape.len() - axis];
+                shape[0] = self.axis;
+                shape
+            }
+            Granularity::Tensor | Granularity::Group { .. } => self.param_shape(),
+        }
+    }
+
     /// The number of scales.
     pub fn params(&self) -> usize {
         self.param_shape().iter().product()

@@ -4,7 +4,8 @@
 //! - [`Layout`]: which elements of a tensor share a scale.
 //! - [`Observer`]: what was seen of a tensor over many batches, in bounded memory.
 //! - [`range`]: from floats to the range that the integers shall cover, one method a file.
-//! - [`QuantParams`]: scales and zero points.
+//! - [`FloatFormat`]: floats of 4 and 8 bits.
+//! - [`QuantParams`]: scales and zero points; they may be quantized in turn.
 //! - [`rounding`]: from floats and parameters to integers, one method a file.
 //! - [`PackedInts`] and [`QTensor`]: the integers, packed to the bit, with their parameters.
 //!
@@ -12,6 +13,7 @@
 //! among the threads of the rayon pool that the caller runs in, and the result does not depend on them.
 
 mod error;
+mod float;
 mod layout;
 mod matrix;
 mod observer;
@@ -21,9 +23,11 @@ mod qtensor;
 pub mod range;
 mod round;
 pub mod rounding;
+mod scales;
 mod scheme;
 
 pub use error::{QuantError, Result};
+pub use float::FloatFormat;
 pub use layout::{Layout, Span};
 pub use matrix::{Importance, Matrix};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Hessian, HessianObserver, Observer};
@@ -33,4 +37,5 @@ pub use qtensor::{QTensor, check, quantize, quantize_by, quantize_within, sqnr_d
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
 pub use rounding::{Inputs, Rounding, quantize_on};
+pub use scales::{MX_BLOCK, NV_BLOCK};
 pub use scheme::{Bits, Granularity, Scheme};

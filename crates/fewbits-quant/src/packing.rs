@@ -5,8 +5,13 @@
 //! take `ceil(n / 8) * width` bytes, and one small chain of standard ONNX operators (shift, mod,
 //! product with the powers of two) unpacks every width alike.
 
+use serde::{Deserialize, Serialize};
+
+use crate::FloatFormat;
+
 /// What the bits of an element mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Encoding {
     /// `0 ..= 2^width - 1`.
     Unsigned,
@@ -14,6 +19,10 @@ pub enum Encoding {
     TwosComplement,
     /// One bit: 0 is -1, 1 is +1.
     Sign,
+    /// A small float; integers here are its bits.
+    Float(FloatFormat),
+    /// A power of two, `2^(code - 127)` (`FLOAT8E8M0`): a scale.
+    Exponent,
 }
 
 /// A sequence of integers, packed.
@@ -71,6 +80,12 @@ impl PackedInts {
     /// Bytes that `len` elements take.
     pub fn packed_bytes(len: usize, width: u8) -> usize {
         if width == 8 { len } else { len.div_ceil(8) * usize::from(width) }
+    }
+
+    /// The same bits with another meaning; a sign stays one.
+    pub fn with_encoding(self, encoding: Encoding) -> PackedInts {
+        debug_assert_eq!(self.encoding == Encoding::Sign, encoding == Encoding::Sign);
+        PackedInts { encoding, ..self }
     }
 
     /// Appends integers.
@@ -142,6 +157,7 @@ impl PackedInts {
         let needed = |code: i16| match self.encoding {
             Encoding::Sign => 1,
             Encoding::Unsigned => 16 - code.leading_zeros(),
+            Encoding::Float(_) | Encoding::Exponent => u32::from(self.width),
             // A negative integer n needs as many digits as -(n + 1) = !n, and the sign.
             Encoding::TwosComplement => 17 - code.max(!code).leading_zeros(),
         };
@@ -171,7 +187,9 @@ impl PackedInts {
     fn fits(&self, code: i16) -> bool {
         let (code, width) = (i32::from(code), self.width);
         match self.encoding {
-            Encoding::Unsigned => (0..1 << width).contains(&code),
+            Encoding::Unsigned | Encoding::Float(_) | Encoding::Exponent => {
+                (0..1 << width).contains(&code)
+            }
             Encoding::TwosComplement => (-(1 << (width - 1))..1 << (width - 1)).contains(&code),
             Encoding::Sign => code.abs() == 1,
         }
@@ -179,7 +197,7 @@ impl PackedInts {
 
     fn decode(&self, bits: u16) -> i16 {
         match self.encoding {
-            Encoding::Unsigned => bits as i16,
+            Encoding::Unsigned | Encoding::Float(_) | Encoding::Exponent => bits as i16,
             Encoding::TwosComplement => {
                 let unused = 16 - u32::from(self.width);
                 (bits << unused) as i16 >> unused
@@ -192,7 +210,7 @@ impl PackedInts {
 fn bits_of(encoding: Encoding, code: i16) -> u16 {
     match encoding {
         Encoding::Sign => u16::from(code > 0),
-        Encoding::Unsigned | Encoding::TwosComplement => code as u16,
+        _ => code as u16,
     }
 }
 

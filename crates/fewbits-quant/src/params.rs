@@ -1,5 +1,8 @@
 //! Scales and zero points.
 
+use std::fmt;
+use std::str::FromStr;
+
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -58,33 +61,56 @@ pub(crate) fn affine_param((low, high): (f32, f32), steps: f32) -> (f32, f32) {
     (scale, round_half_even((-low / scale).clamp(0.0, steps)))
 }
 
-/// The floats that scales are.
+/// How scales are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScaleType {
-    /// Of 32 bits.
+    /// As floats of 32 bits.
     #[default]
     F32,
-    /// Of 16 bits, where none of a tensor's scales is too small or too large for them: half the
-    /// bytes, at an error of at most a 2048th of each scale.
+    /// As floats of 16 bits, where none of a tensor's scales is too small or too large for them: half
+    /// the bytes, at an error of at most a 2048th of each scale.
     F16,
+    /// As integers of 8 bits with scales of their own, double quantization: a quarter of the bytes, at
+    /// an error of at most a 510th of the largest scale of up to 256.
+    U8,
 }
 
 impl ScaleType {
-    /// Brings scales to this type.
-    pub fn round(self, scale: &mut [f32]) {
-        let half = |x: f32| f16::from_f32(x);
-        if self == ScaleType::F16 && scale.iter().all(|&x| half(x).is_normal()) {
-            scale.iter_mut().for_each(|x| *x = half(*x).to_f32());
-        }
-    }
+    const ALL: [ScaleType; 3] = [ScaleType::F32, ScaleType::F16, ScaleType::U8];
 
-    /// The narrowest type that holds these scales exactly.
+    /// The narrowest float that holds these scales exactly.
     pub fn of(scale: &[f32]) -> ScaleType {
         match scale.iter().all(|&x| f16::from_f32(x).to_f32() == x) {
             true => ScaleType::F16,
             false => ScaleType::F32,
         }
+    }
+}
+
+impl fmt::Display for ScaleType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScaleType::F32 => "f32",
+            ScaleType::F16 => "f16",
+            ScaleType::U8 => "u8",
+        })
+    }
+}
+
+impl FromStr for ScaleType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ScaleType, String> {
+        let found = ScaleType::ALL.into_iter().find(|t| t.to_string() == text);
+        found.ok_or_else(|| "scales are f32, f16 and u8".to_string())
+    }
+}
+
+/// Brings scales to 16 bits, all or, where one is too small or too large, none.
+pub(crate) fn halve(scale: &mut [f32]) {
+    if scale.iter().all(|&x| f16::from_f32(x).is_normal()) {
+        scale.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
     }
 }
 
@@ -132,16 +158,15 @@ mod tests {
     #[test]
     fn scales_are_rounded_together_or_not_at_all() {
         let mut scales = [0.1f32, 3.0, 7e-5];
-        ScaleType::F32.round(&mut scales);
-        assert_eq!((scales, ScaleType::of(&scales)), ([0.1, 3.0, 7e-5], ScaleType::F32));
-        ScaleType::F16.round(&mut scales);
+        assert_eq!(ScaleType::of(&scales), ScaleType::F32);
+        halve(&mut scales);
         assert_eq!(ScaleType::of(&scales), ScaleType::F16);
         for (rounded, scale) in scales.iter().zip([0.1f32, 3.0, 7e-5]) {
             assert!((rounded - scale).abs() <= scale / 2048.0);
         }
         // 6e-5 would be subnormal, 1e5 infinite.
         for mut scales in [[0.1f32, 6e-5], [0.1, 1e5]] {
-            ScaleType::F16.round(&mut scales);
+            halve(&mut scales);
             assert_eq!(scales[0], 0.1);
         }
     }

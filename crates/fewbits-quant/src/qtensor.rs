@@ -1,19 +1,21 @@
 //! A quantized tensor.
 
-use crate::params::{affine_max, symmetric_max};
-use crate::rounding::{nearest, sign};
+use crate::params::{affine_max, halve, symmetric_max, symmetric_scale};
+use crate::rounding::{nearest, nearest_float, sign};
 use crate::{
-    Bits, Encoding, Importance, Layout, Levels, PackedInts, QuantError, QuantParams, Result,
-    ScaleType, Scheme, Span, WeightRange, range, round_half_even,
+    Bits, Encoding, FloatFormat, Importance, Layout, Levels, PackedInts, QuantError, QuantParams,
+    Result, ScaleType, Scheme, Span, WeightRange, range, round_half_even, scales,
 };
 
-/// A tensor of integers with the parameters that give them meaning:
+/// A tensor of integers, or of small floats, with the parameters that give them meaning:
 /// `value = (integer - zero_point) * scale`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QTensor {
     layout: Layout,
     params: QuantParams,
     codes: PackedInts,
+    /// Where scales are quantized in turn: they stand for those of `params`.
+    coded_scales: Option<Box<QTensor>>,
 }
 
 impl QTensor {
@@ -23,7 +25,20 @@ impl QTensor {
         let fits = params.scale.len() == count
             && (params.zero_point.is_empty() || params.zero_point.len() == count)
             && codes.len() == layout.elements();
-        fits.then_some(QTensor { layout, params, codes })
+        fits.then_some(QTensor { layout, params, codes, coded_scales: None })
+    }
+
+    /// Joins small floats, or integers without zero points, with scales that are quantized in turn.
+    /// `None` if their numbers do not fit the layout.
+    pub fn with_coded_scales(
+        layout: Layout,
+        coded_scales: QTensor,
+        zero_point: Vec<u8>,
+        codes: PackedInts,
+    ) -> Option<QTensor> {
+        let params = QuantParams { scale: coded_scales.dequantize(), zero_point };
+        let joined = QTensor::new(layout, params, codes)?;
+        Some(QTensor { coded_scales: Some(Box::new(coded_scales)), ..joined })
     }
 
     /// Which elements share a parameter.
@@ -34,6 +49,24 @@ impl QTensor {
     /// Scales and zero points.
     pub fn params(&self) -> &QuantParams {
         &self.params
+    }
+
+    /// What the scales are stored as where they are quantized in turn: as many elements as there are
+    /// scales, which these stand for.
+    pub fn coded_scales(&self) -> Option<&QTensor> {
+        self.coded_scales.as_deref()
+    }
+
+    /// Bytes that codes, scales and zero points take as they are stored.
+    pub fn bytes(&self) -> usize {
+        let scales = match self.coded_scales() {
+            Some(coded) => coded.bytes(),
+            None => match ScaleType::of(&self.params.scale) {
+                ScaleType::F16 => 2 * self.params.scale.len(),
+                ScaleType::F32 | ScaleType::U8 => 4 * self.params.scale.len(),
+            },
+        };
+        self.codes.bytes().len() + scales + self.params.zero_point.len()
     }
 
     /// The integers.
@@ -55,13 +88,24 @@ impl QTensor {
     /// Other parameters for the same integers; as many.
     pub(crate) fn with_params(self, params: QuantParams) -> QTensor {
         debug_assert_eq!(params.scale.len(), self.params.scale.len());
-        QTensor { params, ..self }
+        QTensor { params, coded_scales: None, ..self }
     }
 
-    /// The same integers with scales of this type. What rounding a scale moves is far below what
-    /// rounding the values did: at most a sixteenth of a step for 8 bits.
+    /// The same integers with scales of this type; those that are quantized already stay. What
+    /// rounding a scale moves is far below what rounding the values did: by 16 bits at most a sixteenth
+    /// of a step for 8-bit integers, by 8 bits at most a 34th of a step of the widest group for 4-bit
+    /// ones.
     pub fn with_scales(mut self, scale_type: ScaleType) -> QTensor {
-        scale_type.round(&mut self.params.scale);
+        match scale_type {
+            _ if self.coded_scales.is_some() => {}
+            ScaleType::F32 => {}
+            ScaleType::F16 => halve(&mut self.params.scale),
+            ScaleType::U8 => {
+                let coded = scales::double(&self.params.scale);
+                self.params.scale = coded.dequantize();
+                self.coded_scales = Some(Box::new(coded));
+            }
+        }
         self
     }
 
@@ -70,8 +114,13 @@ impl QTensor {
     pub fn dequantize(&self) -> Vec<f32> {
         let codes = self.codes.unpack();
         let mut values = vec![0f32; codes.len()];
+        let floats = self.codes.encoding().floats();
         let value = |code: i16, param: usize| {
-            f32::from(code - self.params.zero_point_of(param)) * self.params.scale[param]
+            let number = match &floats {
+                Some(floats) => floats[code as usize],
+                None => f32::from(code - self.params.zero_point_of(param)),
+            };
+            number * self.params.scale[param]
         };
         self.layout.for_each_run(|run, span| {
             let pairs = values[run.clone()].iter_mut().zip(&codes[run]);
@@ -96,7 +145,7 @@ pub fn quantize(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<QTens
 }
 
 /// Quantizes `values` as [`quantize`] does, over ranges found by `range`: by [`WeightRange::Mse`]
-/// errors count by their importance. One bit and fixed point have no range to be found.
+/// errors count by their importance. One bit, fixed point and small floats have no range to be found.
 ///
 /// # Errors
 /// Those of [`quantize`], and if the importance is not that of a tensor of this shape.
@@ -110,7 +159,13 @@ pub fn quantize_by(
     let layout = check(values, shape, scheme)?;
     if is_sign(scheme) {
         let (params, codes) = (sign::params(values, &layout), sign::signs(values));
-        return Ok(QTensor { layout, params, codes });
+        return Ok(QTensor { layout, params, codes, coded_scales: None });
+    }
+    if let Some(format) = scheme.float_format() {
+        let scales = FloatScales::of(&range::minmax::ranges(values, &layout), &layout, scheme);
+        let params = QuantParams { scale: scales.floats(), zero_point: Vec::new() };
+        let codes = nearest_float::nearest(values, &layout, &params.scale, format);
+        return Ok(QTensor { layout, params, codes, coded_scales: scales.coded() });
     }
     let ranges = match range {
         WeightRange::MinMax => range::minmax::ranges(values, &layout),
@@ -126,7 +181,7 @@ pub fn quantize_by(
 }
 
 /// Quantizes `values` as [`quantize`] does, but over one range that is given: that of an activation.
-/// What lies outside is saturated. One bit and fixed point have no range.
+/// What lies outside is saturated. One bit, fixed point and small floats have no range.
 ///
 /// # Errors
 /// Those of [`quantize`].
@@ -137,7 +192,7 @@ pub fn quantize_within(
     range: (f32, f32),
 ) -> Result<QTensor> {
     let layout = check(values, shape, scheme)?;
-    if is_sign(scheme) {
+    if is_sign(scheme) || scheme.float_format().is_some() {
         return quantize(values, shape, scheme);
     }
     let ranges = vec![range; layout.params()];
@@ -153,7 +208,45 @@ fn rounded(
     let Integers { params, bounds, width, encoding } = Integers::of(values, ranges, scheme)?;
     let mut codes = PackedInts::with_capacity(values.len(), width, encoding);
     nearest::nearest(values, &layout, &params, bounds, &mut codes);
-    Ok(QTensor { layout, params, codes })
+    Ok(QTensor { layout, params, codes, coded_scales: None })
+}
+
+/// The scales of small floats.
+enum FloatScales {
+    Plain(Vec<f32>),
+    Coded(QTensor),
+}
+
+impl FloatScales {
+    fn of(ranges: &[(f32, f32)], layout: &Layout, scheme: Scheme) -> FloatScales {
+        match scheme {
+            Scheme::Mx { format, .. } => {
+                FloatScales::Coded(scales::powers(ranges, &layout.param_shape(), format))
+            }
+            Scheme::NvFp4 { .. } => {
+                FloatScales::Coded(scales::small_floats(ranges, &layout.param_shape()))
+            }
+            _ => {
+                let largest = scheme.float_format().map_or(1.0, FloatFormat::largest);
+                let scale = |&range: &(f32, f32)| symmetric_scale(range, largest);
+                FloatScales::Plain(ranges.iter().map(scale).collect())
+            }
+        }
+    }
+
+    fn floats(&self) -> Vec<f32> {
+        match self {
+            FloatScales::Plain(scales) => scales.clone(),
+            FloatScales::Coded(coded) => coded.dequantize(),
+        }
+    }
+
+    fn coded(self) -> Option<Box<QTensor>> {
+        match self {
+            FloatScales::Plain(_) => None,
+            FloatScales::Coded(coded) => Some(Box::new(coded)),
+        }
+    }
 }
 
 /// The signal to quantization noise of what [`quantize`] would make of `values`, in decibels, in
@@ -170,6 +263,16 @@ pub fn sqnr_db(values: &[f32], shape: &[usize], scheme: Scheme) -> Result<Option
         layout.for_each_run(|run, span| {
             let rest = values[run].iter().enumerate();
             noise += squares(rest.map(|(i, &x)| x - params.scale[span.param(i)].copysign(x)));
+        });
+    } else if let Some(format) = scheme.float_format() {
+        let ranges = range::minmax::ranges(values, &layout);
+        let scale = FloatScales::of(&ranges, &layout, scheme).floats();
+        layout.for_each_run(|run, span| {
+            let rest = values[run].iter().enumerate();
+            noise += squares(rest.map(|(i, &x)| {
+                let scale = scale[span.param(i)];
+                x - format.decode(format.encode(x / scale)) * scale
+            }));
         });
     } else {
         let ranges = range::minmax::ranges(values, &layout);
@@ -216,7 +319,10 @@ fn levels(scheme: Scheme) -> Option<Levels> {
     match scheme {
         Scheme::Symmetric { bits, .. } => Some(Levels::Symmetric(symmetric_max(bits) as u16)),
         Scheme::Affine { bits, .. } => Some(Levels::Affine(affine_max(bits) as u16)),
-        Scheme::FixedPoint { .. } => None,
+        Scheme::FixedPoint { .. }
+        | Scheme::Float { .. }
+        | Scheme::Mx { .. }
+        | Scheme::NvFp4 { .. } => None,
     }
 }
 
@@ -255,6 +361,9 @@ impl Integers {
                 width: fixed_point_width(values, fraction_bits)?,
                 encoding: Encoding::TwosComplement,
             },
+            Scheme::Float { .. } | Scheme::Mx { .. } | Scheme::NvFp4 { .. } => {
+                unreachable!("small floats are no integers")
+            }
         })
     }
 }

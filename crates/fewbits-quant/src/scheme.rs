@@ -1,4 +1,4 @@
-//! How a tensor is represented by integers.
+//! How a tensor is represented by few bits.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -6,12 +6,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::FloatFormat;
+use crate::scales::{MX_BLOCK, NV_BLOCK};
+
 /// A width of 1 to 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Bits(u8);
 
 impl Bits {
+    /// Four bits.
+    pub const FOUR: Bits = Bits(4);
+
     /// Eight bits.
     pub const EIGHT: Bits = Bits(8);
 
@@ -82,10 +88,10 @@ pub enum Granularity {
     },
 }
 
-/// How a tensor of floats is represented by integers.
+/// How a tensor of floats is represented by integers, or by small floats.
 ///
 /// A float `x` is approximated by `(q - zero_point) * scale`, as ONNX's `DequantizeLinear`
-/// defines it.
+/// defines it; small floats have no zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheme {
@@ -110,16 +116,44 @@ pub enum Scheme {
         /// Binary digits after the point.
         fraction_bits: Bits,
     },
+    /// `q` a small float; the scale maps the largest magnitude to the largest number.
+    Float {
+        /// Which one.
+        format: FloatFormat,
+        /// What shares a scale.
+        granularity: Granularity,
+    },
+    /// `q` a small float, with a power of two for every 32 elements along `axis`: the OCP
+    /// Microscaling formats.
+    Mx {
+        /// Which one.
+        format: FloatFormat,
+        /// The axis, counted from 0.
+        axis: usize,
+    },
+    /// `q` an E2M1 float, with an E4M3 scale for every 16 elements along `axis`, and one scale of
+    /// those: NVFP4.
+    #[serde(rename = "nvfp4")]
+    NvFp4 {
+        /// The axis, counted from 0.
+        axis: usize,
+    },
 }
 
 impl Scheme {
     /// What shares a scale. A fixed-point tensor has one scale.
     pub fn granularity(self) -> Granularity {
+        let blocks = |axis, size| Granularity::Group {
+            axis,
+            size: NonZeroUsize::new(size).expect("blocks have elements"),
+        };
         match self {
-            Scheme::Affine { granularity, .. } | Scheme::Symmetric { granularity, .. } => {
-                granularity
-            }
+            Scheme::Affine { granularity, .. }
+            | Scheme::Symmetric { granularity, .. }
+            | Scheme::Float { granularity, .. } => granularity,
             Scheme::FixedPoint { .. } => Granularity::Tensor,
+            Scheme::Mx { axis, .. } => blocks(axis, MX_BLOCK),
+            Scheme::NvFp4 { axis } => blocks(axis, NV_BLOCK),
         }
     }
 
@@ -128,20 +162,33 @@ impl Scheme {
         match self {
             Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => bits,
             Scheme::FixedPoint { fraction_bits } => fraction_bits,
+            Scheme::Float { format, .. } | Scheme::Mx { format, .. } => format.bits(),
+            Scheme::NvFp4 { .. } => FloatFormat::E2m1.bits(),
+        }
+    }
+
+    /// The small floats that elements become; `None` where they become integers.
+    pub fn float_format(self) -> Option<FloatFormat> {
+        match self {
+            Scheme::Affine { .. } | Scheme::Symmetric { .. } | Scheme::FixedPoint { .. } => None,
+            Scheme::Float { format, .. } | Scheme::Mx { format, .. } => Some(format),
+            Scheme::NvFp4 { .. } => Some(FloatFormat::E2m1),
         }
     }
 }
 
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, bits) = match self {
-            Scheme::Affine { bits, .. } => ("affine", bits),
-            Scheme::Symmetric { bits, .. } => ("symmetric", bits),
+        match self {
+            Scheme::Affine { bits, .. } => write!(f, "affine {bits}-bit, ")?,
+            Scheme::Symmetric { bits, .. } => write!(f, "symmetric {bits}-bit, ")?,
             Scheme::FixedPoint { fraction_bits } => {
                 return write!(f, "fixed-point, {fraction_bits} fractional bits");
             }
-        };
-        write!(f, "{kind} {bits}-bit, ")?;
+            Scheme::Float { format, .. } => write!(f, "{format}, ")?,
+            Scheme::Mx { format, .. } => write!(f, "{}, ", format.mx_name())?,
+            Scheme::NvFp4 { .. } => write!(f, "nvfp4, ")?,
+        }
         match self.granularity() {
             Granularity::Tensor => write!(f, "per tensor"),
             Granularity::Channel { axis } => write!(f, "per channel (axis {axis})"),

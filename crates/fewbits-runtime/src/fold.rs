@@ -85,7 +85,7 @@ fn share_equal_moves(graph: &mut GraphProto) {
 
 /// The initializers that take the place of nodes' outputs, each with the node's position.
 fn results(graph: &GraphProto, opset: i64) -> Result<Vec<(usize, TensorProto)>> {
-    let unpacking = unpacking_nodes(graph);
+    let unpacking = WeightReader::new(graph).nodes();
     let index = Index::new(graph);
     let mut constants = Constants::of(graph)?;
     let mut unseen_readers: HashMap<&str, usize> = HashMap::new();
@@ -137,24 +137,6 @@ fn results(graph: &GraphProto, opset: i64) -> Result<Vec<(usize, TensorProto)>> 
         })
     });
     found.into_iter().map(|(at, constant)| Ok((at, constant.to_float_initializer()?))).collect()
-}
-
-/// The nodes behind a quantized weight, the one that finishes it included.
-fn unpacking_nodes(graph: &GraphProto) -> HashSet<usize> {
-    let index = Index::new(graph);
-    let mut nodes = HashSet::new();
-    let mut waiting: Vec<usize> = Vec::new();
-    for found in WeightReader::new(graph).weights() {
-        waiting.extend(index.producer(&found.name));
-        waiting.extend(found.lookup.map(|(position, _)| position));
-    }
-    while let Some(position) = waiting.pop() {
-        if nodes.insert(position) {
-            let inputs = graph.node[position].input.iter();
-            waiting.extend(inputs.filter_map(|name| index.producer(name)));
-        }
-    }
-    nodes
 }
 
 /// A value that does not depend on the inputs.

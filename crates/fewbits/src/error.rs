@@ -57,6 +57,12 @@ pub enum Error {
         /// What it was to take.
         batch: usize,
     },
+    /// Options that do not go together.
+    #[error("{reason}")]
+    Request {
+        /// Which, and what does.
+        reason: String,
+    },
     /// A file that makes no sense for its target.
     #[error("{reason}")]
     Target {

@@ -8,7 +8,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
 use fewbits_onnx::qweight::WeightReader;
-use fewbits_quant::{Encoding, Granularity, QTensor};
+use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
 use fewbits_runtime::{Place, RunOptions, ValueSpec, input_specs};
 use serde::Serialize;
 
@@ -214,14 +214,12 @@ fn quantized(model: &Model) -> Vec<TensorInfo> {
     let info = |name: String, weight: QTensor| {
         let values = weight.dequantize();
         let (min, max) = range(&values);
-        let params = weight.params();
         TensorInfo {
             tensor: name,
             shape: weight.layout().shape().to_vec(),
             bits: weight.codes().width(),
             scheme: scheme(&weight),
-            bytes: (weight.codes().bytes().len() + 4 * params.scale.len() + params.zero_point.len())
-                as u64,
+            bytes: weight.bytes() as u64,
             min,
             max,
             role: "weight",
@@ -267,16 +265,35 @@ fn activations(graph: &GraphProto) -> Vec<ActivationInfo> {
 }
 
 fn scheme(weight: &QTensor) -> String {
-    let kind = match weight.codes().encoding() {
-        Encoding::Unsigned => "affine",
-        Encoding::TwosComplement => "symmetric",
-        Encoding::Sign => "sign",
+    let (layout, coded) = (weight.layout(), weight.coded_scales());
+    let block = |size: usize| matches!(layout.granularity(), Granularity::Group { size: s, .. } if s.get() == size);
+    let (kind, own_scales) = match (weight.codes().encoding(), coded.map(|c| c.codes().encoding()))
+    {
+        (Encoding::Float(FloatFormat::E2m1), Some(Encoding::Float(FloatFormat::E4m3)))
+            if block(NV_BLOCK) =>
+        {
+            ("nvfp4".to_string(), true)
+        }
+        (Encoding::Float(format), Some(Encoding::Exponent)) if block(MX_BLOCK) => {
+            (format.mx_name().to_string(), true)
+        }
+        (Encoding::Float(format), _) => (format.to_string(), false),
+        (Encoding::Unsigned, _) => ("affine".to_string(), false),
+        (Encoding::TwosComplement, _) => ("symmetric".to_string(), false),
+        (Encoding::Sign, _) => ("sign".to_string(), false),
+        (Encoding::Exponent, _) => ("powers of two".to_string(), false),
     };
-    match weight.layout().granularity() {
-        Granularity::Tensor => format!("{kind}, per tensor"),
-        Granularity::Channel { axis } => format!("{kind}, per channel (axis {axis})"),
-        Granularity::Group { axis, size } => format!("{kind}, groups of {size} (axis {axis})"),
-    }
+    let sharing = match layout.granularity() {
+        Granularity::Tensor => "per tensor".to_string(),
+        Granularity::Channel { axis } => format!("per channel (axis {axis})"),
+        Granularity::Group { axis, size } => format!("groups of {size} (axis {axis})"),
+    };
+    let scales = match coded {
+        Some(_) if own_scales => "",
+        Some(_) => ", 8-bit scales",
+        None => "",
+    };
+    format!("{kind}, {sharing}{scales}")
 }
 
 fn floats(model: &Model, quantized: &[TensorInfo]) -> Result<Vec<TensorInfo>> {
@@ -284,13 +301,16 @@ fn floats(model: &Model, quantized: &[TensorInfo]) -> Result<Vec<TensorInfo>> {
     let packed = model.graph().node.iter().filter(|node| node.op_type() == "MatMulNBits");
     let scales: HashSet<&str> =
         packed.filter_map(|node| node.input.get(2)).map(String::as_str).collect();
+    let index = Index::new(model.graph());
+    let unpacking = WeightReader::new(model.graph()).nodes();
     for constant in constants(model.graph()) {
         let Some(tensor) = model.graph().find_initializer(&constant.tensor) else { continue };
         // The scales of quantized weights are counted with them.
         let is_parameter = constant.role == Role::Other
             && constant.read_by.iter().all(|op| matches!(op.as_str(), "DequantizeLinear" | "Mul"))
             && !quantized.is_empty();
-        if is_parameter || scales.contains(constant.tensor.as_str()) {
+        let unpacks = index.consumers(&constant.tensor).iter().all(|i| unpacking.contains(i));
+        if is_parameter || unpacks || scales.contains(constant.tensor.as_str()) {
             continue;
         }
         let values = model.floats_released(tensor)?;

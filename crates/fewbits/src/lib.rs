@@ -55,5 +55,5 @@ pub use error::{Error, Result};
 pub use fewbits_kernels::keep_freed_blocks;
 pub use fewbits_onnx::proto::DataType;
 pub use fewbits_onnx::{Model, OnnxError, Replace, SaveOptions, Saved};
-pub use fewbits_quant::{Bits, Granularity, RangeMethod, Scheme};
+pub use fewbits_quant::{Bits, FloatFormat, Granularity, RangeMethod, ScaleType, Scheme};
 pub use fewbits_runtime::{IntegerRunner, Runner, RuntimeError, Tensor, ValueSpec, Values};

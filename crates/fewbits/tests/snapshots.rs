@@ -21,7 +21,7 @@ fn planned(name: &str, options: WeightOptions) -> (Model, Plan) {
 }
 
 fn options(bits: u8, scheme: SchemeKind, granularity: GranularityKind) -> WeightOptions {
-    WeightOptions { bits: Bits::new(bits).unwrap(), scheme, granularity }
+    WeightOptions::new(scheme, Bits::new(bits), Some(granularity)).unwrap()
 }
 
 /// The nodes and constants of a graph, one a line.

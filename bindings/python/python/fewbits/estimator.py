@@ -35,7 +35,7 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     estimator : estimator
         A classifier or regressor, or a pipeline that ends in one, that :func:`fewbits.quantize` takes.
-    bits : int, 1 to 8
+    bits : int, 1 to 8, optional
         The width of weights.
     scheme, granularity : str
         As for :func:`fewbits.quantize`.
@@ -71,10 +71,10 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         estimator: Any,
-        bits: int = 8,
+        bits: int | None = None,
         *,
         scheme: str = "symmetric",
-        granularity: str = "channel",
+        granularity: str | None = None,
         recipe: str = "static",
     ) -> None:
         self.estimator = estimator

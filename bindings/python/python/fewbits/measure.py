@@ -10,7 +10,7 @@ from fewbits import _fewbits
 from fewbits._fewbits import Data, OnnxModel
 from fewbits.model import Model
 from fewbits.progress import Watch
-from fewbits.quantize import Recipe, Target, data_of, options_of
+from fewbits.quantize import Recipe, Scales, Target, data_of, options_of
 from fewbits.results import Comparison, Inspection, Sweep, Tuned
 from fewbits.sources import Source, source_of
 
@@ -71,7 +71,8 @@ def sweep(
     recipe: Recipe | None = None,
     act_bits: int = 8,
     scheme: Literal["symmetric", "affine", "fixed-point"] = "symmetric",
-    granularity: str = "channel",
+    granularity: str | None = None,
+    scales: Scales = "f32",
     methods: str = "auto",
     rounding: str = "auto",
     target: Target = "onnx",
@@ -90,7 +91,7 @@ def sweep(
     X, y
         As for :func:`compare`.
     bits : iterable of int, 1 to 8
-    calibration, recipe, act_bits, scheme, granularity, methods, rounding, target
+    calibration, recipe, act_bits, scheme, granularity, scales, methods, rounding, target
         As for :func:`quantize`.
     metric, threads
         As for :func:`compare`.
@@ -110,7 +111,7 @@ def sweep(
     data = _rows(source, X, y, normalize)
     seen = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, seen, 8, act_bits, scheme, granularity, "auto", methods, target, rounding
+        recipe, seen, None, act_bits, scheme, granularity, "auto", methods, target, rounding, scales
     )
     widths = ",".join(str(int(width)) for width in bits)
     with Watch() as watch:

@@ -12,17 +12,31 @@ from fewbits.sources import Source, source_of
 
 Recipe = Literal["weights", "dynamic", "static", "auto"]
 Target = Literal["onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"]
+Scheme = Literal[
+    "symmetric",
+    "affine",
+    "fixed-point",
+    "fp8-e4m3",
+    "fp8-e5m2",
+    "fp4-e2m1",
+    "mxfp8-e4m3",
+    "mxfp8-e5m2",
+    "mxfp4",
+    "nvfp4",
+]
+Scales = Literal["f32", "f16", "u8"]
 
 
 def quantize(
     model: Any,
-    bits: int = 8,
+    bits: int | None = None,
     calibration: Any = None,
     *,
     recipe: Recipe | None = None,
     act_bits: int = 8,
-    scheme: Literal["symmetric", "affine", "fixed-point"] = "symmetric",
-    granularity: str = "channel",
+    scheme: Scheme = "symmetric",
+    granularity: str | None = None,
+    scales: Scales = "f32",
     range: str = "auto",
     methods: str = "auto",
     rounding: str = "auto",
@@ -39,20 +53,27 @@ def quantize(
     model : estimator, path, bytes, onnx.ModelProto, torch.nn.Module or Model
         A fitted scikit-learn estimator or pipeline; an ONNX file or its bytes; a PyTorch module with
         ``example_input``; a fitted XGBoost or LightGBM model. Never a pickle.
-    bits : int, 1 to 8
-        The width of weights; for ``scheme="fixed-point"`` the digits after the binary point.
+    bits : int, 1 to 8, optional
+        The width of weights, 8 if not given; for ``scheme="fixed-point"`` the digits after the binary
+        point. Small floats have their own.
     calibration : array-like, frame, or mapping of input names to arrays, optional
         Rows that the model sees in use, without labels: ranges of activations are measured on them.
     recipe : {"weights", "dynamic", "static", "auto"}, optional
         What becomes integers: weights; activations too, quantized as they come; or with scales from
         ``calibration``. ``"auto"`` leaves float what measures slower on this machine. By default
-        ``"static"`` with ``calibration`` and ``"weights"`` without.
+        ``"static"`` with ``calibration`` and ``"weights"`` without, or where ``scheme`` or ``scales``
+        are for weights alone.
     act_bits : int, 2 to 8
         The width of activations in ``recipe="static"``.
-    scheme : {"symmetric", "affine", "fixed-point"}
-        Integers around zero, with zero points, or multiples of a power of two.
-    granularity : str
-        What shares a scale: ``"tensor"``, ``"channel"`` or ``"group=N"``.
+    scheme : str
+        Integers around zero (``"symmetric"``), with zero points (``"affine"``), or multiples of a power
+        of two (``"fixed-point"``); small floats (``"fp8-e4m3"``, ``"fp8-e5m2"``, ``"fp4-e2m1"``), or
+        those in blocks with scales of 8 bits (``"mxfp8-e4m3"``, ``"mxfp8-e5m2"``, ``"mxfp4"``,
+        ``"nvfp4"``).
+    granularity : str, optional
+        What shares a scale: ``"tensor"``, ``"channel"`` (if not given) or ``"group=N"``.
+    scales : {"f32", "f16", "u8"}
+        How scales are stored where that saves bytes: as floats, or as integers with scales of their own.
     range : str
         How the range of an activation follows from the data: ``"minmax"``, ``"percentile=P"``,
         ``"mse"``, ``"entropy"``, or ``"auto"`` for what measures best.
@@ -100,7 +121,7 @@ def quantize(
     source = source_of(model, example_input, classes)
     data = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding
+        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding, scales
     )
     text = None if plan is None else Plan.read(plan).to_json()
     with Watch() as watch:
@@ -112,13 +133,14 @@ def quantize(
 
 def plan(
     model: Any,
-    bits: int = 8,
+    bits: int | None = None,
     calibration: Any = None,
     *,
     recipe: Recipe | None = None,
     act_bits: int = 8,
-    scheme: Literal["symmetric", "affine", "fixed-point"] = "symmetric",
-    granularity: str = "channel",
+    scheme: Scheme = "symmetric",
+    granularity: str | None = None,
+    scales: Scales = "f32",
     range: str = "auto",
     methods: str = "auto",
     rounding: str = "auto",
@@ -137,7 +159,7 @@ def plan(
     source = source_of(model, example_input)
     data = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding
+        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding, scales
     )
     with Watch() as watch:
         return Plan(_fewbits.plan(source.onnx, options, data, watch))
@@ -151,22 +173,24 @@ def data_of(source: Source, X: Any, normalize: str | None = None) -> Data | None
 def options_of(
     recipe: str | None,
     calibration: Data | None,
-    bits: Any = 8,
+    bits: Any = None,
     act_bits: Any = 8,
     scheme: str = "symmetric",
-    granularity: str = "channel",
+    granularity: str | None = None,
     range: str = "auto",
     methods: str = "auto",
     target: str = "onnx",
     rounding: str = "auto",
+    scales: str = "f32",
 ) -> dict[str, Any]:
     """How to quantize, as the native module reads it."""
-    for name, width in (("bits", bits), ("act_bits", act_bits)):
+    for name, width in (("bits", 8 if bits is None else bits), ("act_bits", act_bits)):
         if isinstance(width, bool) or not hasattr(width, "__index__"):
             raise TypeError(f"{name} is a whole number from 1 to 8, not {width!r}")
     with_data = calibration is not None
     if recipe is None:
-        recipe = "static" if with_data else "weights"
+        for_activations = scheme in ("symmetric", "affine", "fixed-point") and scales == "f32"
+        recipe = "static" if with_data and for_activations else "weights"
     elif recipe == "auto":
         recipe = "auto-static" if with_data else "auto-dynamic"
     elif recipe == "static" and not with_data:
@@ -177,6 +201,7 @@ def options_of(
         "act_bits": act_bits,
         "scheme": scheme,
         "granularity": granularity,
+        "scales": scales,
         "range": range,
         "methods": methods,
         "rounding": rounding,

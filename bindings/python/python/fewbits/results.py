@@ -356,7 +356,13 @@ def _becomes(decision: dict[str, Any]) -> str:
 def _spelled(scheme: dict[str, dict[str, Any]]) -> str:
     """`{"symmetric": {"bits": 8, "granularity": {"channel": {"axis": 1}}}}` in words."""
     ((kind, how),) = scheme.items()
-    bits = how.get("bits", how.get("frac_bits"))
+    numbers = f"{kind} {how.get('bits', how.get('fraction_bits'))}-bit"
+    if kind == "nvfp4":
+        return "nvfp4"
+    if kind == "mx":
+        return {"e2m1": "mxfp4"}.get(how["format"], f"mxfp8-{how['format']}")
+    if kind == "float":
+        numbers = f"fp{4 if how['format'] == 'e2m1' else 8}-{how['format']}"
     sharing = how.get("granularity", "tensor")
     per = sharing if isinstance(sharing, str) else next(iter(sharing))
-    return f"{kind.replace('_', '-')} {bits}-bit, per {per}"
+    return f"{numbers}, per {per}"

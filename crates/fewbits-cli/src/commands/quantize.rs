@@ -158,7 +158,7 @@ fn finished(
         None => {
             let recipe = args.recipe.recipe(Some(data));
             let Request { target, weights, rounding, activations, methods, data: _ } =
-                args.how.request(recipe, args.bits, None);
+                args.how.request(recipe, args.bits, None)?;
             format!("{target} {weights:?} {rounding} {activations:?} {methods:?}")
         }
     };
@@ -175,7 +175,7 @@ fn by_recipe<'a>(
     run: &RunOptions,
     bar: &Bar,
 ) -> Result<(Planned<'a>, Vec<Slower>), Failure> {
-    let request = args.how.request(args.recipe.recipe(data), args.bits, data);
+    let request = args.how.request(args.recipe.recipe(data), args.bits, data)?;
     let mut observed = Observed::default();
     let planned = Planned::by_recipe(source, &request, &mut observed, finished, run, bar)?;
     Ok(match args.recipe {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use fewbits::output::{check_output, write_file};
 use fewbits::run::RunOptions;
 use fewbits::sweep::{Sweep, SweepOptions, report, sweep as measure};
-use fewbits::{Bits, Model, Replace};
+use fewbits::{Model, Replace};
 
 use crate::args::{Recipe, SweepArgs};
 use crate::failure::Failure;
@@ -16,13 +16,19 @@ pub fn sweep(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode
     if let Some(page) = &args.report {
         check_output(page, &args.model, replace)?;
     }
+    let scheme = args.how.scheme;
+    if scheme.float_format().is_some() {
+        return Err(Failure::usage(format!(
+            "{scheme} has a width of its own, there is nothing to sweep; use quantize --scheme {scheme}"
+        )));
+    }
     let source = Model::open(&args.model)?;
     let data = args.data.dataset(&source)?;
     let calibrate = |path| args.data.calibration(path, &source);
     let calibration = args.calibrate.as_deref().map(calibrate).transpose()?;
     let unasked = if calibration.is_some() { Recipe::Static } else { Recipe::Weights };
     let recipe = args.recipe.unwrap_or(unasked);
-    let request = args.how.request(recipe, Bits::EIGHT, calibration.as_ref());
+    let request = args.how.request(recipe, None, calibration.as_ref())?;
     let options = SweepOptions {
         metric: args.metric,
         run: RunOptions { threads, ..RunOptions::default() },

@@ -97,6 +97,9 @@ pub fn drop_dead(graph: &mut GraphProto) {
     graph.value_info.retain(|v| read.contains(v.name()));
 }
 
+/// Those of a table of 256 floats.
+const SHARED_BYTES: usize = 1024;
+
 /// Drops initializers that repeat another one byte for byte, and lets their readers share it.
 pub fn share_equal_initializers(graph: &mut GraphProto) {
     let mut kept: HashMap<(Vec<i64>, i32, Vec<u8>), String> = HashMap::new();
@@ -104,8 +107,10 @@ pub fn share_equal_initializers(graph: &mut GraphProto) {
     let fixed: HashSet<String> =
         graph.input.iter().chain(&graph.output).map(|v| v.name().to_string()).collect();
     graph.initializer.retain(|t: &TensorProto| {
-        // Small ones only: shapes, axes, zero points. Tied weights are tied by name already.
-        if t.raw_data().is_empty() || t.raw_data().len() > 64 || fixed.contains(t.name()) {
+        // Small ones only: shapes, axes, zero points, the numbers of a small float. Tied weights are
+        // tied by name already.
+        if t.raw_data().is_empty() || t.raw_data().len() > SHARED_BYTES || fixed.contains(t.name())
+        {
             return true;
         }
         let key = (t.dims.clone(), t.data_type(), t.raw_data().to_vec());

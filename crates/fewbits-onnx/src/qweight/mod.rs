@@ -14,6 +14,12 @@
 //! per channel from 13, groups from 21) and the integers have at most 8 bits; otherwise plain
 //! `Cast`, `Sub` and `Mul`.
 //!
+//! Small floats: `Cast` from ONNX's type of 8 bits, or a table of all numbers in which the codes look
+//! theirs up; `Mul` by the scales.
+//!
+//! Scales: FLOAT, or FLOAT16 and a `Cast`; or quantized in turn, by the same `Cast` or table, and a
+//! `Mul` where they have a scale of their own.
+//!
 //! The value that consumers read keeps the weight's name.
 
 pub(crate) mod nbits;
@@ -31,7 +37,8 @@ use fewbits_quant::{Encoding, PackedInts};
 fn bit_values(encoding: Encoding, width: u8) -> Vec<i32> {
     let mut values: Vec<i32> = (0..width).map(|bit| 1 << bit).collect();
     match encoding {
-        Encoding::Unsigned => {}
+        // The bits of a float are those of an index.
+        Encoding::Unsigned | Encoding::Float(_) | Encoding::Exponent => {}
         Encoding::TwosComplement => values[usize::from(width) - 1] *= -1,
         // 2 * bit - 1: the subtraction is a node of its own.
         Encoding::Sign => values[0] = 2,

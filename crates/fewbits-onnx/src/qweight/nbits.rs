@@ -118,16 +118,16 @@ fn bytes(tensor: &TensorProto) -> Option<Vec<u8>> {
         .map(|ints| ints.into_iter().map(|v| v as u8).collect())
 }
 
-/// The weight `[k, n]` of a `MatMulNBits` with constant integers; `scale` gives the constant behind
+/// The weight `[k, n]` of a `MatMulNBits` with constant integers; `scale` gives the constants behind
 /// the name of scales. Zero points that are floats have no [`QTensor`].
-pub(super) fn read<'a>(
+pub(super) fn read(
     node: &NodeProto,
-    index: &Index<'a>,
-    scale: impl Fn(&str) -> Option<&'a TensorProto>,
+    index: &Index,
+    scale: impl Fn(&str) -> Option<Vec<f32>>,
 ) -> Option<QTensor> {
     let blocks = Blocks::of(node).ok()?;
     let codes = blocks.codes(index.initializer(node.input.get(1)?)?)?;
-    let scales = scale(node.input.get(2)?)?.floats().ok()?;
+    let scales = scale(node.input.get(2)?)?;
     let zero_points = match node.input.get(3).map(String::as_str) {
         None | Some("") => None,
         Some(name) => Some(blocks.zero_points(index.initializer(name)?)?),

@@ -46,6 +46,9 @@ impl Grid {
         });
         let codes = match quantized.codes().encoding() {
             Encoding::Sign => Codes::Sign,
+            Encoding::Float(_) | Encoding::Exponent => {
+                unreachable!("small floats are rounded to nearest")
+            }
             Encoding::Unsigned => Codes::Between { low: 0.0, high: (1u32 << width) as f32 - 1.0 },
             Encoding::TwosComplement => {
                 let high = (1u32 << (width - 1)) as f32 - 1.0;

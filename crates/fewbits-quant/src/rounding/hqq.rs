@@ -47,7 +47,7 @@ pub(super) fn quantize(values: &[f32], plain: QTensor) -> QTensor {
     let (width, encoding) = (plain.codes().width(), plain.codes().encoding());
     let max = 1i16 << (width - 1);
     let (low, high) = match encoding {
-        Encoding::Sign => return plain,
+        Encoding::Sign | Encoding::Float(_) | Encoding::Exponent => return plain,
         Encoding::Unsigned => (0, 2 * (max - 1) + 1),
         Encoding::TwosComplement => (1 - max, max - 1),
     };

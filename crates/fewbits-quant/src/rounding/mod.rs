@@ -7,6 +7,7 @@ mod grid;
 pub mod hqq;
 mod ldl;
 pub mod nearest;
+pub mod nearest_float;
 pub mod sign;
 
 use std::fmt;
@@ -109,8 +110,8 @@ impl Inputs<'_> {
 ///
 /// No method is worse than [`Rounding::Nearest`] with the same range and inputs: one that needs inputs
 /// in [`Hessian::error`], in any row; HQQ in the squared error of the weights that share a scale. HQQ
-/// changes parameters, the others integers alone. Fixed point is always rounded to nearest: the width
-/// of its integers follows from the values.
+/// changes parameters, the others integers alone. Fixed point is always rounded to nearest, since the
+/// width of its integers follows from the values, and so are small floats, whose steps differ.
 ///
 /// # Errors
 /// Those of [`quantize_by`]; if the method needs inputs and there are none; if the inputs are those
@@ -138,7 +139,9 @@ pub fn quantize_on(
     if rounding.needs_inputs() && inputs.is_none() {
         return Err(QuantError::NeedsInputs { rounding });
     }
-    if values.is_empty() || matches!(scheme, Scheme::FixedPoint { .. }) {
+    let only_nearest =
+        matches!(scheme, Scheme::FixedPoint { .. }) || scheme.float_format().is_some();
+    if values.is_empty() || only_nearest {
         return Ok(plain);
     }
     match (rounding, inputs) {

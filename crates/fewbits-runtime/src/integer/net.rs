@@ -129,6 +129,9 @@ impl<'a> Net<'a> {
     /// The quantized weights that `name` is, with `axis` as their columns.
     pub(crate) fn weights(&self, name: &str, axis: Axis) -> Option<IntWeights> {
         let weight = self.weights.get(name)?;
+        if weight.codes().encoding().floats().is_some() {
+            return None;
+        }
         let shape = weight.layout().shape().to_vec();
         let columns_axis = axis.of(shape.len())?;
         let columns = *shape.get(columns_axis)?;

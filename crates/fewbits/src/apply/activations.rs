@@ -133,7 +133,8 @@ fn columns(weight: &QTensor, transposed: bool) -> Option<(Vec<usize>, Vec<i8>)> 
         Granularity::Channel { axis } => axis == channel,
         Granularity::Group { .. } => false,
     };
-    if !fits || weight.codes().encoding() == Encoding::Unsigned || weight.codes().width() > 8 {
+    let signed = matches!(weight.codes().encoding(), Encoding::TwosComplement | Encoding::Sign);
+    if !fits || !signed || weight.codes().width() > 8 {
         return None;
     }
     let codes = weight.codes().unpack();

@@ -51,11 +51,20 @@ struct Header {
 struct Head {
     rounding: String,
     tensor: String,
+    layer: Described,
+}
+
+/// What the bytes of a quantized tensor are: scales, zero points, integers.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
     shape: Vec<usize>,
     granularity: Granularity,
     width: u8,
-    encoding: String,
+    encoding: Encoding,
     zero_points: bool,
+    /// Scales that are quantized in turn; otherwise they are floats.
+    scales: Option<Box<Described>>,
 }
 
 impl FinishedLayers {
@@ -160,28 +169,30 @@ impl LayersOfPlan<'_> {
     }
 }
 
-/// The bytes of a layer: the length of its head, the head, scales, zero points, integers, and the hash of
-/// all of them.
+/// The bytes of a layer: the length of its head, the head, what it describes, and the hash of all of them.
 fn record(rounding: &str, tensor: &str, layer: &QTensor) -> Vec<u8> {
-    let (layout, params, codes) = (layer.layout(), layer.params(), layer.codes());
     let head = Head {
         rounding: rounding.to_string(),
         tensor: tensor.to_string(),
-        shape: layout.shape().to_vec(),
-        granularity: layout.granularity(),
-        width: codes.width(),
-        encoding: spelled(codes.encoding()).to_string(),
-        zero_points: !params.zero_point.is_empty(),
+        layer: Described::of(layer),
     };
     let head = serde_json::to_vec(&head).expect("a head is plain");
     let mut bytes = (head.len() as u32).to_le_bytes().to_vec();
     bytes.extend(head);
-    bytes.extend(params.scale.iter().flat_map(|scale| scale.to_le_bytes()));
-    bytes.extend(&params.zero_point);
-    bytes.extend(codes.bytes());
+    append(layer, &mut bytes);
     let hash = blake3::hash(&bytes);
     bytes.extend(hash.as_bytes());
     bytes
+}
+
+/// The bytes that [`Described`] describes.
+fn append(layer: &QTensor, bytes: &mut Vec<u8>) {
+    match layer.coded_scales() {
+        Some(scales) => append(scales, bytes),
+        None => bytes.extend(layer.params().scale.iter().flat_map(|scale| scale.to_le_bytes())),
+    }
+    bytes.extend(&layer.params().zero_point);
+    bytes.extend(layer.codes().bytes());
 }
 
 /// The first layer of `bytes`, the name that it is kept by, and what lies behind; none if it is not whole.
@@ -189,42 +200,66 @@ fn read(bytes: &[u8]) -> Option<((String, String), QTensor, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (head, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     let head: Head = serde_json::from_slice(head).ok()?;
-    let elements = head.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-    // No product is empty; of others the scales need not be as few as the elements.
-    let shape = Some(&head.shape).filter(|_| elements > 0)?;
-    let layout = Layout::new(shape, head.granularity).ok()?;
-    let params = layout.params();
-    let (scale, rest) = rest.split_at_checked(params.checked_mul(4)?)?;
-    let (zero_point, rest) = rest.split_at_checked(if head.zero_points { params } else { 0 })?;
-    let width = (1..=PackedInts::MAX_WIDTH).contains(&head.width).then_some(head.width)?;
-    let coded = elements.div_ceil(8).checked_mul(8 * usize::from(width))?.div_ceil(8);
-    let coded = if width == 8 { elements } else { coded };
-    let (codes, rest) = rest.split_at_checked(coded)?;
+    let (layer, rest) = head.layer.read(rest)?;
     let (hash, behind) = rest.split_first_chunk::<HASH>()?;
-    if blake3::hash(&bytes[..bytes.len() - rest.len()]) != *hash {
-        return None;
-    }
-    let floats = scale.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
-    let params = QuantParams { scale: floats.collect(), zero_point: zero_point.to_vec() };
-    let encoding = ENCODINGS.into_iter().find(|&e| spelled(e) == head.encoding)?;
-    let codes = PackedInts::from_bytes(codes.to_vec(), elements, width, encoding)?;
-    let layer = QTensor::new(layout, params, codes)?;
-    Some(((head.rounding, head.tensor), layer, behind))
+    let whole = blake3::hash(&bytes[..bytes.len() - rest.len()]) == *hash;
+    whole.then_some(((head.rounding, head.tensor), layer, behind))
 }
 
-const ENCODINGS: [Encoding; 3] = [Encoding::Unsigned, Encoding::TwosComplement, Encoding::Sign];
+impl Described {
+    fn of(tensor: &QTensor) -> Described {
+        Described {
+            shape: tensor.layout().shape().to_vec(),
+            granularity: tensor.layout().granularity(),
+            width: tensor.codes().width(),
+            encoding: tensor.codes().encoding(),
+            zero_points: !tensor.params().zero_point.is_empty(),
+            scales: tensor.coded_scales().map(|scales| Box::new(Described::of(scales))),
+        }
+    }
 
-fn spelled(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Unsigned => "unsigned",
-        Encoding::TwosComplement => "twos_complement",
-        Encoding::Sign => "sign",
+    /// The tensor at the start of `bytes`, and what lies behind it.
+    fn read(self, bytes: &[u8]) -> Option<(QTensor, &[u8])> {
+        let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        // No product is empty; of others the scales need not be as few as the elements. What is rounded
+        // to small floats is never kept.
+        let shape =
+            Some(&self.shape).filter(|_| elements > 0 && self.encoding.floats().is_none())?;
+        let layout = Layout::new(shape, self.granularity).ok()?;
+        let params = layout.params();
+        let mut coded_scales = None;
+        let mut scale = Vec::new();
+        let rest = match self.scales {
+            Some(scales) => {
+                let (coded, rest) = scales.read(bytes)?;
+                coded_scales = Some(coded);
+                rest
+            }
+            None => {
+                let (floats, rest) = bytes.split_at_checked(params.checked_mul(4)?)?;
+                scale.extend(floats.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)));
+                rest
+            }
+        };
+        let (zero_point, rest) =
+            rest.split_at_checked(if self.zero_points { params } else { 0 })?;
+        let width = (1..=PackedInts::MAX_WIDTH).contains(&self.width).then_some(self.width)?;
+        let coded = elements.div_ceil(8).checked_mul(8 * usize::from(width))?.div_ceil(8);
+        let coded = if width == 8 { elements } else { coded };
+        let (codes, rest) = rest.split_at_checked(coded)?;
+        let codes = PackedInts::from_bytes(codes.to_vec(), elements, width, self.encoding)?;
+        let zero_point = zero_point.to_vec();
+        let tensor = match coded_scales {
+            Some(scales) => QTensor::with_coded_scales(layout, scales, zero_point, codes)?,
+            None => QTensor::new(layout, QuantParams { scale, zero_point }, codes)?,
+        };
+        Some((tensor, rest))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fewbits_quant::{Bits, Scheme, quantize};
+    use fewbits_quant::{Bits, ScaleType, Scheme, quantize};
 
     use super::*;
     use crate::plan::Target;
@@ -239,8 +274,10 @@ mod tests {
                 for scheme in
                     [Scheme::Affine { bits, granularity }, Scheme::Symmetric { bits, granularity }]
                 {
-                    let layer = quantize(&values, &[10, 6], scheme).unwrap();
-                    layers.push((scheme.to_string(), layer));
+                    for scales in [ScaleType::F32, ScaleType::U8] {
+                        let layer = quantize(&values, &[10, 6], scheme).unwrap();
+                        layers.push((format!("{scheme}, {scales}"), layer.with_scales(scales)));
+                    }
                 }
             }
         }

@@ -157,7 +157,7 @@ pub fn demo(
 fn request(scheme: SchemeKind) -> Request<'static> {
     Request {
         target: Target::default(),
-        weights: WeightOptions { scheme, ..WeightOptions::default() },
+        weights: WeightOptions::new(scheme, None, None).expect("integers take any width"),
         rounding: RoundingChoice::default(),
         activations: Activations::Float,
         methods: Methods::Measured,

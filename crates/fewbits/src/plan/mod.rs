@@ -149,6 +149,24 @@ pub struct WeightScheme {
 }
 
 impl WeightScheme {
+    /// What of it does not go together.
+    fn contradiction(&self) -> Option<String> {
+        let WeightScheme { scheme, range_method, rounding, scale_type } = *self;
+        scheme.float_format()?;
+        let coded = matches!(scheme, Scheme::Mx { .. } | Scheme::NvFp4 { .. });
+        if rounding != Rounding::Nearest {
+            Some(format!("{rounding} rounds to integers; small floats take rounding nearest"))
+        } else if range_method != WeightRange::MinMax {
+            Some(format!("small floats have no range {range_method}; use min_max"))
+        } else if coded && scale_type != ScaleType::F32 {
+            Some(format!(
+                "its scheme has scales of its own, not {scale_type}; leave scale_type out"
+            ))
+        } else {
+            None
+        }
+    }
+
     /// Quantizes a row-major tensor of `shape`. A method that needs inputs rounds to nearest where
     /// there are none: an embedding is multiplied by nothing.
     ///
@@ -242,7 +260,8 @@ impl Plan {
 
     /// The opset that the target asks for, for the planned widths.
     pub fn least_opset(&self) -> i64 {
-        let weights = self.quantized().map(|(_, scheme)| WeightOptions::of(scheme));
+        let integers = self.tensors.iter().filter_map(PlannedTensor::integers);
+        let weights = integers.map(|i| WeightOptions::of(i.scheme, i.scale_type));
         let opsets = weights.map(|weights| self.target.opset_for(&weights));
         opsets.max().unwrap_or(0)
     }
@@ -276,10 +295,17 @@ impl Plan {
         activations.unwrap_or(ActivationUse::Float)
     }
 
-    /// Why the plan makes no sense for its target.
+    /// Why the plan makes no sense, by itself or for its target.
     pub fn obstacle(&self) -> Option<String> {
         let activations = self.activation_use();
-        self.quantized().find_map(|(_, s)| self.target.obstacle(&WeightOptions::of(s), activations))
+        let mut weights = self.tensors.iter().filter_map(|t| Some((t, t.integers()?)));
+        weights.find_map(|(planned, integers)| {
+            let weights = WeightOptions::of(integers.scheme, integers.scale_type);
+            let why = self.target.obstacle(&weights, activations);
+            why.or_else(|| {
+                Some(format!("tensor '{}': {}", planned.tensor, integers.contradiction()?))
+            })
+        })
     }
 
     /// Why nothing is quantized: the reason for the largest weight; none if something is.

@@ -117,11 +117,13 @@ impl Target {
         (self == Target::TensorRt).then_some("TensorRT looks nothing up in integers")
     }
 
-    /// The opset that such weights ask for beyond what every target needs: 21 has types of 4 bits, and
-    /// `DequantizeLinear` in blocks.
+    /// The opset that such weights ask for beyond what every target needs: 19 has floats of 8 bits, 21
+    /// integers of 4 bits, and `DequantizeLinear` in blocks.
     pub fn opset_for(self, weights: &WeightOptions) -> i64 {
-        match (self, weights.bits.get(), weights.granularity) {
+        let small_floats = weights.scheme().float_format().is_some();
+        match (self, weights.bits().get(), weights.granularity()) {
             (Target::OpenVino, 4, _) => 21,
+            (Target::Onnx | Target::OnnxRuntime | Target::OpenVino, ..) if small_floats => 19,
             (Target::Onnx | Target::OnnxRuntime, _, GranularityKind::Group(_)) => 21,
             _ => 0,
         }
@@ -129,7 +131,11 @@ impl Target {
 
     /// Why what was asked for makes no sense for the target, and what does.
     pub fn obstacle(self, weights: &WeightOptions, activations: ActivationUse) -> Option<String> {
-        let bits = weights.bits.get();
+        if let Some(why) = weights.obstacle(activations) {
+            return Some(why);
+        }
+        let bits = weights.bits().get();
+        let small_floats = weights.scheme().float_format().is_some();
         let why = match (self, activations) {
             (Target::OpenVino, ActivationUse::Dynamic) => {
                 "it computes dynamic quantization in float, slower than the float model; use --recipe static or weights"
@@ -143,11 +149,20 @@ impl Target {
             (Target::TensorRt, ActivationUse::Dynamic) => {
                 "it has no DynamicQuantizeLinear; use --recipe static"
             }
+            (Target::TensorRt, _) if small_floats => {
+                "no test of small floats ran there; use --scheme symmetric"
+            }
+            (Target::Tract, _) if small_floats => {
+                "no test of small floats ran there; use --scheme symmetric, or --target generic"
+            }
+            (Target::TensorRt | Target::Tract, _) if weights.scales() != ScaleType::F32 => {
+                "no test of narrow scales ran there; use --scales f32"
+            }
             (Target::TensorRt, _) if bits != 8 => "it loads weights of 8 bits; use --bits 8",
-            (Target::TensorRt, _) if weights.scheme != SchemeKind::Symmetric => {
+            (Target::TensorRt, _) if weights.scheme() != SchemeKind::Symmetric => {
                 "it takes no zero points; use --scheme symmetric"
             }
-            (Target::TensorRt, _) if matches!(weights.granularity, GranularityKind::Group(_)) => {
+            (Target::TensorRt, _) if matches!(weights.granularity(), GranularityKind::Group(_)) => {
                 "it takes 8-bit weights per tensor or channel; use --granularity channel"
             }
             _ => return None,
@@ -208,9 +223,8 @@ mod tests {
 
     #[test]
     fn what_a_target_cannot_do_is_refused_with_the_way_out() {
-        let options = |bits: u8| WeightOptions {
-            bits: fewbits_quant::Bits::new(bits).unwrap(),
-            ..WeightOptions::default()
+        let options = |bits: u8| {
+            WeightOptions::default().with_bits(fewbits_quant::Bits::new(bits).unwrap()).unwrap()
         };
         for target in Target::ALL {
             assert_eq!(target.obstacle(&options(8), ActivationUse::Float), None);
@@ -224,5 +238,14 @@ mod tests {
         assert!(refused(Target::TensorRt, 8, ActivationUse::Dynamic));
         assert!(refused(Target::TensorRt, 4, ActivationUse::Float));
         assert!(!refused(Target::Generic, 3, ActivationUse::Dynamic));
+        for scheme in ["fp8-e4m3", "mxfp4"] {
+            let floats = WeightOptions::new(scheme.parse().unwrap(), None, None).unwrap();
+            for target in Target::ALL {
+                let tried = !matches!(target, Target::TensorRt | Target::Tract);
+                let obstacle = target.obstacle(&floats, ActivationUse::Float);
+                assert_eq!(obstacle.is_none(), tried, "{target}");
+                assert!(obstacle.is_none_or(|why| why.contains("use --")));
+            }
+        }
     }
 }

@@ -138,10 +138,27 @@ pub struct Request<'a> {
     pub data: Option<&'a Dataset>,
 }
 
+impl Request<'_> {
+    /// What of it does not go together, and what does.
+    pub fn contradiction(&self) -> Option<String> {
+        let scheme = self.weights.scheme();
+        match self.rounding {
+            RoundingChoice::Only(rounding)
+                if rounding != Rounding::Nearest && scheme.float_format().is_some() =>
+            {
+                Some(format!(
+                    "{rounding} rounds to integers, not to {scheme}; use --rounding nearest"
+                ))
+            }
+            _ => self.weights.obstacle(self.activations.activation_use()),
+        }
+    }
+}
+
 /// Plans a prepared model.
 ///
 /// # Errors
-/// If a weight cannot be read, or the model cannot be run on the data.
+/// If what is asked for does not go together, a weight cannot be read, or the model cannot be run on the data.
 pub fn plan(
     model: &Model,
     request: &Request,
@@ -205,6 +222,9 @@ pub fn plan_with(
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let activations = request.activations.activation_use();
+    if let Some(reason) = request.contradiction() {
+        return Err(Error::Request { reason });
+    }
     if let Some(reason) = request.target.obstacle(&request.weights, activations) {
         return Err(Error::Target { reason });
     }
@@ -282,8 +302,13 @@ enum Bias {
 /// Whether so few bits are left that what rounding does is worth a search. One bit is a sign.
 fn is_narrow(scheme: Scheme) -> bool {
     match scheme {
-        Scheme::FixedPoint { .. } => false,
-        scheme => (2..8).contains(&scheme.bits().get()),
+        Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => {
+            (2..8).contains(&bits.get())
+        }
+        Scheme::FixedPoint { .. }
+        | Scheme::Float { .. }
+        | Scheme::Mx { .. }
+        | Scheme::NvFp4 { .. } => false,
     }
 }
 
@@ -394,8 +419,8 @@ impl Recipe<'_> {
         let steps = WeightSteps {
             // One bit: the mean magnitude with a sign. Half the widest weight is taken for it, so
             // that the integers lie as far apart as the widest weight is from zero.
-            steps: f32::from(symmetric_max(self.request.weights.bits)),
-            per_output: match self.request.weights.granularity {
+            steps: f32::from(symmetric_max(self.request.weights.bits())),
+            per_output: match self.request.weights.granularity() {
                 GranularityKind::Tensor => PerOutput::Shared,
                 _ => PerOutput::Own,
             },

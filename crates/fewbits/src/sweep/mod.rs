@@ -23,7 +23,7 @@ use crate::evaluate::{Baseline, Measured};
 use crate::measure::latencies;
 use crate::metric::Metric;
 use crate::output::{check_output, scratch_folder};
-use crate::plan::{Plan, WeightOptions};
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::quantize::Planned;
 use crate::recipe::{Observed, Request};
@@ -167,7 +167,8 @@ pub fn sweep(
     let save = SaveOptions { replace: options.replace, ..SaveOptions::default() };
     let mut observed = Observed::default();
     for (&bits, path) in widths.as_slice().iter().zip(&paths) {
-        let weights = WeightOptions { bits, ..request.weights };
+        let weights =
+            request.weights.with_bits(bits).map_err(|reason| Error::Request { reason })?;
         let request = Request { weights, ..request.clone() };
         let planned = Planned::by_recipe(
             source,

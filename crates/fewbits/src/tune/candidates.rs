@@ -94,9 +94,9 @@ fn of_one(
         if plan.target.obstacle(&weights, activations).is_some() {
             continue;
         }
-        let scheme = weights.scheme_for(axes);
+        let scheme = weights.scheme_for(axes, shape.len());
         // Where the step is small, ranges and rounding need no search and scales are worth their bytes.
-        let (range_method, rounding, scale_type) = match weights.bits.get() {
+        let (range_method, rounding, scale_type) = match weights.bits().get() {
             8 => Default::default(),
             _ => (WeightRange::Mse, Rounding::Gptq, plan.target.narrow_scales(activations)),
         };
@@ -134,7 +134,7 @@ fn possible(longest: usize, activations: ActivationUse) -> Vec<WeightOptions> {
     let mut possible = Vec::new();
     for bits in WIDTHS.iter().filter_map(|&bits| Bits::new(bits)) {
         let mut add = |scheme, granularity| {
-            possible.push(WeightOptions { bits, scheme, granularity });
+            possible.extend(WeightOptions::new(scheme, Some(bits), Some(granularity)));
         };
         add(SchemeKind::Symmetric, GranularityKind::Channel);
         // Products of integers have a scale a channel and no zero points in their weights.

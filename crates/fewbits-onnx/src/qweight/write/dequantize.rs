@@ -12,8 +12,12 @@ const WIDENING_BYTES: usize = 40;
 
 impl QWeightWriter<'_> {
     pub(super) fn dequantize(&mut self, weight: QTensor, output: &str) {
+        if let Encoding::Float(_) = weight.codes().encoding() {
+            return self.small_floats(&weight, output);
+        }
         let layout = weight.layout().clone();
         let params = weight.params().clone();
+        let coded_scales = weight.coded_scales().cloned();
         let granularity = layout.granularity();
         let opset_of_dequantize_linear = match granularity {
             Granularity::Tensor => 10,
@@ -25,7 +29,7 @@ impl QWeightWriter<'_> {
         if self.opset >= opset_of_dequantize_linear && width <= 8 {
             let integer_type = self.integer_type(weight.codes());
             let codes = self.codes(weight, integer_type);
-            let scale = self.scales(&scale_shape, &params.scale);
+            let scale = self.scales(&scale_shape, &params.scale, coded_scales.as_ref());
             let mut inputs = vec![codes, scale];
             if !params.zero_point.is_empty() {
                 let bytes = zero_point_bytes(&params.zero_point, integer_type);
@@ -50,15 +54,7 @@ impl QWeightWriter<'_> {
         }
 
         // Plain arithmetic: (q - zero_point) * scale, the parameters spread over the shape.
-        let rank = layout.shape().len();
-        let spread_shape = match granularity {
-            Granularity::Channel { axis } => {
-                let mut shape = vec![1; rank - axis];
-                shape[0] = layout.params();
-                shape
-            }
-            Granularity::Tensor | Granularity::Group { .. } => scale_shape,
-        };
+        let spread_shape = layout.spread_shape();
         let shape = layout.shape().to_vec();
         let mut q = if width <= 8 || !self.slices(weight.codes()) {
             let integer_type = self.integer_type(weight.codes());
@@ -79,14 +75,23 @@ impl QWeightWriter<'_> {
             self.nodes.push(node);
             q = centred;
         }
-        let scale = self.scales(&spread_shape, &params.scale);
+        let scale = self.scales(&spread_shape, &params.scale, coded_scales.as_ref());
         let scale = self.spread(scale, granularity, &shape);
         let node = self.node("Mul", &[q, scale], output);
         self.nodes.push(node);
     }
 
-    /// Scales, in half precision where that is exact and saves bytes.
-    pub(super) fn scales(&mut self, shape: &[usize], scales: &[f32]) -> String {
+    /// Scales in `shape`: as they are quantized in turn, or in half precision where that is exact and
+    /// saves bytes.
+    pub(super) fn scales(
+        &mut self,
+        shape: &[usize],
+        scales: &[f32],
+        coded: Option<&QTensor>,
+    ) -> String {
+        if let Some(coded) = coded {
+            return self.coded_scales(coded, shape);
+        }
         if ScaleType::of(scales) == ScaleType::F32 || scales.len() * 2 <= WIDENING_BYTES {
             return self.constant("s", |n| TensorProto::from_f32(n, shape, scales));
         }
@@ -99,7 +104,12 @@ impl QWeightWriter<'_> {
     }
 
     /// Repeats the parameters of groups along their axis, so that they broadcast.
-    fn spread(&mut self, param: String, granularity: Granularity, shape: &[usize]) -> String {
+    pub(super) fn spread(
+        &mut self,
+        param: String,
+        granularity: Granularity,
+        shape: &[usize],
+    ) -> String {
         let Granularity::Group { axis, size } = granularity else { return param };
         let index: Vec<i64> = (0..shape[axis]).map(|i| (i / size.get()) as i64).collect();
         let index = self.constant("g", |n| TensorProto::from_i64(n, &[index.len()], &index));

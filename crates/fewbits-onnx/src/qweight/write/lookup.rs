@@ -14,7 +14,9 @@ impl QWeightWriter<'_> {
             Granularity::Tensor | Granularity::Channel { axis: 0 }
         );
         let graph = self.model.graph();
+        // Those of small floats are folded as a whole: no look-up of the opset reads their types.
         if !by_row
+            || matches!(weight.codes().encoding(), Encoding::Float(_))
             || data_type != DataType::Float
             || weight.layout().shape().len() != 2
             || graph.is_output(name)
@@ -43,6 +45,7 @@ impl QWeightWriter<'_> {
     /// every call the size of the vocabulary. The integers take the table's name.
     pub(super) fn look_up(&mut self, weight: QTensor, name: &str, lookups: Vec<usize>) {
         let params = weight.params().clone();
+        let coded_scales = weight.coded_scales().cloned();
         let rows = match weight.layout().granularity() {
             Granularity::Tensor => Vec::new(),
             _ => vec![params.scale.len(), 1],
@@ -68,7 +71,7 @@ impl QWeightWriter<'_> {
             self.initializers.push(TensorProto::from_raw(name, &shape, integer_type, bytes));
             name.to_string()
         };
-        let scale = self.scales(&rows, &params.scale);
+        let scale = self.scales(&rows, &params.scale, coded_scales.as_ref());
         let zero_point: Vec<f32> = params.zero_point.iter().map(|&z| f32::from(z)).collect();
         let zero_point = (!zero_point.is_empty())
             .then(|| self.constant("z", |n| TensorProto::from_f32(n, &rows, &zero_point)));

@@ -2,6 +2,7 @@
 
 mod dequantize;
 mod emit;
+mod floats;
 mod integers;
 mod lookup;
 mod nbits;
@@ -16,6 +17,7 @@ use crate::{Model, OnnxError, Result};
 
 /// The newest opset whose forms of weights are plain.
 const PLAIN_OPSET: i64 = 13;
+
 /// What the integers of weights may be written with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightForm {
@@ -28,6 +30,16 @@ pub enum WeightForm {
     NewestUnsliced,
     /// What opset 13 has, whatever the model's: no packed types and no blocks, but bit slices.
     Plain,
+}
+
+impl WeightForm {
+    /// The opset whose forms may be used in a model of `opset`.
+    fn usable(self, opset: i64) -> i64 {
+        match self {
+            WeightForm::Plain => opset.min(PLAIN_OPSET),
+            WeightForm::Newest | WeightForm::NBits | WeightForm::NewestUnsliced => opset,
+        }
+    }
 }
 
 /// Replaces float initializers by quantized ones, then edits the graph once in [`finish`].
@@ -49,10 +61,7 @@ impl<'a> QWeightWriter<'a> {
     /// Starts editing `model`.
     pub fn new(model: &'a mut Model, form: WeightForm) -> QWeightWriter<'a> {
         let names = Names::new(model.graph());
-        let opset = match form {
-            WeightForm::Plain => model.opset().min(PLAIN_OPSET),
-            _ => model.opset(),
-        };
+        let opset = form.usable(model.opset());
         QWeightWriter {
             model,
             opset,

@@ -20,8 +20,11 @@ impl QWeightWriter<'_> {
         let Granularity::Group { axis, size } = weight.layout().granularity() else {
             return Vec::new();
         };
+        // Scales that are quantized in turn have the blocks of another order.
         let fits = self.form == WeightForm::NBits
             && data_type == DataType::Float
+            && weight.coded_scales().is_none()
+            && weight.codes().encoding().floats().is_none()
             && weight.codes().width() == WIDTH
             && size.get() >= LEAST_BLOCK
             && size.is_power_of_two()
@@ -101,7 +104,7 @@ impl QWeightWriter<'_> {
         let params = weight.params();
         let in_rows = (0..n).flat_map(|row| (0..per_row).map(move |block| at(row, block, per_row)));
         let scales: Vec<f32> = in_rows.clone().map(|param| params.scale[param]).collect();
-        let mut rest = vec![name.to_string(), self.scales(&[n, per_row], &scales)];
+        let mut rest = vec![name.to_string(), self.scales(&[n, per_row], &scales, None)];
         // Without zero points the middle stands for 0.
         if !params.zero_point.is_empty() || middle == 0 {
             let row_bytes = (per_row * blocks.bits).div_ceil(8);

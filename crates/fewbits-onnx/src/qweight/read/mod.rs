@@ -1,10 +1,18 @@
+//! Finding quantized weights in a graph.
+
+mod codes;
+mod params;
+
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
 use fewbits_quant::{Encoding, Granularity, Layout, PackedInts, QTensor, QuantParams};
 
-use super::{bit_values, nbits};
+use super::nbits;
 use crate::graph::Index;
-use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
+use crate::proto::{DataType, GraphProto, NodeProto};
+use codes::Codes;
+use params::Param;
 
 /// Finds the quantized weights of a graph: those that fewbits wrote, and every constant
 /// `DequantizeLinear` that another tool wrote.
@@ -25,12 +33,6 @@ pub struct ReadWeight {
     pub weight: QTensor,
     /// The float type that consumers see.
     pub data_type: DataType,
-}
-
-/// A constant integer tensor.
-struct Codes {
-    shape: Vec<usize>,
-    ints: PackedInts,
 }
 
 impl<'a> WeightReader<'a> {
@@ -58,8 +60,25 @@ impl<'a> WeightReader<'a> {
         if self.index.consumers(&name).first() != Some(&position) {
             return None;
         }
-        let weight = nbits::read(node, &self.index, |scale| self.parameter(scale))?;
+        let weight = nbits::read(node, &self.index, |name| Some(self.parameter(name)?.floats))?;
         Some(ReadWeight { name, lookup: None, weight, data_type: DataType::Float })
+    }
+
+    /// The positions of the nodes that give the floats of weights.
+    pub fn nodes(&self) -> HashSet<usize> {
+        let mut waiting: Vec<usize> = Vec::new();
+        for found in self.weights() {
+            waiting.extend(self.index.producer(&found.name));
+            waiting.extend(found.lookup.map(|(position, _)| position));
+        }
+        let mut nodes = HashSet::new();
+        while let Some(position) = waiting.pop() {
+            if nodes.insert(position) {
+                let inputs = self.graph.node[position].input.iter();
+                waiting.extend(inputs.filter_map(|name| self.index.producer(name)));
+            }
+        }
+        nodes
     }
 
     /// The table in which a look-up that ends with the node at `position` finds its rows.
@@ -75,9 +94,9 @@ impl<'a> WeightReader<'a> {
             self.producer(cast.input.first()?).filter(|n| cast.is("Cast") && n.is("Gather"))?;
         let (table, index) = (rows.input.first()?, rows.input.get(1)?);
         let codes = self.codes(table)?;
-        let param = |name: &str| -> Option<(&'a TensorProto, Granularity)> {
+        let param = |name: &str| -> Option<(Param, Granularity)> {
             match self.parameter(name) {
-                Some(tensor) => Some((tensor, Granularity::Tensor)),
+                Some(param) => Some((param, Granularity::Tensor)),
                 None => {
                     let gather = self
                         .producer(name)
@@ -88,10 +107,10 @@ impl<'a> WeightReader<'a> {
         };
         let (scale, granularity) = param(scale)?;
         let zero_point = match zero_point {
-            Some(name) => param(name)?.0.floats().ok()?.into_iter().map(|z| z as i64).collect(),
+            Some(name) => param(name)?.0.floats.into_iter().map(|z| z as i64).collect(),
             None => Vec::new(),
         };
-        let weight = finish(codes, granularity, scale.floats().ok()?, zero_point)?;
+        let weight = finish(codes, granularity, scale, zero_point)?;
         let lookup = Some((position, index.clone()));
         Some(ReadWeight { name: table.clone(), lookup, weight, data_type: DataType::Float })
     }
@@ -117,6 +136,9 @@ impl<'a> WeightReader<'a> {
         if std::ptr::eq(finisher, node) && self.index.consumers(name).iter().any(narrowed) {
             return None;
         }
+        if self.is_scale(name) {
+            return None;
+        }
         let weight = match finisher.op_type() {
             "DequantizeLinear" => self.dequantize_linear(finisher)?,
             "Mul" => self.arithmetic(finisher)?,
@@ -133,7 +155,7 @@ impl<'a> WeightReader<'a> {
             Some(name) => Some(self.index.initializer(name)?),
         };
         let rank = codes.shape.len();
-        let granularity = if scale.element_count().ok()? == 1 && node.int("block_size", 0) == 0 {
+        let granularity = if scale.floats.len() == 1 && node.int("block_size", 0) == 0 {
             Granularity::Tensor
         } else {
             let axis = node.int("axis", 1);
@@ -144,7 +166,7 @@ impl<'a> WeightReader<'a> {
             }
         };
         let zero_point = zero_point.map(|z| z.ints().ok()).map_or(Some(Vec::new()), |z| z)?;
-        finish(codes, granularity, scale.floats().ok()?, zero_point)
+        finish(codes, granularity, scale, zero_point)
     }
 
     /// `(q - zero_point) * scale`, as the writer spells it where `DequantizeLinear` is not to be had.
@@ -155,117 +177,16 @@ impl<'a> WeightReader<'a> {
             "Sub" => (producer.input.first()?.as_str(), Some(producer.input.get(1)?.as_str())),
             _ => (left.as_str(), None),
         };
-        let codes = match self.producer(q)? {
-            cast if cast.is("Cast") => self.codes(cast.input.first()?)?,
-            _ => self.unpacked(q)?,
-        };
+        let codes = self.numbers(q)?;
         let (scale, granularity) = self.spread(scale, &codes.shape)?;
         let zero_point = match zero_point {
             Some(name) => {
-                let (tensor, _) = self.spread(name, &codes.shape)?;
-                tensor.floats().ok()?.into_iter().map(|z| z as i64).collect()
+                let (param, _) = self.spread(name, &codes.shape)?;
+                param.floats.into_iter().map(|z| z as i64).collect()
             }
             None => Vec::new(),
         };
-        finish(codes, granularity, scale.floats().ok()?, zero_point)
-    }
-
-    /// A parameter and the granularity that its shape implies.
-    fn spread(&self, name: &str, shape: &[usize]) -> Option<(&'a TensorProto, Granularity)> {
-        if let Some(tensor) = self.parameter(name) {
-            let dims = tensor.shape().ok()?;
-            let granularity = match dims.first() {
-                None => Granularity::Tensor,
-                Some(_) => Granularity::Channel { axis: shape.len().checked_sub(dims.len())? },
-            };
-            return Some((tensor, granularity));
-        }
-        let gather = self.producer(name).filter(|n| n.is("Gather"))?;
-        let param = self.parameter(gather.input.first()?)?;
-        let index = self.index.initializer(gather.input.get(1)?)?.ints().ok()?;
-        let size = index.iter().take_while(|&&i| i == 0).count();
-        let regular = index.iter().enumerate().all(|(i, &g)| (i / size.max(1)) as i64 == g);
-        let axis = usize::try_from(gather.int("axis", 0)).ok()?;
-        let granularity = Granularity::Group { axis, size: NonZeroUsize::new(size)? };
-        regular.then_some((param, granularity))
-    }
-
-    /// A constant parameter: an initializer, or one of half precision that is widened.
-    fn parameter(&self, name: &str) -> Option<&'a TensorProto> {
-        self.index.initializer(name).or_else(|| {
-            let cast = self.producer(name).filter(|n| n.is("Cast"))?;
-            let narrow = self.index.initializer(cast.input.first()?)?;
-            matches!(narrow.element_type(), Ok(DataType::Float16)).then_some(narrow)
-        })
-    }
-
-    /// A constant integer tensor: an initializer, or the end of an unpacking chain.
-    fn codes(&self, name: &str) -> Option<Codes> {
-        let Some(tensor) = self.index.initializer(name) else { return self.unpacked(name) };
-        let (width, encoding) = match tensor.element_type().ok()? {
-            DataType::Int8 => (8, Encoding::TwosComplement),
-            DataType::Uint8 => (8, Encoding::Unsigned),
-            DataType::Int16 => (16, Encoding::TwosComplement),
-            DataType::Int4 => (4, Encoding::TwosComplement),
-            DataType::Uint4 => (4, Encoding::Unsigned),
-            DataType::Int2 => (2, Encoding::TwosComplement),
-            DataType::Uint2 => (2, Encoding::Unsigned),
-            _ => return None,
-        };
-        let codes: Vec<i16> = tensor.ints().ok()?.into_iter().map(|v| v as i16).collect();
-        Some(Codes { shape: tensor.shape().ok()?, ints: PackedInts::pack(&codes, width, encoding) })
-    }
-
-    /// The chain that the writer emits, followed backwards from its last `Reshape`.
-    fn unpacked(&self, name: &str) -> Option<Codes> {
-        let (mut node, shape) = self.reshape(name)?;
-        let shape: Vec<usize> =
-            shape.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-        let len: usize = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        if node.is("Slice") {
-            node = self.reshape(node.input.first()?)?.0;
-        }
-        if node.is("Cast") {
-            node = self.producer(node.input.first()?)?;
-        }
-        let minus_one = node.is("Sub");
-        if minus_one {
-            node = self.producer(node.input.first()?)?;
-        }
-        if !(node.is("MatMulInteger") || node.is("MatMul")) {
-            return None;
-        }
-        let values = self.index.initializer(node.input.get(1)?)?;
-        let values: Vec<i32> = match values.element_type().ok()? {
-            DataType::Float => values.floats().ok()?.into_iter().map(|v| v as i32).collect(),
-            _ => values.ints().ok()?.into_iter().map(|v| v as i32).collect(),
-        };
-        let width =
-            u8::try_from(values.len()).ok().filter(|w| (1..=PackedInts::MAX_WIDTH).contains(w))?;
-        let encoding = [Encoding::Sign, Encoding::TwosComplement, Encoding::Unsigned]
-            .into_iter()
-            .filter(|&e| (e == Encoding::Sign) == minus_one && (e != Encoding::Sign || width == 1))
-            .find(|&e| bit_values(e, width) == values)?;
-        node = self.producer(node.input.first()?)?;
-        if node.is("Cast") {
-            node = self.producer(node.input.first()?)?;
-        }
-        let two = self.index.initializer(node.input.get(1)?)?.ints().ok()?;
-        let shift = self.producer(node.input.first()?).filter(|n| n.is("BitShift"))?;
-        let shifts = self.index.initializer(shift.input.get(1)?)?.ints().ok()?;
-        if !node.is("Mod") || two != [2] || shifts != [0, 1, 2, 3, 4, 5, 6, 7] {
-            return None;
-        }
-        let packed = self.index.initializer(shift.input.first()?)?;
-        let ints = PackedInts::from_bytes(packed.raw_data().to_vec(), len, width, encoding)?;
-        Some(Codes { shape, ints })
-    }
-
-    /// The producer of a `Reshape`'s input, and the target shape.
-    fn reshape(&self, name: &str) -> Option<(&'a NodeProto, Vec<i64>)> {
-        let node = self.producer(name).filter(|n| n.is("Reshape"))?;
-        let shape = self.index.initializer(node.input.get(1)?)?.ints().ok()?;
-        Some((self.producer(node.input.first()?)?, shape))
+        finish(codes, granularity, scale, zero_point)
     }
 
     fn producer(&self, name: &str) -> Option<&'a NodeProto> {
@@ -276,7 +197,7 @@ impl<'a> WeightReader<'a> {
 fn finish(
     codes: Codes,
     granularity: Granularity,
-    scale: Vec<f32>,
+    scale: Param,
     zero_point: Vec<i64>,
 ) -> Option<QTensor> {
     let layout = Layout::new(&codes.shape, granularity).ok()?;
@@ -285,6 +206,9 @@ fn finish(
     let shift = match codes.ints.encoding() {
         Encoding::TwosComplement if zero_point.iter().any(|&z| z != 0) => {
             1i64 << (codes.ints.width() - 1)
+        }
+        Encoding::Float(_) | Encoding::Exponent if zero_point.iter().any(|&z| z != 0) => {
+            return None;
         }
         _ => 0,
     };
@@ -303,5 +227,8 @@ fn finish(
             .map(|z| u8::try_from(z + shift).ok())
             .collect::<Option<Vec<u8>>>()?,
     };
-    QTensor::new(layout, QuantParams { scale, zero_point }, ints)
+    match scale.coded {
+        Some(coded) => QTensor::with_coded_scales(layout, coded, zero_point, ints),
+        None => QTensor::new(layout, QuantParams { scale: scale.floats, zero_point }, ints),
+    }
 }
