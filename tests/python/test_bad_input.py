@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,26 @@ def test_weights_that_are_no_numbers_are_never_quantized(
     else:
         result.assert_refused()
         assert folder_bytes(tmp_path) == {}
+
+
+@pytest.mark.parametrize("arguments", [["inspect", MODEL], ["--help"], ["demo", "--json"]])
+def test_a_reader_that_has_seen_enough_ends_it_in_silence(
+    binary: Path, arguments: list[object]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(binary), *map(str, arguments)]
+    with os.fdopen(writer) as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_full_disk_behind_standard_output_is_told(binary: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with open("/dev/full", "w") as full:
+        command = [str(binary), "inspect", str(MODEL)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write to standard output: ")
+    assert len(done.stderr.splitlines()) == 1

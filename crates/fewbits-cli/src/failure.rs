@@ -1,5 +1,6 @@
 //! Errors on their way out: one line, and the exit code that scripts rely on.
 
+use std::any::Any;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -61,10 +62,10 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     Failure::usage(format!("{message}; try --help")).report()
 }
 
-/// What the last panic said and where, for [`internal`].
+/// What the last panic said and where, for [`panicked`].
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Keeps panics from printing: a library may catch its own, and [`internal`] reports the rest.
+/// Keeps panics from printing: a library may catch its own, and [`panicked`] reports the rest.
 pub fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if let Ok(mut last) = LAST_PANIC.lock() {
@@ -73,10 +74,19 @@ pub fn quiet_panics() {
     }));
 }
 
-/// A fault of fewbits or of a library it uses.
-pub fn internal() -> Failure {
-    let said = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
-    Failure::failed(format!("internal error, please report it with the model: {said}"))
+/// Reports a panic: a fault of fewbits or of a library it uses, or standard output that takes no more, which
+/// `println!` panics about. Whoever closes it, as `head` does, has seen enough.
+pub fn panicked(panic: &(dyn Any + Send)) -> ExitCode {
+    let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+    let failure = match said.strip_prefix("failed printing to stdout: ") {
+        Some(why) if why.starts_with("Broken pipe") => return ExitCode::from(FAILED),
+        Some(why) => Failure::failed(format!("cannot write to standard output: {why}")),
+        None => {
+            let said = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
+            Failure::failed(format!("internal error, please report it with the model: {said}"))
+        }
+    };
+    failure.report()
 }
 
 fn one_line(message: &str) -> String {

@@ -14,17 +14,13 @@ use args::{Cli, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return failure::usage(&error),
-    };
     failure::quiet_panics();
     fewbits::keep_freed_blocks();
-    match std::panic::catch_unwind(|| run(cli)) {
-        Ok(Ok(code)) => code,
-        Ok(Err(failure)) => failure.report(),
-        Err(_) => failure::internal().report(),
-    }
+    let parse_and_run = || match Cli::try_parse() {
+        Ok(cli) => run(cli).unwrap_or_else(|failure| failure.report()),
+        Err(error) => failure::usage(&error),
+    };
+    std::panic::catch_unwind(parse_and_run).unwrap_or_else(|panic| failure::panicked(&*panic))
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
