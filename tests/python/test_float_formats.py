@@ -233,7 +233,7 @@ def test_narrow_scales_take_fewer_bytes(fewbits: Fewbits, tmp_path: Path) -> Non
     assert max(measured) <= 7.88
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino", "generic"])
+@pytest.mark.parametrize("target", ["onnx", "openvino", "generic"])
 def test_scales_are_quantized_in_blocks(fewbits: Fewbits, tmp_path: Path, target: str) -> None:
     """1,200 scales are five blocks of 240: integers from 1 to 255 of a 255th of the largest."""
     weight = np.random.default_rng(3).standard_normal((160, 240)).astype(np.float32)

@@ -218,3 +218,17 @@ def test_a_language_model(fewbits: Fewbits, tmp_path: Path, rounding: str) -> No
     reference = fewbits(*compare, "--metric", "perplexity", "--json").assert_done().json()
     assert measured["b"]["metric"] == pytest.approx(reference["b"]["metric"], abs=1e-4)
     assert out.stat().st_size <= 1.05 * standard.stat().st_size
+
+
+@pytest.mark.parametrize(("scales", "operators"), [("f16", 9), ("u8", 0)])
+def test_narrow_scales(fewbits: Fewbits, tmp_path: Path, scales: str, operators: int) -> None:
+    """Those of 16 bits are widened for the operator; those of 8 bits have blocks of their own."""
+    model, out = LM / "model.onnx", tmp_path / "q.onnx"
+    options = ["--recipe", "weights", "--bits", 4, "--granularity", "group=32"]
+    options += ["--target", "onnxruntime", "--scales", scales]
+    fewbits("quantize", model, "-o", out, *options).assert_done()
+    assert len(products(out)) == operators
+    compare = ["compare", model, out, "--data", LM / "test.npz", "--metric", "perplexity", "--json"]
+    measured = fewbits(*compare).assert_done().json()["b"]["metric"]
+    # A plain session rounds activations of blocks.
+    assert perplexity(out) == pytest.approx(measured, abs=1e-4 if operators else 0.02)
