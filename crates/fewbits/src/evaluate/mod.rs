@@ -25,6 +25,11 @@ use crate::{Error, Result};
 /// of a large vocabulary for every token of a data set may not fit into memory.
 const KEPT_ELEMENTS: usize = 64 << 20;
 
+/// Elements up to which the answers to a batch are small beside what computing them takes.
+const SMALL_ANSWERS: usize = 64 << 10;
+/// How many times as many batches are then looked at together.
+const FEWER_WAITS: usize = 8;
+
 /// What the reference answers on data, usually the float model, and how good that is.
 pub struct Baseline<'a> {
     reference: &'a dyn Runner,
@@ -94,7 +99,10 @@ impl<'a> Baseline<'a> {
         let mut room = KEPT_ELEMENTS;
         let mut tallies: Option<(Metric, Task, Vec<Tally>)> = None;
         let all: Vec<Range<usize>> = data.batches(BATCH_ROWS).collect();
-        for together in all.chunks(batches_at_once()) {
+        let mut left = all.as_slice();
+        while !left.is_empty() {
+            let (together, behind) = left.split_at(batches_together(&batches).min(left.len()));
+            left = behind;
             let answered = answers(reference, data, together)?;
             for (rows, expected) in together.iter().cloned().zip(answered) {
                 let (_, task, tallies) = match &mut tallies {
@@ -138,7 +146,7 @@ impl<'a> Baseline<'a> {
     /// If it cannot be run, or its outputs are of another kind.
     pub fn measure(&self, runner: &dyn Runner, progress: &dyn Progress) -> Result<Measured> {
         let mut tally = Tally::new(self.metric)?;
-        for batches in self.batches.chunks(batches_at_once()) {
+        for batches in self.batches.chunks(batches_together(&self.batches)) {
             let rows: Vec<Range<usize>> = batches.iter().map(|batch| batch.rows.clone()).collect();
             for (batch, given) in batches.iter().zip(answers(runner, self.data, &rows)?) {
                 match &batch.kept {
@@ -181,6 +189,16 @@ fn metric_for(asked: Option<Metric>, data: &Dataset, outputs: &[Tensor]) -> Resu
 
 fn no_labels(data: &Dataset) -> Error {
     Error::NoLabels { path: data.path().to_path_buf() }
+}
+
+/// Batches whose answers are looked at together: [`batches_at_once`], or more where those known so far
+/// are small, since whoever is done first waits for the last.
+fn batches_together(known: &[Batch]) -> usize {
+    let kept = known.first().and_then(|batch| batch.kept.as_ref());
+    match kept.map(|kept| kept.iter().map(Tensor::len).sum::<usize>()) {
+        Some(elements) if elements <= SMALL_ANSWERS => FEWER_WAITS * batches_at_once(),
+        _ => batches_at_once(),
+    }
 }
 
 /// The outputs of a model for several batches.

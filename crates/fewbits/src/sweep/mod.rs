@@ -11,6 +11,7 @@ use std::time::Duration;
 use fewbits_onnx::{Model, Replace, SaveOptions};
 use fewbits_quant::Bits;
 use fewbits_runtime::{RunOptions, Runner};
+use rayon::prelude::*;
 use serde::Serialize;
 
 pub use page::report;
@@ -217,11 +218,14 @@ fn measure_saved(
     options: &SweepOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
+    let load = |(_, path): &(Bits, PathBuf)| {
+        let model = Model::open(path)?;
+        Ok((model.file_bytes(), model.weight_bytes(), runner(&model, &options.run)?))
+    };
+    let loaded = files.par_iter().map(load).collect::<Result<Vec<_>>>()?;
     let mut runners: Vec<Box<dyn Runner>> = Vec::new();
     let first = sweep.points.len();
-    for (bits, path) in files {
-        let model = Model::open(path)?;
-        let runner = runner(&model, &options.run)?;
+    for ((bits, path), (file_bytes, weight_bytes, runner)) in files.iter().zip(loaded) {
         let Measured { metric, drop, agreement, max_abs_error, sqnr_db, .. } =
             baseline.measure(&runner, progress)?;
         sweep.points.push(Point {
@@ -229,8 +233,8 @@ fn measure_saved(
             metric,
             drop,
             agreement,
-            file_bytes: model.file_bytes(),
-            weight_bytes: model.weight_bytes(),
+            file_bytes,
+            weight_bytes,
             latency_ms: 0.0,
             max_abs_error,
             sqnr_db,
