@@ -22,6 +22,12 @@ pub fn batches_at_once() -> usize {
     rayon::current_num_threads().min(MOST_BATCHES)
 }
 
+/// Whether each of them is computed on a thread of its own, so that more may be handed out together: no more
+/// than there are threads are in memory.
+pub fn each_on_a_thread() -> bool {
+    rayon::current_num_threads() <= MOST_BATCHES
+}
+
 /// A runner that is called for [`batches_at_once`].
 pub struct Beside<'a>(pub &'a dyn Runner);
 
@@ -35,9 +41,9 @@ impl Runner for Beside<'_> {
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> fewbits_runtime::Result<Vec<(String, Tensor)>> {
-        match rayon::current_num_threads() > batches_at_once() {
-            true => self.0.run(inputs),
-            false => self.0.run_alone(inputs),
+        match each_on_a_thread() {
+            true => self.0.run_alone(inputs),
+            false => self.0.run(inputs),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::interval::DropInterval;
 use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
 use crate::padding::Tokens;
 use crate::progress::Progress;
-use crate::run::{BATCH_ROWS, Beside, batches_at_once, run_rows};
+use crate::run::{BATCH_ROWS, Beside, batches_at_once, each_on_a_thread, run_rows};
 use crate::{Error, Result};
 
 /// Answers beyond so many elements are not kept but computed again when they are needed: the scores
@@ -196,7 +196,9 @@ fn no_labels(data: &Dataset) -> Error {
 fn batches_together(known: &[Batch]) -> usize {
     let kept = known.first().and_then(|batch| batch.kept.as_ref());
     match kept.map(|kept| kept.iter().map(Tensor::len).sum::<usize>()) {
-        Some(elements) if elements <= SMALL_ANSWERS => FEWER_WAITS * batches_at_once(),
+        Some(elements) if elements <= SMALL_ANSWERS && each_on_a_thread() => {
+            FEWER_WAITS * batches_at_once()
+        }
         _ => batches_at_once(),
     }
 }
