@@ -19,6 +19,7 @@ mod image;
 mod mapping;
 mod memory;
 mod threads;
+mod transpose;
 
 pub use buffer::{Buffer, SLACK_BYTES};
 pub use cpu::{Cpu, Level, UnknownCpu};

@@ -21,7 +21,6 @@ mod planes;
 mod pool;
 mod pool_rules;
 mod quantize;
-mod transpose;
 mod window;
 
 pub use add::{AddScales, add, mul, requantize};

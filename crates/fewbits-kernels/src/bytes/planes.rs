@@ -1,10 +1,10 @@
 //! Between planes, `[channels, height, width]`, and an image of channels-last bytes with a halo.
 
 use super::quantize::{QuantizeTo, Rounding, real};
-use super::transpose::{SIDE, transpose};
 use super::window::blocks;
 use crate::ImageLayout;
 use crate::cpu::per_cpu;
+use crate::transpose::{SIDE, transpose};
 
 per_cpu! {
     /// Lays planes of bytes out as the image `out`, and fills its halo with `halo`.

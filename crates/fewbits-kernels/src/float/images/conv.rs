@@ -104,16 +104,17 @@ pub fn convolve(
         Form::Plain(weights) => {
             let [height, width] = conv.out_size;
             let padded = |rows| Padded::new(window, conv.size, channels / groups, rows, width);
-            in_parts(conv, input, padded, height, 1, planes, out, |part, out| {
+            let copy_len = |rows| padded(rows).image_pitch();
+            in_parts(conv, input, copy_len, height, 1, planes, out, |part, out| {
                 let padded = padded(part.rows.len());
                 Job { cpu, conv, weights, part }.run(padded, out, scratch);
             });
         }
         Form::Tiles(weights) => {
             let tiles = Tiles::new(conv);
-            let padded = |rows| tiles.padded(rows);
-            let together = tiles.images_of_whole_panels();
-            in_parts(conv, input, padded, tiles.count[0], together, planes, out, |part, out| {
+            let together = tiles.images_together();
+            let copy_len = |rows| tiles.copy_len(rows);
+            in_parts(conv, input, copy_len, tiles.count[0], together, planes, out, |part, out| {
                 winograd::rows(cpu, conv, weights, tiles, part, out, scratch);
             });
         }
@@ -136,7 +137,7 @@ pub(super) struct Part<'a> {
 fn in_parts(
     conv: &Convolution,
     input: &[f32],
-    padded: impl Fn(usize) -> Padded,
+    copy_len: impl Fn(usize) -> usize,
     height: usize,
     multiple: usize,
     planes: Range<usize>,
@@ -145,13 +146,13 @@ fn in_parts(
 ) {
     let filters = conv.filters;
     let (first_row, each) = match height {
-        1 => (padded(1).image_pitch(), 0),
-        _ => (padded(1).image_pitch(), padded(2).image_pitch() - padded(1).image_pitch()),
+        1 => (copy_len(1), 0),
+        _ => (copy_len(1), copy_len(2) - copy_len(1)),
     };
     let fitting = COPIES.saturating_sub(first_row) / each.max(1) + 1;
     let rows = fitting.min(height);
     let together = match rows == height {
-        true => COPIES / padded(rows).image_pitch().max(1),
+        true => COPIES / copy_len(rows).max(1),
         false => 1,
     };
     // A few more than fit, or less, where no panel is left half empty then.
@@ -182,7 +183,8 @@ fn in_parts(
 }
 
 impl Convolution<'_> {
-    fn out_plane(&self) -> usize {
+    /// Elements of a channel of the result.
+    pub(super) fn out_plane(&self) -> usize {
         self.out_size[0] * self.out_size[1]
     }
 }

@@ -1,17 +1,17 @@
-//! Tiles of bytes change rows and columns.
+//! Tiles of bytes or floats change rows and columns.
 
 /// Rows and columns of a tile.
-pub(super) const SIDE: usize = 16;
+pub(crate) const SIDE: usize = 16;
 
 /// Row `i` becomes column `i`.
 ///
-/// The number of a byte has four bits of row and four of column. Interleaving the halves of the
+/// The number of an element has four bits of row and four of column. Interleaving the halves of the
 /// tile turns these bits round by one, and vectors can do that; four times swaps row and column.
 #[inline(always)]
-pub(super) fn transpose(tile: &[[u8; SIDE]; SIDE]) -> [[u8; SIDE]; SIDE] {
+pub(crate) fn transpose<T: Copy + Default>(tile: &[[T; SIDE]; SIDE]) -> [[T; SIDE]; SIDE] {
     let mut from = *tile;
     for _ in 0..4 {
-        let mut to = [[0; SIDE]; SIDE];
+        let mut to = [[T::default(); SIDE]; SIDE];
         {
             let to = to.as_flattened_mut();
             let (low, high) = from.as_flattened().split_at(SIDE * SIDE / 2);
