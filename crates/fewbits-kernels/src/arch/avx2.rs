@@ -11,30 +11,40 @@ use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
 /// Vectors that hold the sums of a panel: 4 columns each, in two halves.
 const VECTORS: usize = 4;
 
-/// Fills the rows, at most 3, and `panels` panels of `sums`.
+/// Rows whose sums are in registers together.
+pub(crate) const ROWS: usize = 3;
+
+/// Fills the rows and `panels` panels of `sums`.
 ///
 /// # Safety
 /// The CPU must have the features, and `args` must have been checked for `panels`.
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
-    for panel in 0..panels {
-        match args.rows.len() {
-            // SAFETY: this function's contract.
-            1 => unsafe { sum_of::<1>(args, panel, sums) },
-            // SAFETY: as above.
-            2 => unsafe { sum_of::<2>(args, panel, sums) },
-            // SAFETY: as above.
-            3 => unsafe { sum_of::<3>(args, panel, sums) },
-            _ => unreachable!("a tile has at most 3 rows"),
+    for (rows, sums) in args.rows.chunks(ROWS).zip(sums.0.chunks_mut(ROWS * TILE_COLUMNS)) {
+        for panel in 0..panels {
+            match rows.len() {
+                // SAFETY: this function's contract.
+                1 => unsafe { sum_of::<1>(args, rows, panel, sums) },
+                // SAFETY: as above.
+                2 => unsafe { sum_of::<2>(args, rows, panel, sums) },
+                // SAFETY: as above.
+                3 => unsafe { sum_of::<3>(args, rows, panel, sums) },
+                _ => unreachable!("chunks have at most {ROWS} rows"),
+            }
         }
     }
 }
 
 #[target_feature(enable = "avx2")]
-unsafe fn sum_of<const ROWS: usize>(args: &TileArgs, panel: usize, sums: &mut Tile<i32>) {
+unsafe fn sum_of<const ROWS: usize>(
+    args: &TileArgs,
+    rows: &[usize],
+    panel: usize,
+    sums: &mut [i32],
+) {
     let steps = args.run_bytes / STEP;
     let mut weights = args.panels[panel * args.panel_bytes..].as_ptr();
-    let starts: &[usize; ROWS] = args.rows.first_chunk().expect("as many rows");
+    let starts: &[usize; ROWS] = rows.first_chunk().expect("as many rows");
     let mut acc = [[_mm256_setzero_si256(); VECTORS]; ROWS];
     for &run in args.runs {
         for step in 0..steps {
@@ -58,7 +68,7 @@ unsafe fn sum_of<const ROWS: usize>(args: &TileArgs, panel: usize, sums: &mut Ti
         }
     }
     for (r, acc) in acc.iter().enumerate() {
-        let to = &mut sums.0[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
+        let to = &mut sums[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
         for (&acc, to) in acc.iter().zip(to.chunks_exact_mut(4)) {
             // Of each column the two halves lie side by side.
             let mut halves = [0i32; 8];

@@ -8,38 +8,47 @@ use std::arch::x86_64::*;
 use crate::arch::TileArgs;
 use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
 
-/// Fills the rows, at most 6, and `panels` panels of `sums`.
+/// Rows whose sums are in registers together.
+pub(crate) const ROWS: usize = 6;
+
+/// Fills the rows and `panels` panels of `sums`.
 ///
 /// # Safety
 /// The CPU must have the features, and `args` must have been checked for `panels`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
     macro_rules! sizes {
-        ($($rows:literal)*) => {
-            match (args.rows.len(), panels) {
+        ($rows:ident, $sums:ident: $($count:literal)*) => {
+            match ($rows.len(), panels) {
                 $(
                     // SAFETY: this function's contract.
-                    ($rows, 1) => unsafe { sum_of::<$rows, 1>(args, sums) },
+                    ($count, 1) => unsafe { sum_of::<$count, 1>(args, $rows, $sums) },
                     // SAFETY: as above.
-                    ($rows, 2) => unsafe { sum_of::<$rows, 2>(args, sums) },
+                    ($count, 2) => unsafe { sum_of::<$count, 2>(args, $rows, $sums) },
                     // SAFETY: as above.
-                    ($rows, 3) => unsafe { sum_of::<$rows, 3>(args, sums) },
+                    ($count, 3) => unsafe { sum_of::<$count, 3>(args, $rows, $sums) },
                     // SAFETY: as above.
-                    ($rows, _) => unsafe { sum_of::<$rows, 4>(args, sums) },
+                    ($count, _) => unsafe { sum_of::<$count, 4>(args, $rows, $sums) },
                 )*
-                _ => unreachable!("a tile has at most 6 rows"),
+                _ => unreachable!("chunks have at most {ROWS} rows"),
             }
         };
     }
-    sizes!(1 2 3 4 5 6)
+    for (rows, sums) in args.rows.chunks(ROWS).zip(sums.0.chunks_mut(ROWS * TILE_COLUMNS)) {
+        sizes!(rows, sums: 1 2 3 4 5 6);
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(args: &TileArgs, sums: &mut Tile<i32>) {
+unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(
+    args: &TileArgs,
+    rows: &[usize],
+    sums: &mut [i32],
+) {
     let steps = args.run_bytes / STEP;
     let input = args.input.as_ptr();
     let mut weights = args.panels.as_ptr();
-    let starts: &[usize; ROWS] = args.rows.first_chunk().expect("as many rows");
+    let starts: &[usize; ROWS] = rows.first_chunk().expect("as many rows");
     let mut acc = [[_mm512_setzero_si512(); PANELS]; ROWS];
     for &run in args.runs {
         // SAFETY: `TileArgs::check` saw that every run of every row lies in the input.
@@ -64,7 +73,7 @@ unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(args: &TileArgs, sums: 
     }
     for (r, acc) in acc.iter().enumerate() {
         for (p, &acc) in acc.iter().enumerate() {
-            let to = sums.0[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
+            let to = sums[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
             // SAFETY: the slice is one vector long.
             unsafe { _mm512_storeu_si512(to.cast(), acc) };
         }

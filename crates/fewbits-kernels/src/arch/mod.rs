@@ -67,15 +67,26 @@ impl Kernel {
         }
     }
 
-    /// The rows of a tile when `left` rows are left.
+    /// The rows that are summed together when `left` rows are left.
     pub(crate) fn rows(self, left: usize) -> usize {
         match self.0.level() {
             Level::Scalar => 4,
-            Level::Avx2 => 3,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::ROWS,
             // Tiles take as long for one row as for 16.
             Level::Amx if left > AMX_LEAST_ROWS => TILE_ROWS,
-            Level::Avx512Vnni | Level::Amx => 6,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni | Level::Amx => avx512vnni::ROWS,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => 4,
         }
+    }
+
+    /// The rows of a tile when `left` rows are left: as many as fit that are summed together. What
+    /// comes before and behind the sums is done once for all of them.
+    pub(crate) fn tile_rows(self, left: usize) -> usize {
+        let together = self.rows(left);
+        TILE_ROWS / together * together
     }
 
     /// Begins a product on this thread.

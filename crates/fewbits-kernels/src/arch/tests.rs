@@ -115,7 +115,7 @@ proptest! {
             let mut session = kernel.session();
             // Twice, since a session remembers rows.
             for end in [starts.len(), starts.len() / 2 + 1, starts.len()] {
-                let count = kernel.rows(end).min(end);
+                let count = kernel.tile_rows(end).min(end);
                 let args = TileArgs {
                     input: &input,
                     rows: &starts[..count],

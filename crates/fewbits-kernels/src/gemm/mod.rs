@@ -172,7 +172,8 @@ impl Job<'_> {
             let columns = start..columns.end.min(start + chunk);
             let mut row = rows.start;
             while row < rows.end {
-                let count = self.weights.kernel.rows(rows.end - row).min(rows.end - row);
+                let left = rows.end - row;
+                let count = self.weights.kernel.tile_rows(left).min(left);
                 self.rows(row..row + count, columns.clone(), &mut room);
                 row += count;
             }

@@ -217,7 +217,7 @@ impl Job<'_> {
                 let first = image * channels + group * group_channels;
                 first..first + group_channels
             });
-            padded.fill(input, planes, rows.start, 0.0, copies);
+            padded.fill(self.cpu, input, planes, rows.start, 0.0, copies);
             match own.len() {
                 1 => self.one_filter(own.start, &padded, &taps, rows.clone(), copies, out),
                 _ => {

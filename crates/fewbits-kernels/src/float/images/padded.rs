@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use crate::Cpu;
 use crate::bytes::Window;
+use crate::cpu::per_cpu;
 
 /// Floats behind the copies that may be read: vectors are read whole at the end of a row, too.
 pub const SLACK: usize = 16;
@@ -75,31 +77,24 @@ impl Padded {
     /// in `input`, one behind the other, and `padding` is what lies around them.
     pub fn fill(
         &self,
+        cpu: Cpu,
         input: &[f32],
         planes: impl Iterator<Item = Range<usize>>,
         first: usize,
         padding: f32,
         copies: &mut [f32],
     ) {
-        let pitch = self.row_pitch();
-        let top = first * self.window.stride[0];
         // All at once: borders are of one or two elements, and a fill is a call.
         copies.fill(padding);
         for (planes, image) in planes.zip(copies.chunks_exact_mut(self.image_pitch())) {
-            for (plane, copy) in planes.zip(image.chunks_exact_mut(self.channel_pitch())) {
-                let plane = &input[plane * self.size[0] * self.size[1]..];
-                for (row, copy) in copy.chunks_exact_mut(pitch).enumerate() {
-                    let y = (top + row).checked_sub(self.window.pads_begin[0]);
-                    if let Some(y) = y.filter(|&y| y < self.size[0]) {
-                        self.row(&plane[y * self.size[1]..][..self.size[1]], copy);
-                    }
-                }
-            }
+            let area = self.size[0] * self.size[1];
+            let planes = &input[planes.start * area..planes.end * area];
+            fill_image(cpu, self, planes, first * self.window.stride[0], image);
         }
     }
 
     /// Copies a row of an image to where it lies between its borders.
-    #[inline]
+    #[inline(always)]
     fn row(&self, row: &[f32], copy: &mut [f32]) {
         let left = self.window.pads_begin[1];
         if self.window.stride[1] == 1 {
@@ -125,7 +120,24 @@ impl Padded {
     }
 }
 
+per_cpu! {
+    /// Copies the rows from number `top` of the padded channels on.
+    fn fill_image(padded: &Padded, planes: &[f32], top: usize, copies: &mut [f32]) {
+        let [height, width] = padded.size;
+        let copies = copies.chunks_exact_mut(padded.channel_pitch());
+        for (plane, copy) in planes.chunks_exact((height * width).max(1)).zip(copies) {
+            for (row, copy) in copy.chunks_exact_mut(padded.row_pitch()).enumerate() {
+                let y = (top + row).checked_sub(padded.window.pads_begin[0]);
+                if let Some(y) = y.filter(|&y| y < height) {
+                    padded.row(&plane[y * width..][..width], copy);
+                }
+            }
+        }
+    }
+}
+
 /// Every `N`th value: a constant step becomes shuffles of vectors.
+#[inline(always)]
 fn every<const N: usize>(row: &[f32], copy: &mut [f32]) {
     let (groups, rest) = row.as_chunks::<N>();
     for (copy, group) in copy.iter_mut().zip(groups) {

@@ -25,9 +25,19 @@ pub fn max_pool(
     scratch: &mut Vec<f32>,
 ) {
     let padding = f32::NEG_INFINITY;
-    each_plane(window, input, size, out, out_size, scratch, padding, |copy, taps, step, out| {
-        largest(cpu, copy, taps, step, out_size[1], out);
-    });
+    each_plane(
+        cpu,
+        window,
+        input,
+        size,
+        out,
+        out_size,
+        scratch,
+        padding,
+        |copy, taps, step, out| {
+            largest(cpu, copy, taps, step, out_size[1], out);
+        },
+    );
 }
 
 /// The mean of each window: planes of `size` to planes of `out_size`.
@@ -58,7 +68,7 @@ pub fn average_pool(
             .collect()
     };
     let (rows, columns) = (inside(0), inside(1));
-    each_plane(window, input, size, out, out_size, scratch, 0.0, |copy, taps, step, out| {
+    each_plane(cpu, window, input, size, out, out_size, scratch, 0.0, |copy, taps, step, out| {
         sum(cpu, copy, taps, step, out_size[1], out);
         for (out, rows) in out.chunks_exact_mut(out_size[1]).zip(&rows) {
             out.iter_mut().zip(&columns).for_each(|(sum, columns)| *sum /= (rows * columns) as f32);
@@ -69,6 +79,7 @@ pub fn average_pool(
 /// Calls `work` for each plane with its padded copy, the taps in it and the step to the next row.
 #[allow(clippy::too_many_arguments)]
 fn each_plane(
+    cpu: Cpu,
     window: Window,
     input: &[f32],
     size: [usize; 2],
@@ -84,7 +95,7 @@ fn each_plane(
     let taps = padded.taps();
     let copy = at_least(scratch, padded.image_pitch() + SLACK);
     for (plane, out) in out.chunks_exact_mut(out_plane).enumerate() {
-        padded.fill(input, std::iter::once(plane..plane + 1), 0, padding, copy);
+        padded.fill(cpu, input, std::iter::once(plane..plane + 1), 0, padding, copy);
         work(copy, &taps, padded.step(), out);
     }
 }

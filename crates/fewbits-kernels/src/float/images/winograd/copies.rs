@@ -92,7 +92,7 @@ per_cpu! {
         let (mut x, mut row) = (0, 0);
         for first in pixels.clone().step_by(LANES) {
             let len = LANES.min(pixels.end - first);
-            for (values, plane) in tile[..count].iter_mut().zip(planes.chunks_exact(plane_len)) {
+            for (values, plane) in tile[..count].iter_mut().zip(planes.chunks_exact(plane_len.max(1))) {
                 // A copy of constant length is no call.
                 match plane[first..].first_chunk() {
                     Some(plane) => *values = *plane,

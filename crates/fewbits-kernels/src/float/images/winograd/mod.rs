@@ -13,8 +13,6 @@
 mod copies;
 mod transform;
 
-use std::ops::Range;
-
 use self::copies::{Copies, Planes};
 use self::transform::{transform_pixels, transform_products, transformed_taps, write};
 use super::conv::{Convolution, Part};

@@ -96,14 +96,10 @@ per_cpu! {
             }
             let line = times_a(line);
             for x in 0..TILE {
-                results[y * TILE + x] = line[x];
-            }
-        }
-        if let Some(bias) = bias {
-            for result in results {
-                for i in 0..LANES {
-                    result[i] += bias[i];
-                }
+                results[y * TILE + x] = match bias {
+                    Some(bias) => sum(line[x], bias),
+                    None => line[x],
+                };
             }
         }
     }
@@ -132,6 +128,14 @@ per_cpu! {
             }
         }
     }
+}
+
+#[inline(always)]
+fn sum(mut a: Lanes, b: &Lanes) -> Lanes {
+    for i in 0..LANES {
+        a[i] += b[i];
+    }
+    a
 }
 
 /// One column of `Bᵀ d`.
