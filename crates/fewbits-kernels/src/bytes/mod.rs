@@ -30,6 +30,6 @@ pub use dynamic::{dynamic_parameters, min_max};
 pub use lut::look_up;
 pub use planes::{dequantize_image, image_from_bytes, image_to_bytes, quantize_image};
 pub use pool::{Divisor, average_pool_image, global_average_pool_image, max_pool_image};
-pub(crate) use quantize::real;
 pub use quantize::{QuantizeTo, dequantize, quantize};
+pub(crate) use quantize::{Rounding, real};
 pub use window::Window;

@@ -1,7 +1,7 @@
 //! What happens to the sums of a product before they are stored.
 
 use crate::Cpu;
-use crate::bytes::{QuantizeTo, quantize, real};
+use crate::bytes::{QuantizeTo, Rounding, quantize, real};
 use crate::cpu::per_cpu;
 use crate::float::{Function, apply};
 use crate::gemm::Walk;
@@ -9,8 +9,10 @@ use crate::gemm::shared::Shared;
 
 /// Columns of a tile of sums.
 pub(crate) const TILE_COLUMNS: usize = 64;
-/// Columns that become bytes together: a vector of AVX-512.
+/// A vector of AVX-512, of which up to four become bytes together.
 const VECTOR: usize = 16;
+const TWO: usize = 2 * VECTOR;
+const FOUR: usize = 4 * VECTOR;
 /// Most rows of a tile of sums.
 pub(crate) const TILE_ROWS: usize = 32;
 
@@ -73,19 +75,22 @@ per_cpu! {
         others: &[usize],
         out: Shared<u8>,
     ) {
-        for column in (0..columns).step_by(VECTOR) {
-            let vector = Vector { sums, column, requantize, first: first + column, others };
-            // Inlined twice: of constant length all of it is vector code without calls.
-            match columns - column {
-                VECTOR.. => vector.requantize(VECTOR, offsets, out),
-                len => vector.requantize(len, offsets, out),
-            }
+        let mut column = 0;
+        while column < columns {
+            let at = Columns { sums, column, requantize, first: first + column, others };
+            // Inlined for each: of constant length all of it is vector code without calls.
+            column += match columns - column {
+                FOUR.. => at.requantize::<4>(FOUR, offsets, out),
+                TWO.. => at.requantize::<2>(TWO, offsets, out),
+                VECTOR.. => at.requantize::<1>(VECTOR, offsets, out),
+                len => at.requantize::<1>(len, offsets, out),
+            };
         }
     }
 }
 
-/// Some columns of a tile, a vector or fewer.
-struct Vector<'a> {
+/// Columns of a tile from one on.
+struct Columns<'a> {
     sums: &'a Tile<i32>,
     /// In the tile.
     column: usize,
@@ -95,52 +100,49 @@ struct Vector<'a> {
     others: &'a [usize],
 }
 
-impl Vector<'_> {
-    /// Writes `len` bytes of each row. Biases and scales stay in registers.
+impl Columns<'_> {
+    /// Writes `len` bytes of each row, `N` vectors or fewer bytes, and returns how many. Biases and
+    /// scales stay in registers.
     #[inline(always)]
-    fn requantize(&self, len: usize, offsets: &[usize], out: Shared<u8>) {
-        let Vector { requantize: &Requantize { bias, scale, to, ref add }, first, .. } = *self;
-        let bias = filled_up(&bias[first..][..len]);
-        let scale = filled_up(&scale[first..][..len]);
+    fn requantize<const N: usize>(&self, len: usize, offsets: &[usize], out: Shared<u8>) -> usize {
+        let Columns { requantize: &Requantize { bias, scale, to, ref add }, first, .. } = *self;
+        let bias = filled_up::<i32, N>(&bias[first..][..len]);
+        let scale = filled_up::<f32, N>(&scale[first..][..len]);
         let rounding = to.rounding();
         match add {
             None => {
                 for (row, &offset) in offsets.iter().enumerate() {
-                    let sums = self.sums(row);
-                    let mut bytes = [0u8; VECTOR];
-                    for i in 0..VECTOR {
-                        let x = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
-                        bytes[i] = rounding.byte(x);
-                    }
-                    self.write(&bytes, len, offset, out);
+                    let sums = self.sums::<N>(row);
+                    let mut bytes = [[0u8; VECTOR]; N];
+                    each::<N>(|v| bytes[v] = rounded(&sums[v], &bias[v], &scale[v], rounding));
+                    self.write(bytes.as_flattened(), len, offset, out);
                 }
             }
             Some(add) => {
                 let sum_rounding = add.to.rounding();
                 for (row, &offset) in offsets.iter().enumerate() {
-                    let sums = self.sums(row);
-                    let other = filled_up(&add.other[self.others[row] + first..][..len]);
-                    let mut bytes = [0u8; VECTOR];
-                    for i in 0..VECTOR {
-                        let x = sums[i].wrapping_add(bias[i]) as f32 * scale[i];
-                        let a = real(rounding.byte(x), to.scale, to.zero_point);
-                        let b = real(other[i], add.other_scale, add.other_zero_point);
-                        bytes[i] = sum_rounding.byte((a + b) / add.to.scale);
-                    }
-                    self.write(&bytes, len, offset, out);
+                    let sums = self.sums::<N>(row);
+                    let other = filled_up::<u8, N>(&add.other[self.others[row] + first..][..len]);
+                    let mut bytes = [[0u8; VECTOR]; N];
+                    each::<N>(|v| {
+                        let own = rounded(&sums[v], &bias[v], &scale[v], rounding);
+                        bytes[v] = added(&own, &other[v], to, add, sum_rounding);
+                    });
+                    self.write(bytes.as_flattened(), len, offset, out);
                 }
             }
         }
+        len
     }
 
     #[inline(always)]
-    fn sums(&self, row: usize) -> &[i32; VECTOR] {
-        let sums = &self.sums.0[row * TILE_COLUMNS + self.column..];
-        sums.first_chunk().expect("columns of a tile are whole vectors")
+    fn sums<const N: usize>(&self, row: usize) -> &[[i32; VECTOR]; N] {
+        let (vectors, _) = self.sums.0[row * TILE_COLUMNS + self.column..].as_chunks();
+        vectors.first_chunk().expect("columns of a tile are whole vectors")
     }
 
     #[inline(always)]
-    fn write(&self, bytes: &[u8; VECTOR], len: usize, offset: usize, out: Shared<u8>) {
+    fn write(&self, bytes: &[u8], len: usize, offset: usize, out: Shared<u8>) {
         // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
         // threads have the same row.
         let out = unsafe { out.row(offset + self.first, len) };
@@ -148,17 +150,63 @@ impl Vector<'_> {
     }
 }
 
-/// A vector of values, those that are not there zero.
+/// Calls `work` with `0..N`, of at most 4. A loop here would become vectors across the vectors, which
+/// gathers and scatters make slow.
 #[inline(always)]
-fn filled_up<T: Copy + Default>(values: &[T]) -> [T; VECTOR] {
-    match values.first_chunk() {
-        Some(values) => *values,
-        None => {
-            let mut filled = [T::default(); VECTOR];
-            filled[..values.len()].copy_from_slice(values);
-            filled
-        }
+fn each<const N: usize>(mut work: impl FnMut(usize)) {
+    const { assert!(N >= 1 && N <= 4) };
+    work(0);
+    if N > 1 {
+        work(1);
     }
+    if N > 2 {
+        work(2);
+    }
+    if N > 3 {
+        work(3);
+    }
+}
+
+#[inline(always)]
+fn rounded(
+    sums: &[i32; VECTOR],
+    bias: &[i32; VECTOR],
+    scale: &[f32; VECTOR],
+    rounding: Rounding,
+) -> [u8; VECTOR] {
+    let mut bytes = [0; VECTOR];
+    for i in 0..VECTOR {
+        bytes[i] = rounding.byte(sums[i].wrapping_add(bias[i]) as f32 * scale[i]);
+    }
+    bytes
+}
+
+#[inline(always)]
+fn added(
+    own: &[u8; VECTOR],
+    other: &[u8; VECTOR],
+    to: QuantizeTo,
+    add: &AddBytes,
+    rounding: Rounding,
+) -> [u8; VECTOR] {
+    let mut bytes = [0; VECTOR];
+    for i in 0..VECTOR {
+        let own = real(own[i], to.scale, to.zero_point);
+        let other = real(other[i], add.other_scale, add.other_zero_point);
+        bytes[i] = rounding.byte((own + other) / add.to.scale);
+    }
+    bytes
+}
+
+/// Vectors of values, those that are not there zero.
+#[inline(always)]
+fn filled_up<T: Copy + Default, const N: usize>(values: &[T]) -> [[T; VECTOR]; N] {
+    let mut filled = [[T::default(); VECTOR]; N];
+    match values.as_chunks().0.first_chunk() {
+        Some(values) => filled = *values,
+        None => filled.as_flattened_mut()[..values.len()].copy_from_slice(values),
+    }
+    filled
 }
 
 per_cpu! {

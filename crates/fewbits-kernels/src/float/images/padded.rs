@@ -140,10 +140,28 @@ per_cpu! {
 #[inline(always)]
 fn every<const N: usize>(row: &[f32], copy: &mut [f32]) {
     let (groups, rest) = row.as_chunks::<N>();
-    for (copy, group) in copy.iter_mut().zip(groups) {
-        *copy = group[0];
+    let len = groups.len().min(copy.len());
+    match len {
+        16.. => chunks::<N, 16>(&groups[..len], copy),
+        8.. => chunks::<N, 8>(&groups[..len], copy),
+        4.. => chunks::<N, 4>(&groups[..len], copy),
+        _ => chunks::<N, 1>(&groups[..len], copy),
     }
     if let (Some(copy), Some(&value)) = (copy.get_mut(groups.len()), rest.first()) {
         *copy = value;
+    }
+}
+
+/// The first of each group, `LEN` or more of them; the last `LEN` come a second time rather than one
+/// by one.
+#[inline(always)]
+fn chunks<const N: usize, const LEN: usize>(groups: &[[f32; N]], copy: &mut [f32]) {
+    for start in (0..groups.len()).step_by(LEN) {
+        let start = start.min(groups.len() - LEN);
+        let groups: &[[f32; N]; LEN] = groups[start..].first_chunk().expect("as many are left");
+        let copy: &mut [f32; LEN] = copy[start..].first_chunk_mut().expect("as many as groups");
+        for i in 0..LEN {
+            copy[i] = groups[i][0];
+        }
     }
 }
