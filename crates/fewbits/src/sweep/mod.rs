@@ -1,11 +1,13 @@
 //! One model at several widths: how many bits can I afford?
 
+mod in_turn;
 mod once;
 mod page;
 mod verdict;
 mod widths;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fewbits_onnx::{Model, Replace, SaveOptions};
@@ -30,6 +32,7 @@ use crate::quantize::Planned;
 use crate::recipe::{Observed, Request};
 use crate::run::{one_call, runner};
 use crate::{Error, Result};
+use in_turn::InTurn;
 use once::Once;
 
 /// What timing may take for each model.
@@ -146,9 +149,21 @@ pub fn sweep(
     }
 
     let float = runner(source, &options.run)?;
-    progress.start("float model", data.rows() as u64);
-    let baseline = Baseline::new(&float, data, options.metric, progress)?;
-    progress.finish();
+    // Planning has parts that no two threads can share: meanwhile they run the float model.
+    let turns = InTurn::new(progress);
+    let failed = AtomicBool::new(false);
+    let (baseline, saved) = rayon::join(
+        || {
+            let progress = turns.first();
+            progress.start("float model", data.rows() as u64);
+            let baseline = Baseline::new(&float, data, options.metric, &progress);
+            progress.finish();
+            failed.store(baseline.is_err(), Ordering::Relaxed);
+            baseline
+        },
+        || save_all(source, request, widths, &paths, options, &failed, &turns.then()),
+    );
+    let (baseline, Saved { plans, notes }) = (baseline?, saved?);
 
     let mut sweep = Sweep {
         metric: baseline.metric(),
@@ -161,38 +176,10 @@ pub fn sweep(
         },
         points: Vec::new(),
         verdict: String::new(),
-        notes: Vec::new(),
+        notes,
         environment: environment(&options.run),
-        plans: Vec::new(),
+        plans,
     };
-    let save = SaveOptions { replace: options.replace, ..SaveOptions::default() };
-    let mut observed = Observed::default();
-    for (&bits, path) in widths.as_slice().iter().zip(&paths) {
-        let weights =
-            request.weights.with_bits(bits).map_err(|reason| Error::Request { reason })?;
-        let request = Request { weights, ..request.clone() };
-        let planned = Planned::by_recipe(
-            source,
-            &request,
-            &mut observed,
-            FinishedLayers::default(),
-            &options.run,
-            progress,
-        )?;
-        for note in planned.notes() {
-            if !sweep.notes.contains(note) {
-                sweep.notes.push(note.clone());
-            }
-        }
-        let (model, plan) = planned.carry_out(progress)?;
-        if let Some(why) = plan.why_nothing() {
-            let note = format!("at {bits} bits nothing is quantized: {why}");
-            progress.warn(&note);
-            sweep.notes.push(note);
-        }
-        model.save(path, save)?;
-        sweep.plans.push(plan);
-    }
 
     progress.start("measuring", (data.rows() * paths.len()) as u64);
     let side_by_side = (LOADED_BYTES / source.weight_bytes().max(1)).max(1) as usize;
@@ -207,6 +194,58 @@ pub fn sweep(
     sweep.verdict = verdict::verdict(&sweep);
     sweep.notes.extend(verdict::too_few_rows(&sweep));
     Ok(sweep)
+}
+
+/// What became of the model at each width.
+#[derive(Default)]
+struct Saved {
+    plans: Vec<Plan>,
+    notes: Vec<String>,
+}
+
+/// Quantizes the model at each width to its path, until something else has `failed`.
+fn save_all(
+    source: &Model,
+    request: &Request,
+    widths: &Widths,
+    paths: &[PathBuf],
+    options: &SweepOptions,
+    failed: &AtomicBool,
+    progress: &dyn Progress,
+) -> Result<Saved> {
+    let save = SaveOptions { replace: options.replace, ..SaveOptions::default() };
+    let mut observed = Observed::default();
+    let mut saved = Saved::default();
+    for (&bits, path) in widths.as_slice().iter().zip(paths) {
+        let weights =
+            request.weights.with_bits(bits).map_err(|reason| Error::Request { reason })?;
+        let request = Request { weights, ..request.clone() };
+        let planned = Planned::by_recipe(
+            source,
+            &request,
+            &mut observed,
+            FinishedLayers::default(),
+            &options.run,
+            progress,
+        )?;
+        if failed.load(Ordering::Relaxed) {
+            break;
+        }
+        for note in planned.notes() {
+            if !saved.notes.contains(note) {
+                saved.notes.push(note.clone());
+            }
+        }
+        let (model, plan) = planned.carry_out(progress)?;
+        if let Some(why) = plan.why_nothing() {
+            let note = format!("at {bits} bits nothing is quantized: {why}");
+            progress.warn(&note);
+            saved.notes.push(note);
+        }
+        model.save(path, save)?;
+        saved.plans.push(plan);
+    }
+    Ok(saved)
 }
 
 /// Measures some of the saved files, and times them and the float model in turn.
