@@ -99,9 +99,7 @@ impl Padded {
         let left = self.window.pads_begin[1];
         if self.window.stride[1] == 1 {
             let left = left.min(copy.len());
-            let inside = &mut copy[left..];
-            let len = row.len().min(inside.len());
-            inside[..len].copy_from_slice(&row[..len]);
+            every::<1>(row, &mut copy[left..]);
             return;
         }
         let stride = self.window.stride[1];

@@ -8,6 +8,10 @@ use crate::cpu::per_cpu;
 use crate::float::binary::max;
 use crate::float::strided::at_least;
 
+/// Windows of two rows and columns side by side, the commonest ones.
+const PAIRS: Window =
+    Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] };
+
 /// The largest value of each window: planes of `size` to planes of `out_size`.
 ///
 /// Padding never wins; a window that has nothing else gives -inf, one that holds NaN gives NaN.
@@ -24,6 +28,10 @@ pub fn max_pool(
     out_size: [usize; 2],
     scratch: &mut Vec<f32>,
 ) {
+    let twice_out = out_size.map(|len| 2 * len);
+    if window == PAIRS && twice_out[0] <= size[0] && twice_out[1] <= size[1] {
+        return largest_of_pairs(cpu, input, size, out, out_size);
+    }
     let padding = f32::NEG_INFINITY;
     each_plane(
         cpu,
@@ -97,6 +105,52 @@ fn each_plane(
     for (plane, out) in out.chunks_exact_mut(out_plane).enumerate() {
         padded.fill(cpu, input, std::iter::once(plane..plane + 1), 0, padding, copy);
         work(copy, &taps, padded.step(), out);
+    }
+}
+
+per_cpu! {
+    /// [`max_pool`] of [`PAIRS`] that lie in the image: nothing needs to be copied.
+    fn largest_of_pairs(
+        input: &[f32],
+        size: [usize; 2],
+        out: &mut [f32],
+        out_size: [usize; 2],
+    ) {
+        let planes = input.chunks_exact(size[0] * size[1]);
+        let out_plane = out_size[0] * out_size[1];
+        assert!(out.len().is_multiple_of(out_plane), "an output without whole planes");
+        assert!(out.len() / out_plane <= planes.len(), "too short an input");
+        for (plane, out) in planes.zip(out.chunks_exact_mut(out_plane)) {
+            let rows = plane.chunks_exact(2 * size[1]);
+            for (rows, out) in rows.zip(out.chunks_exact_mut(out_size[1])) {
+                let (above, below) = rows.split_at(size[1]);
+                let (above, below) = (above.as_chunks().0, below.as_chunks().0);
+                match out.len() {
+                    16.. => pairs::<16>(above, below, out),
+                    8.. => pairs::<8>(above, below, out),
+                    4.. => pairs::<4>(above, below, out),
+                    _ => pairs::<1>(above, below, out),
+                }
+            }
+        }
+    }
+}
+
+/// A row of at least `LEN` windows; the last `LEN` are computed a second time rather than one by one.
+#[inline(always)]
+fn pairs<const LEN: usize>(above: &[[f32; 2]], below: &[[f32; 2]], out: &mut [f32]) {
+    for start in (0..out.len()).step_by(LEN) {
+        let start = start.min(out.len() - LEN);
+        let above: &[[f32; 2]; LEN] = above[start..].first_chunk().expect("as many as windows");
+        let below: &[[f32; 2]; LEN] = below[start..].first_chunk().expect("as many as windows");
+        let out: &mut [f32; LEN] = out[start..].first_chunk_mut().expect("as many are left");
+        let mut largest = [f32::NEG_INFINITY; LEN];
+        for (values, x) in [(above, 0), (above, 1), (below, 0), (below, 1)] {
+            for i in 0..LEN {
+                largest[i] = max(largest[i], values[i][x]);
+            }
+        }
+        *out = largest;
     }
 }
 

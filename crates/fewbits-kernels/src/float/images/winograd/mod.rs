@@ -120,13 +120,16 @@ pub(super) fn rows(
     // A vector between the points: else all of them would share a set of the first cache.
     let [points_pitch, products_pitch] = [tiles.channels, PANEL].map(|len| most * len + LANES);
     let copies_len = images.len() * copies.image_pitch();
-    let scratch = at_least(scratch, copies_len + POINTS * (points_pitch + products_pitch));
+    let [points_len, products_len] = [points_pitch, products_pitch].map(|pitch| POINTS * pitch);
+    let results_len = most * TILE * TILE * LANES;
+    let scratch = at_least(scratch, copies_len + points_len + products_len + results_len);
     let (copied, scratch) = scratch.split_at_mut(copies_len);
-    let (points, products) = scratch.split_at_mut(POINTS * points_pitch);
+    let (points, scratch) = scratch.split_at_mut(points_len);
+    let (products, results) = scratch.split_at_mut(products_len);
+    let results = results.as_chunks_mut().0.as_chunks_mut().0;
     let Convolution { channels, size, window, .. } = *conv;
     let planes = Planes { input, channels, size, pads: window.pads_begin };
     copies.fill(cpu, planes, images, rows.start * TILE, copied);
-    let mut results = [[0f32; LANES]; TILE * TILE];
     let mut places = Vec::with_capacity(most);
     let mut starts = Vec::with_capacity(most);
     for first in (0..all).step_by(TOGETHER) {
@@ -154,18 +157,19 @@ pub(super) fn rows(
                 let (first_plane, lanes) =
                     (own.start - filters.start, own.start - block..own.end - block);
                 let bias = bias_of(conv, block);
-                for (tile, place) in places.iter().enumerate() {
-                    let from = &products[tile * PANEL + block % PANEL..];
-                    transform_products(cpu, from, products_pitch, bias.as_ref(), &mut results);
-                    if let Some(function) = conv.function {
-                        apply(cpu, function, results.as_flattened_mut());
-                    }
+                let from = &products[block % PANEL..];
+                let results = &mut results[..places.len()];
+                transform_products(cpu, from, products_pitch, bias.as_ref(), results);
+                if let Some(function) = conv.function {
+                    apply(cpu, function, results.as_flattened_mut().as_flattened_mut());
+                }
+                for (place, results) in places.iter().zip(results) {
                     let plane = place.image * filters.len() + first_plane;
                     let corner = [rows.start + place.row, place.column].map(|tile| tile * TILE);
                     let size = [0, 1].map(|axis| TILE.min(conv.out_size[axis] - corner[axis]));
                     let at = plane * conv.out_plane() + corner[0] * conv.out_size[1] + corner[1];
                     let pitches = [conv.out_plane(), conv.out_size[1]];
-                    write(cpu, &results, lanes.clone(), size, pitches, &mut out[at..]);
+                    write(cpu, results, lanes.clone(), size, pitches, &mut out[at..]);
                 }
             }
         }

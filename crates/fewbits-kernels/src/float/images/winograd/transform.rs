@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{POINTS, READ, TILE};
 use crate::cpu::per_cpu;
 use crate::float::images::slide::LANES;
+use crate::float::panel::PANEL;
 use crate::transpose::transpose;
 
 type Lanes = [f32; LANES];
@@ -70,36 +71,39 @@ per_cpu! {
 }
 
 per_cpu! {
-    /// `Aᵀ m A` of the vector of filters that begins in `products`, one point a pitch behind the
-    /// other, and their biases.
+    /// `Aᵀ m A` of a vector of filters of some tiles, and their biases. The tiles' products begin a
+    /// panel apart in `products`, one point a pitch behind the other.
     pub fn transform_products(
         products: &[f32],
         pitch: usize,
         bias: Option<&Lanes>,
-        results: &mut Results,
+        results: &mut [Results],
     ) {
         let mut half_done = [[0f32; LANES]; TILE * READ];
-        for x in 0..READ {
-            let mut column = [[0f32; LANES]; READ];
-            for y in 0..READ {
-                column[y].copy_from_slice(&products[(y * READ + x) * pitch..][..LANES]);
-            }
-            let column = times_a(column);
-            for y in 0..TILE {
-                half_done[y * READ + x] = column[y];
-            }
-        }
-        for y in 0..TILE {
-            let mut line = [[0f32; LANES]; READ];
+        for (tile, results) in results.iter_mut().enumerate() {
             for x in 0..READ {
-                line[x] = half_done[y * READ + x];
+                let mut column = [[0f32; LANES]; READ];
+                for y in 0..READ {
+                    let from = (y * READ + x) * pitch + tile * PANEL;
+                    column[y].copy_from_slice(&products[from..][..LANES]);
+                }
+                let column = times_a(column);
+                for y in 0..TILE {
+                    half_done[y * READ + x] = column[y];
+                }
             }
-            let line = times_a(line);
-            for x in 0..TILE {
-                results[y * TILE + x] = match bias {
-                    Some(bias) => sum(line[x], bias),
-                    None => line[x],
-                };
+            for y in 0..TILE {
+                let mut line = [[0f32; LANES]; READ];
+                for x in 0..READ {
+                    line[x] = half_done[y * READ + x];
+                }
+                let line = times_a(line);
+                for x in 0..TILE {
+                    results[y * TILE + x] = match bias {
+                        Some(bias) => sum(line[x], bias),
+                        None => line[x],
+                    };
+                }
             }
         }
     }
