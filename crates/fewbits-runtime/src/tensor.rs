@@ -157,26 +157,45 @@ impl Tensor {
 
     /// Tensors of equal row shape, one after the other along the first axis.
     pub fn concat_rows(parts: Vec<Tensor>) -> Result<Tensor> {
+        let rows = parts.iter().map(Tensor::rows).sum();
         let mut parts = parts.into_iter();
         let Some(mut all) = parts.next() else { return Tensor::new(vec![0], Vec::<f32>::new()) };
-        for part in parts {
-            if all.shape.is_empty() || all.shape.get(1..) != part.shape.get(1..) {
-                return Err(RuntimeError::Concat { first: all.shape, other: part.shape });
-            }
-            all.shape[0] += part.shape[0];
-            match (&mut all.values, part.values) {
-                (Values::F32(a), Values::F32(b)) => a.extend(b),
-                (Values::F64(a), Values::F64(b)) => a.extend(b),
-                (Values::I64(a), Values::I64(b)) => a.extend(b),
-                (Values::I32(a), Values::I32(b)) => a.extend(b),
-                (Values::I8(a), Values::I8(b)) => a.extend(b),
-                (Values::U8(a), Values::U8(b)) => a.extend(b),
-                (Values::Bool(a), Values::Bool(b)) => a.extend(b),
-                (Values::Str(a), Values::Str(b)) => a.extend(b),
-                _ => return Err(RuntimeError::Concat { first: all.shape, other: part.shape }),
-            }
-        }
+        all.reserve_rows(rows);
+        parts.try_for_each(|part| all.push_rows(part))?;
         Ok(all)
+    }
+
+    /// Makes room, so that there are `rows` rows before anything moves.
+    pub(crate) fn reserve_rows(&mut self, rows: usize) {
+        let (len, own) = (self.len(), self.rows());
+        let more = rows.saturating_sub(own).saturating_mul(len.checked_div(own).unwrap_or(0));
+        each!(&mut self.values, v => v.reserve_exact(more));
+    }
+
+    /// Adds the rows of another tensor behind its own.
+    ///
+    /// # Errors
+    /// If it differs in its type or any dimension but the first.
+    pub(crate) fn push_rows(&mut self, part: Tensor) -> Result<()> {
+        let refuse = |all: &Tensor, part: &[usize]| {
+            Err(RuntimeError::Concat { first: all.shape.clone(), other: part.to_vec() })
+        };
+        if self.shape.is_empty() || self.shape.get(1..) != part.shape.get(1..) {
+            return refuse(self, &part.shape);
+        }
+        match (&mut self.values, part.values) {
+            (Values::F32(a), Values::F32(b)) => a.extend(b),
+            (Values::F64(a), Values::F64(b)) => a.extend(b),
+            (Values::I64(a), Values::I64(b)) => a.extend(b),
+            (Values::I32(a), Values::I32(b)) => a.extend(b),
+            (Values::I8(a), Values::I8(b)) => a.extend(b),
+            (Values::U8(a), Values::U8(b)) => a.extend(b),
+            (Values::Bool(a), Values::Bool(b)) => a.extend(b),
+            (Values::Str(a), Values::Str(b)) => a.extend(b),
+            _ => return refuse(self, &part.shape),
+        }
+        self.shape[0] += part.shape[0];
+        Ok(())
     }
 
     /// The elements as `f64`, or `None` for strings.

@@ -532,6 +532,41 @@ fn one_runner_serves_several_threads() {
     });
 }
 
+/// A batch is whole in the first call, and in parts when it is known what a row takes.
+#[test]
+fn batches_are_the_same_whole_and_in_parts() {
+    let mut net = net_of(&IMAGES);
+    let x = net.rounded("x", X);
+    let sums = conv(&mut net, &x, 3);
+    let y = net.rounded(&sums, Y);
+    net.output(&y, FLOAT);
+    let flat = net.node("Flatten", &[&y], &[]);
+    let sums = matmul(&mut net, &flat, 4 * 7 * 6);
+    net.output(&sums, FLOAT);
+    let convolutions = net.model();
+    let encoder = encoder(&[0, 1, 1, 0]).model();
+    let of_images = |rows: usize| images(rows);
+    let of_texts = |rows: usize| {
+        let mask = floats(&[rows, 1, 1, 5], 9);
+        vec![("x".to_string(), floats(&[rows, 5, 8], 3)), ("mask".to_string(), mask)]
+    };
+    let cases: [(&Model, &dyn Fn(usize) -> Named); 2] =
+        [(&convolutions, &of_images), (&encoder, &of_texts)];
+    for (model, inputs) in cases {
+        // More than what is kept in the cache, so that one thread cuts it as well.
+        for rows in [7, 601, 4001] {
+            let whole = integer_runner(model, 1).run(&inputs(rows)).unwrap();
+            for threads in [1, 2, 3] {
+                let runner = integer_runner(model, threads);
+                runner.run(&inputs(2)).unwrap();
+                assert_eq!(runner.run(&inputs(rows)).unwrap(), whole, "{rows} on {threads}");
+                assert_eq!(runner.run_alone(&inputs(rows)).unwrap(), whole, "{rows} alone");
+                assert_eq!(runner.run(&inputs(1)).unwrap()[0].1.rows(), 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn failed_runs_leave_no_trace() {
     let mut net = net_of(&[None, Some(4), None]);

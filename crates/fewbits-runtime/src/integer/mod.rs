@@ -7,22 +7,28 @@
 
 mod lower;
 mod net;
+mod parts;
 mod program;
+mod rows;
 mod schedule;
 mod state;
 mod steps;
 mod types;
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use fewbits_kernels::{Cpu, Threads};
 use fewbits_onnx::Model;
+use rayon::prelude::*;
 
 use crate::double::DoubleHead;
 use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
+use crate::integer::parts::Parts;
 pub use crate::integer::program::Place;
 use crate::integer::program::Program;
 use crate::integer::schedule::{constant_nodes, schedule};
@@ -43,6 +49,9 @@ pub struct IntegerRunner {
     cpu: Cpu,
     threads: Threads,
     pool: Option<rayon::ThreadPool>,
+    /// How batches are cut; not at all where rows depend on each other, or where the float executor
+    /// computes a part, whose last bits may depend on the rows of a call.
+    parts: Option<Parts>,
     /// The memory of earlier runs.
     idle: Mutex<Vec<State>>,
 }
@@ -116,7 +125,10 @@ impl IntegerRunner {
                     .map_err(|e| RuntimeError::Load { reason: format!("no threads: {e}") })?,
             ),
         };
+        let all_ours = program.units.iter().all(|unit| unit.place != Place::Rten);
+        let apart = all_ours && rows::are_apart(model.graph(), model.opset());
         Ok(IntegerRunner {
+            parts: apart.then(|| Parts::new(model.weight_bytes() as usize)),
             program,
             inputs: head.outer(&inputs),
             head,
@@ -169,7 +181,7 @@ impl IntegerRunner {
         };
         for _ in 0..calls.max(1) {
             let mut state = self.begin(inputs, self.threads)?;
-            self.on_threads(|| timed(&mut state))?;
+            self.on_threads(self.threads, || timed(&mut state))?;
             self.end(state)?;
         }
         let median = |times: &mut Vec<Duration>| {
@@ -192,8 +204,92 @@ impl IntegerRunner {
             .collect())
     }
 
+    /// Does `work` where it finds the threads that its kernels share.
+    fn on_threads<T: Send>(
+        &self,
+        threads: Threads,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        match &self.pool {
+            Some(pool) if threads != Threads::ONE => pool.install(work),
+            _ => work(),
+        }
+    }
+
+    /// Runs `inputs` whole or in parts.
+    fn run_with(
+        &self,
+        inputs: &[(String, Tensor)],
+        threads: Threads,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let (rows, parts) = (rows_of(inputs), self.parts.as_ref());
+        if let Some(cut) = rows.zip(parts).and_then(|(rows, parts)| parts.of(rows, threads)) {
+            return self.run_parts(inputs, &cut, threads);
+        }
+        let mut state = self.begin(inputs, threads)?;
+        self.on_threads(threads, || self.run_steps(&mut state))?;
+        if let Some((rows, parts)) = rows.zip(parts) {
+            parts.learn(rows, self.program.bytes_of_values(&state));
+        }
+        self.end(state)
+    }
+
+    /// Runs the parts, as many on each thread, and joins their outputs.
+    fn run_parts(
+        &self,
+        inputs: &[(String, Tensor)],
+        parts: &[Range<usize>],
+        threads: Threads,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let inputs = &*self.accepted(inputs)?;
+        let of_each = parts.len() / threads.count();
+        let outputs: Vec<Vec<Tensor>> = match threads {
+            Threads::ONE => vec![self.run_in_turn(inputs, parts)?],
+            _ => self.on_threads(threads, || {
+                parts.par_chunks(of_each).map(|parts| self.run_in_turn(inputs, parts)).collect()
+            })?,
+        };
+        let mut joined: Vec<Vec<Tensor>> = vec![Vec::new(); self.outputs.len()];
+        for outputs in outputs {
+            for (joined, tensor) in joined.iter_mut().zip(outputs) {
+                joined.push(tensor);
+            }
+        }
+        let names = self.outputs.iter().map(|spec| spec.name.clone());
+        names.zip(joined).map(|(name, parts)| Ok((name, Tensor::concat_rows(parts)?))).collect()
+    }
+
+    /// The outputs for parts that follow each other, on one thread.
+    fn run_in_turn(
+        &self,
+        inputs: &[(String, Tensor)],
+        parts: &[Range<usize>],
+    ) -> Result<Vec<Tensor>> {
+        let mut all: Vec<Tensor> = Vec::new();
+        let rows = parts.iter().map(Range::len).sum();
+        for part in parts {
+            let mut state = self.filled(inputs, Some(part), Threads::ONE)?;
+            self.run_steps(&mut state)?;
+            for (output, (_, tensor)) in self.end(state)?.into_iter().enumerate() {
+                match all.get_mut(output) {
+                    Some(all) => all.push_rows(tensor)?,
+                    None => {
+                        all.push(tensor);
+                        all[output].reserve_rows(rows);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// The memory of a run on so many threads, with its inputs.
     fn begin(&self, inputs: &[(String, Tensor)], threads: Threads) -> Result<State> {
+        self.filled(&self.accepted(inputs)?, None, threads)
+    }
+
+    /// What the steps take of what a caller feeds.
+    fn accepted<'a>(&self, inputs: &'a [(String, Tensor)]) -> Result<Cow<'a, [(String, Tensor)]>> {
         let surplus = inputs.iter().find(|(name, _)| !self.inputs.iter().any(|s| s.name == *name));
         if let Some((name, _)) = surplus {
             let known: Vec<&str> = self.inputs.iter().map(|s| s.name.as_str()).collect();
@@ -202,7 +298,16 @@ impl IntegerRunner {
                 reason: format!("the model has no such input; it has {}", known.join(", ")),
             });
         }
-        let inputs = &*self.head.feed(inputs)?;
+        self.head.feed(inputs)
+    }
+
+    /// The memory of a run with all rows of its inputs, or some.
+    fn filled(
+        &self,
+        inputs: &[(String, Tensor)],
+        rows: Option<&Range<usize>>,
+        threads: Threads,
+    ) -> Result<State> {
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
         let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, threads));
         state.threads = threads;
@@ -213,16 +318,12 @@ impl IntegerRunner {
                 reason: "no data given for it".into(),
             })?;
             spec.check(tensor)?;
-            state.set_tensor(*id, tensor)?;
+            match rows {
+                None => state.set_tensor(*id, tensor)?,
+                Some(rows) => state.set_rows(*id, tensor, rows.clone())?,
+            }
         }
         Ok(state)
-    }
-
-    fn on_threads(&self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-        match &self.pool {
-            Some(pool) => pool.install(work),
-            None => work(),
-        }
     }
 
     /// The outputs of a run, whose memory is kept for the next.
@@ -271,14 +372,17 @@ impl Runner for IntegerRunner {
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let mut state = self.begin(inputs, self.threads)?;
-        self.on_threads(|| self.run_steps(&mut state))?;
-        self.end(state)
+        self.run_with(inputs, self.threads)
     }
 
     fn run_alone(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let mut state = self.begin(inputs, Threads::ONE)?;
-        self.run_steps(&mut state)?;
-        self.end(state)
+        self.run_with(inputs, Threads::ONE)
     }
+}
+
+/// The rows of a batch, where all inputs have as many.
+fn rows_of(inputs: &[(String, Tensor)]) -> Option<usize> {
+    let mut rows = inputs.iter().map(|(_, tensor)| tensor.shape().first().copied());
+    let first = rows.next()??;
+    rows.all(|other| other == Some(first)).then_some(first)
 }

@@ -91,4 +91,10 @@ impl Program {
         }
         state
     }
+
+    /// The bytes that the values take which steps compute or callers feed.
+    pub(crate) fn bytes_of_values(&self, state: &State) -> usize {
+        let constants = self.constants.iter().map(|(_, _, buffer)| buffer.len_bytes()).sum();
+        state.bytes_of_all().saturating_sub(constants)
+    }
 }

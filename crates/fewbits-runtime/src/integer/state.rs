@@ -147,6 +147,11 @@ impl State {
         self.buffer(id).u8s()
     }
 
+    /// The bytes that all values take.
+    pub(crate) fn bytes_of_all(&self) -> usize {
+        self.buffers.iter().map(Buffer::len_bytes).sum()
+    }
+
     /// The memory of an output, to fill and to [`give`](State::give) back: inputs stay readable.
     pub(crate) fn take(&mut self, id: ValueId, shape: Shape, len_bytes: usize) -> Buffer {
         self.values[id.index()].shape = shape;

@@ -1,5 +1,7 @@
 //! A part of the model that the float executor runs.
 
+use std::ops::Range;
+
 use crate::integer::program::Step;
 use crate::integer::state::{State, ValueId};
 use crate::integer::steps::shape;
@@ -52,6 +54,26 @@ impl State {
             self.value_mut(id).shape = shape(tensor.shape())?;
             self.value_mut(id).tensor = Some(tensor.clone());
         }
+        Ok(())
+    }
+
+    /// Some rows of a tensor.
+    pub(crate) fn set_rows(
+        &mut self,
+        id: ValueId,
+        tensor: &Tensor,
+        rows: Range<usize>,
+    ) -> Result<()> {
+        let Values::F32(floats) = tensor.values() else {
+            return self.set_tensor(id, &tensor.slice_rows(rows));
+        };
+        let row = floats.len() / tensor.rows().max(1);
+        let mut dims = tensor.shape().to_vec();
+        dims[0] = rows.len();
+        let mut buffer = self.take(id, shape(&dims)?, rows.len() * row * 4);
+        buffer.f32s_mut().copy_from_slice(&floats[rows.start * row..rows.end * row]);
+        self.give(id, buffer);
+        self.value_mut(id).tensor = None;
         Ok(())
     }
 }

@@ -45,9 +45,9 @@ per_cpu! {
             for block in (0..channels).step_by(LANES) {
                 for x in 0..READ {
                     let mut column = [[0f32; LANES]; READ];
-                    for y in 0..READ {
+                    for (y, lanes) in column.iter_mut().enumerate() {
                         let from = start + y * row_pitch + x * channels + block;
-                        column[y].copy_from_slice(&copies[from..][..LANES]);
+                        lanes.copy_from_slice(&copies[from..][..LANES]);
                     }
                     let column = times_b(column);
                     for y in 0..READ {
@@ -60,9 +60,9 @@ per_cpu! {
                         line[x] = half_done[y * READ + x];
                     }
                     let line = times_b(line);
-                    for x in 0..READ {
+                    for (x, lanes) in line.iter().enumerate() {
                         let to = (y * READ + x) * pitch + tile * channels + block;
-                        points[to..][..LANES].copy_from_slice(&line[x]);
+                        points[to..][..LANES].copy_from_slice(lanes);
                     }
                 }
             }
@@ -83,9 +83,9 @@ per_cpu! {
         for (tile, results) in results.iter_mut().enumerate() {
             for x in 0..READ {
                 let mut column = [[0f32; LANES]; READ];
-                for y in 0..READ {
+                for (y, lanes) in column.iter_mut().enumerate() {
                     let from = (y * READ + x) * pitch + tile * PANEL;
-                    column[y].copy_from_slice(&products[from..][..LANES]);
+                    lanes.copy_from_slice(&products[from..][..LANES]);
                 }
                 let column = times_a(column);
                 for y in 0..TILE {

@@ -1,0 +1,452 @@
+//! Whether the rows of a batch can be computed apart: each node says what its results depend on.
+//!
+//! A row is what lies at one place of the first axis. Where every node computes each row of its
+//! results from the same row of what it reads, a batch may be cut into parts, and the results of the
+//! parts are those of the batch. What is not known here counts as mixing rows.
+
+use std::collections::HashMap;
+
+use fewbits_onnx::proto::{GraphProto, NodeProto};
+
+use crate::ValueSpec;
+use crate::integer::net::Net;
+
+/// What is known of a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Value {
+    /// It is the same for all parts of a batch.
+    Same(Shape),
+    /// Its first axis goes over the rows of the batch, behind it lie other axes: so many in all.
+    Rows(usize),
+}
+
+/// As far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Shape {
+    rank: Option<usize>,
+    first: Option<usize>,
+}
+
+impl Shape {
+    fn of(dims: &[usize]) -> Shape {
+        Shape { rank: Some(dims.len()), first: dims.first().copied() }
+    }
+
+    /// Whether it meets every row of values with `rank` axes in the same way.
+    fn repeats_in(self, rank: usize) -> bool {
+        self.rank.is_some_and(|own| own < rank || own == rank && self.first == Some(1))
+    }
+}
+
+/// Functions of each element alone.
+const OF_ELEMENTS: [&str; 27] = [
+    "Abs",
+    "Cast",
+    "Ceil",
+    "Clip",
+    "Cos",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Log",
+    "Mish",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Softplus",
+    "Sqrt",
+    "Tanh",
+];
+/// Functions of elements that meet, of any number of values.
+const OF_PAIRS: [&str; 16] = [
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Min",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Where",
+];
+/// What computes images from images, one by one, all else being the same for them.
+const OF_IMAGES: [&str; 9] = [
+    "AveragePool",
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "InstanceNormalization",
+    "MaxPool",
+    "QLinearConv",
+];
+/// Products of matrices and the place of their second factor.
+const PRODUCTS: [(&str, usize); 3] = [("MatMul", 1), ("MatMulInteger", 1), ("QLinearMatMul", 3)];
+const REDUCTIONS: [&str; 5] = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceProd"];
+
+/// Whether the rows of all outputs depend on the same rows of the inputs only.
+pub(crate) fn are_apart(graph: &GraphProto, opset: i64) -> bool {
+    let net = Net::new(graph, opset);
+    let mut values: HashMap<&str, Value> = HashMap::new();
+    for tensor in &graph.initializer {
+        let shape = tensor.shape().map_or(Shape::default(), |dims| Shape::of(&dims));
+        values.insert(tensor.name(), Value::Same(shape));
+    }
+    for input in graph.required_inputs() {
+        match ValueSpec::new(input).dims.as_deref() {
+            Some([None, rest @ ..]) => values.insert(input.name(), Value::Rows(1 + rest.len())),
+            _ => return false,
+        };
+    }
+    for node in &graph.node {
+        let read: Option<Vec<Option<Value>>> = node
+            .input
+            .iter()
+            .map(|name| match name.as_str() {
+                "" => Some(None),
+                name => values.get(name).copied().map(Some),
+            })
+            .collect();
+        let Some(result) = read.and_then(|read| Node { node, read, net: &net }.result()) else {
+            return false;
+        };
+        values.extend(node.output.iter().map(|name| (name.as_str(), result)));
+    }
+    graph.output.iter().all(|output| matches!(values.get(output.name()), Some(Value::Rows(_))))
+}
+
+/// A node and what is known of its inputs, `None` for those left out.
+struct Node<'a> {
+    node: &'a NodeProto,
+    read: Vec<Option<Value>>,
+    net: &'a Net<'a>,
+}
+
+impl Node<'_> {
+    /// What is known of its results; `None` if rows are mixed, or may be.
+    fn result(&self) -> Option<Value> {
+        let op = self.node.op_type();
+        let has_graphs = self.node.attribute.iter().any(|a| a.subgraphs().next().is_some());
+        let is_random = op.starts_with("Random") || matches!(op, "Bernoulli" | "Multinomial");
+        if has_graphs || is_random || !self.node.is_onnx() && op != "MatMulNBits" {
+            return None;
+        }
+        if (0..self.read.len()).all(|i| self.is_same(i)) {
+            return Some(Value::Same(self.shape_of_same()));
+        }
+        if op == "Shape" {
+            // Of the first axis it would tell how large a part is.
+            let shape = Shape { rank: Some(1), first: None };
+            return (self.node.int("start", 0) > 0).then_some(Value::Same(shape));
+        }
+        self.rank_of_rows(op).map(Value::Rows)
+    }
+
+    fn shape_of_same(&self) -> Shape {
+        match self.node.op_type() {
+            "Cast" | "DequantizeLinear" | "Identity" | "QuantizeLinear" => self.shape(0),
+            "Slice" => Shape { first: None, ..self.shape(0) },
+            _ => Shape::default(),
+        }
+    }
+
+    /// Axes of a result that has rows; at least one of the inputs has.
+    fn rank_of_rows(&self, op: &str) -> Option<usize> {
+        let first = self.rows(0);
+        match op {
+            _ if OF_ELEMENTS.contains(&op) => first.filter(|_| self.rest_is_same(1)),
+            _ if OF_PAIRS.contains(&op) => self.rank_of_pairs(),
+            _ if OF_IMAGES.contains(&op) => {
+                // Places in all images are what a second result of MaxPool tells.
+                first.filter(|&r| r >= 3 && self.rest_is_same(1) && self.node.output.len() == 1)
+            }
+            "BatchNormalization" => first.filter(|&r| r >= 2 && self.rest_is_same(1)),
+            "QuantizeLinear" | "DequantizeLinear" => first.filter(|&rank| {
+                let scale = self.shape(1);
+                let one = scale.rank == Some(0) || scale.rank == Some(1) && scale.first == Some(1);
+                let along = scale.rank == Some(1) && self.axis(1, rank) != Some(0);
+                self.rest_is_same(1) && (one || along)
+            }),
+            "Gemm" => first.filter(|&rank| {
+                let added = self.read.get(2).copied().flatten().is_none();
+                let added = added || self.shape(2).repeats_in(rank);
+                self.node.int("transA", 0) == 0 && self.rest_is_same(1) && added
+            }),
+            "MatMulNBits" => first.filter(|&rank| rank >= 2 && self.rest_is_same(1)),
+            "Flatten" => first.filter(|_| self.node.int("axis", 1) == 1).map(|_| 2),
+            "Reshape" => {
+                let shape = self.ints(1)?;
+                let keeps = shape.first() == Some(&0) && self.node.int("allowzero", 0) == 0;
+                first.filter(|_| keeps).map(|_| shape.len())
+            }
+            "Transpose" => first.filter(|_| self.node.ints("perm").first() == Some(&0)),
+            "Concat" => {
+                let rank = first?;
+                let all = (0..self.read.len()).all(|i| self.rows(i) == Some(rank));
+                (all && self.axis(0, rank)? > 0).then_some(rank)
+            }
+            "Split" => first.filter(|&rank| self.rest_is_same(1) && self.axis(0, rank) > Some(0)),
+            "Softmax" | "LogSoftmax" => {
+                let default = if self.net.opset >= 13 { -1 } else { 1 };
+                first.filter(|&rank| self.axis(default, rank) > Some(0))
+            }
+            "LayerNormalization" | "RMSNormalization" => {
+                let scaled = |rank| (1..self.read.len()).all(|i| self.shape(i).repeats_in(rank));
+                first.filter(|&r| self.rest_is_same(1) && scaled(r) && self.axis(-1, r) > Some(0))
+            }
+            "Squeeze" | "Unsqueeze" => {
+                let (rank, axes) = (first?, self.axes()?);
+                let after = match op {
+                    "Squeeze" => rank.checked_sub(axes.len())?,
+                    _ => rank + axes.len(),
+                };
+                self.behind_rows(&axes, rank.max(after)).then_some(after)
+            }
+            _ if REDUCTIONS.contains(&op) => {
+                let (rank, axes) = (first?, self.axes()?);
+                let after = match self.node.int("keepdims", 1) {
+                    0 => rank.checked_sub(axes.len())?,
+                    _ => rank,
+                };
+                self.behind_rows(&axes, rank).then_some(after)
+            }
+            "Slice" => first.filter(|&rank| {
+                let axes = self.ints(3).is_some_and(|axes| self.behind_rows(&axes, rank));
+                self.rest_is_same(1) && axes
+            }),
+            "Gather" => match (self.rows(0), self.rows(1)) {
+                (Some(rank), None) if self.axis(0, rank)? > 0 => {
+                    Some(rank - 1 + self.shape(1).rank?)
+                }
+                (None, Some(rank)) if self.node.int("axis", 0) == 0 => {
+                    Some(rank + self.shape(0).rank?.checked_sub(1)?)
+                }
+                _ => None,
+            },
+            _ => self.rank_of_product(op),
+        }
+    }
+
+    /// Elements meet those of the same row if all that has rows has as many axes.
+    fn rank_of_pairs(&self) -> Option<usize> {
+        let rank = (0..self.read.len()).find_map(|i| self.rows(i))?;
+        let meets = |value: &Option<Value>| match value {
+            Some(Value::Rows(own)) => *own == rank,
+            Some(Value::Same(shape)) => shape.repeats_in(rank),
+            None => true,
+        };
+        self.read.iter().all(meets).then_some(rank)
+    }
+
+    /// Rows of a matrix, or matrices one by one.
+    fn rank_of_product(&self, op: &str) -> Option<usize> {
+        let (_, second) = PRODUCTS.into_iter().find(|(name, _)| *name == op)?;
+        let others = (0..self.read.len()).filter(|&i| i != 0 && i != second);
+        let scalars = others.into_iter().all(|i| {
+            let shape = self.shape(i);
+            self.is_same(i) && (shape.rank == Some(0) || shape.first == Some(1) || i > second)
+        });
+        let is_matrix = |i| self.is_same(i) && self.shape(i).rank == Some(2);
+        match (self.rows(0), self.rows(second)) {
+            _ if !scalars => None,
+            (Some(rank), None) if rank >= 2 && is_matrix(second) => Some(rank),
+            (None, Some(rank)) if rank >= 3 && is_matrix(0) => Some(rank),
+            (Some(a), Some(b)) if a == b && a >= 3 => Some(a),
+            _ => None,
+        }
+    }
+
+    /// The axes of input number `input`, if it has rows.
+    fn rows(&self, input: usize) -> Option<usize> {
+        match self.read.get(input) {
+            Some(Some(Value::Rows(rank))) => Some(*rank),
+            _ => None,
+        }
+    }
+
+    fn is_same(&self, input: usize) -> bool {
+        self.rows(input).is_none()
+    }
+
+    fn rest_is_same(&self, from: usize) -> bool {
+        (from..self.read.len()).all(|i| self.is_same(i))
+    }
+
+    /// The shape of an input that is the same for all.
+    fn shape(&self, input: usize) -> Shape {
+        match self.read.get(input) {
+            Some(Some(Value::Same(shape))) => *shape,
+            _ => Shape::default(),
+        }
+    }
+
+    fn ints(&self, input: usize) -> Option<Vec<i64>> {
+        self.net.ints(self.node.input.get(input)?)
+    }
+
+    /// The axes that an attribute or the second input lists, at least one.
+    fn axes(&self) -> Option<Vec<i64>> {
+        let axes = match self.node.ints("axes") {
+            [] => self.ints(1)?,
+            axes => axes.to_vec(),
+        };
+        (!axes.is_empty()).then_some(axes)
+    }
+
+    /// Whether none of some axes is the first of `rank`.
+    fn behind_rows(&self, axes: &[i64], rank: usize) -> bool {
+        axes.iter().all(|&axis| axis > 0 || axis < 0 && axis > -(rank as i64))
+    }
+
+    /// The attribute `axis`, counted from the first of `rank`.
+    fn axis(&self, default: i64, rank: usize) -> Option<usize> {
+        let axis = self.node.int("axis", default);
+        usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fewbits_onnx::proto::{AttributeProto, DataType, TensorProto, ValueInfoProto};
+
+    use super::*;
+
+    /// Whether rows are apart in a graph of the inputs `x` `[?, 4, 6]` and `ids` `[?, 6]`, whose last
+    /// node gives the output `y`.
+    fn apart(nodes: &[NodeProto]) -> bool {
+        let input = |name: &str, dims: &[Option<i64>]| {
+            ValueInfoProto::tensor(name, DataType::Float as i32, dims)
+        };
+        let floats = |name: &str, dims: &[usize]| {
+            TensorProto::from_f32(name, dims, &vec![1.0; dims.iter().product()])
+        };
+        let ints =
+            |name: &str, values: &[i64]| TensorProto::from_i64(name, &[values.len()], values);
+        let graph = GraphProto {
+            node: nodes.to_vec(),
+            input: vec![input("x", &[None, Some(4), Some(6)]), input("ids", &[None, Some(6)])],
+            output: vec![input("y", &[None])],
+            initializer: vec![
+                floats("scalar", &[]),
+                floats("row", &[6]),
+                floats("column", &[4, 1]),
+                floats("one", &[1, 4, 6]),
+                floats("many", &[3, 4, 6]),
+                floats("matrix", &[6, 6]),
+                floats("filters", &[2, 4, 3]),
+                ints("keeps", &[0, 24]),
+                ints("joins", &[-1, 24]),
+                ints("zero", &[0]),
+                ints("last", &[-1]),
+                ints("two", &[2]),
+                ints("far", &[-3]),
+            ],
+            ..GraphProto::default()
+        };
+        are_apart(&graph, 17)
+    }
+
+    fn node(op: &str, inputs: &[&str]) -> NodeProto {
+        NodeProto::new(op, inputs, &["y"])
+    }
+
+    fn int(name: &str, value: i64) -> AttributeProto {
+        AttributeProto::of_int(name, value)
+    }
+
+    #[test]
+    fn what_looks_at_one_row_keeps_rows_apart() {
+        for one in [
+            node("Relu", &["x"]),
+            node("Add", &["x", "x"]),
+            node("Mul", &["x", "scalar"]),
+            node("Mul", &["column", "x"]),
+            node("Sub", &["one", "x"]),
+            node("MatMul", &["x", "matrix"]),
+            node("Gemm", &["ids", "matrix", "row"]),
+            node("Conv", &["x", "filters"]),
+            node("Reshape", &["x", "keeps"]),
+            node("Flatten", &["x"]),
+            node("Transpose", &["x"]).with(AttributeProto::of_ints("perm", &[0, 2, 1])),
+            node("Softmax", &["x"]),
+            node("Concat", &["x", "x"]).with(int("axis", -1)),
+            node("LayerNormalization", &["x", "row", "row"]),
+            node("ReduceMean", &["x"]).with(AttributeProto::of_ints("axes", &[-1, 1])),
+            node("Unsqueeze", &["x", "two"]),
+            node("Gather", &["matrix", "ids"]),
+            node("Gather", &["x", "zero"]).with(int("axis", 1)),
+            node("Slice", &["x", "zero", "two", "last"]),
+            node("QuantizeLinear", &["x", "scalar", "scalar"]),
+            node("DequantizeLinear", &["x", "row"]).with(int("axis", 2)),
+        ] {
+            assert!(apart(std::slice::from_ref(&one)), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn what_looks_at_several_rows_or_counts_them_does_not() {
+        for one in [
+            node("Add", &["x", "many"]),
+            node("Add", &["x", "ids"]),
+            node("MatMul", &["ids", "x"]),
+            node("MatMul", &["matrix", "ids"]),
+            node("Gemm", &["ids", "matrix"]).with(int("transA", 1)),
+            node("Reshape", &["x", "joins"]),
+            node("Flatten", &["x"]).with(int("axis", 0)),
+            node("Transpose", &["x"]),
+            node("Softmax", &["x"]).with(int("axis", 0)),
+            node("Softmax", &["x"]).with(int("axis", -3)),
+            node("Concat", &["x", "x"]).with(int("axis", 0)),
+            node("Concat", &["x", "many"]).with(int("axis", 1)),
+            node("LayerNormalization", &["x", "one"]).with(int("axis", 0)),
+            node("ReduceMean", &["x"]),
+            node("ReduceMean", &["x", "far"]),
+            node("Unsqueeze", &["x", "zero"]),
+            node("Gather", &["x", "zero"]),
+            node("Slice", &["x", "zero", "two", "zero"]),
+            node("Slice", &["x", "zero", "two"]),
+            node("Shape", &["x"]),
+            node("DynamicQuantizeLinear", &["x"]),
+            node("DequantizeLinear", &["x", "row"]).with(int("axis", 0)),
+            node("DequantizeLinear", &["x", "column"]),
+            node("CumSum", &["x", "last"]),
+            node("Identity", &["matrix"]),
+            node("RandomNormalLike", &["x"]),
+        ] {
+            assert!(!apart(std::slice::from_ref(&one)), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_other_axes_are_the_same_for_all_rows() {
+        let graph = |start: i64| {
+            [
+                NodeProto::new("Shape", &["ids"], &["length"]).with(int("start", start)),
+                NodeProto::new("Slice", &["matrix", "zero", "length", "zero"], &["places"]),
+                NodeProto::new("Gather", &["matrix", "ids"], &["words"]),
+                node("Add", &["words", "places"]),
+            ]
+        };
+        assert!(apart(&graph(1)));
+        assert!(!apart(&graph(0)));
+    }
+}
