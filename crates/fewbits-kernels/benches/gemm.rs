@@ -171,7 +171,7 @@ fn float_convolution(
     let window =
         Window { kernel: [3; 2], stride: [stride; 2], pads_begin: [1; 2], dilation: [1; 2] };
     let shape = [filters, channels / groups, 3, 3];
-    let weights = Weights::new(values(filters * depth), shape, groups, window);
+    let weights = Weights::new(Cpu::SCALAR, values(filters * depth), shape, groups, window);
     let bias = values(filters);
     let input = values(2 * channels * size * size);
     let out_size = (size - 1) / stride + 1;

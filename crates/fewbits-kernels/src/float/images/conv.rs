@@ -62,9 +62,15 @@ impl Weights {
     ///
     /// # Panics
     /// If there are not as many as the shape says.
-    pub fn new(weights: Vec<f32>, shape: [usize; 4], groups: usize, window: Window) -> Weights {
+    pub fn new(
+        cpu: Cpu,
+        weights: Vec<f32>,
+        shape: [usize; 4],
+        groups: usize,
+        window: Window,
+    ) -> Weights {
         assert_eq!(weights.len(), shape.iter().product::<usize>(), "weights of another size");
-        let form = match Transformed::new(&weights, shape, groups, window) {
+        let form = match Transformed::new(cpu, &weights, shape, groups, window) {
             Some(transformed) => Form::Tiles(transformed),
             None => Form::Plain(weights),
         };
@@ -484,7 +490,7 @@ mod tests {
             let (filters, channels) = (groups * group_filters, groups * group_channels);
             let shape = [filters, group_channels, kernel[0], kernel[1]];
             let weights = noise(shape.iter().product(), 8);
-            let weights = Weights::new(weights, shape, groups, window);
+            let weights = Weights::new(Cpu::SCALAR, weights, shape, groups, window);
             let bias = noise(if has_bias { filters } else { 0 }, 9);
             let conv = Convolution {
                 weights: &weights,
@@ -510,7 +516,7 @@ mod tests {
             let (channels, size) = (2, [200, 400]);
             let shape = [filters, channels / groups, 3, 3];
             let weights = noise(shape.iter().product(), 1);
-            let weights = Weights::new(weights, shape, groups, window);
+            let weights = Weights::new(Cpu::SCALAR, weights, shape, groups, window);
             let conv = Convolution {
                 weights: &weights,
                 bias: &[],
@@ -533,7 +539,7 @@ mod tests {
         let window =
             Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
         for size in [[7, 7], [5, 3], [2, 40], [33, 1]] {
-            let weights = Weights::new(noise(5 * 4, 2), [5, 4, 1, 1], 1, window);
+            let weights = Weights::new(Cpu::SCALAR, noise(5 * 4, 2), [5, 4, 1, 1], 1, window);
             let conv = Convolution {
                 weights: &weights,
                 bias: &[],
@@ -555,7 +561,7 @@ mod tests {
         let window =
             Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
         let size = [2, 2];
-        let weights = Weights::new(vec![1.0], [1; 4], 1, window);
+        let weights = Weights::new(Cpu::SCALAR, vec![1.0], [1; 4], 1, window);
         let conv = Convolution {
             weights: &weights,
             bias: &[],

@@ -71,7 +71,7 @@ impl<'a> Lowering<'a> {
         let convolution = Convolution {
             input,
             output,
-            weights: Weights::new(weights, shape, groups, window),
+            weights: Weights::new(self.cpu, weights, shape, groups, window),
             bias,
             filters,
             channels: groups * group_channels,

@@ -14,7 +14,7 @@ mod copies;
 mod transform;
 
 use self::copies::{Copies, Planes};
-use self::transform::{transform_pixels, transform_products, transformed_taps, write};
+use self::transform::{transform_pixels, transform_products, transform_taps, write};
 use super::conv::{Convolution, Part};
 use super::slide::LANES;
 use crate::Cpu;
@@ -44,7 +44,13 @@ pub struct Transformed {
 
 impl Transformed {
     /// Transforms weights of `[filters, channels, rows, columns]`, where this form is faster.
-    pub fn new(weights: &[f32], shape: [usize; 4], groups: usize, window: Window) -> Option<Self> {
+    pub fn new(
+        cpu: Cpu,
+        weights: &[f32],
+        shape: [usize; 4],
+        groups: usize,
+        window: Window,
+    ) -> Option<Self> {
         let [filters, channels, rows, columns] = shape;
         let fits =
             [rows, columns] == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1];
@@ -52,13 +58,11 @@ impl Transformed {
             return None;
         }
         assert_eq!(weights.len(), filters * channels * 9, "weights of another size");
-        let mut values = vec![0f32; filters.div_ceil(PANEL) * POINTS * channels * PANEL];
-        for (at, taps) in weights.as_chunks::<9>().0.iter().enumerate() {
-            let (filter, channel) = (at / channels, at % channels);
-            for (point, value) in transformed_taps(taps).into_iter().enumerate() {
-                let row = (filter / PANEL * POINTS + point) * channels + channel;
-                values[row * PANEL + filter % PANEL] = value;
-            }
+        let panel_len = POINTS * channels * PANEL;
+        let mut values = vec![0f32; filters.div_ceil(PANEL) * panel_len];
+        let panels = weights.chunks(PANEL * channels * 9);
+        for (weights, points) in panels.zip(values.chunks_exact_mut(panel_len)) {
+            transform_taps(cpu, weights, channels, points);
         }
         Some(Transformed { values, channels })
     }
@@ -273,7 +277,7 @@ mod tests {
             let out_size = [0, 1].map(|axis| size[axis] + before[axis] + behind[axis] - 2);
             let shape = [filters, channels, 3, 3];
             let plain = noise(shape.iter().product(), 8);
-            let weights = Weights::new(plain.clone(), shape, 1, window);
+            let weights = Weights::new(Cpu::SCALAR, plain.clone(), shape, 1, window);
             let bias = noise(if has_bias { filters } else { 0 }, 9);
             let function = relu.then_some(Function::Relu);
             let conv = Convolution {
@@ -307,7 +311,8 @@ mod tests {
             Window { kernel: [3; 2], stride: [1; 2], pads_begin: [1; 2], dilation: [1; 2] };
         let (channels, filters, size) = (16, 16, [90, 130]);
         let plain = noise(filters * channels * 9, 1);
-        let weights = Weights::new(plain.clone(), [filters, channels, 3, 3], 1, window);
+        let weights =
+            Weights::new(Cpu::SCALAR, plain.clone(), [filters, channels, 3, 3], 1, window);
         let conv = Convolution {
             weights: &weights,
             bias: &[],
@@ -333,11 +338,27 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_the_same_at_every_level() {
+        let window =
+            Window { kernel: [3; 2], stride: [1; 2], pads_begin: [0; 2], dilation: [1; 2] };
+        let shape = [PANEL + 5, LEAST + 1, 3, 3];
+        let plain = noise(shape.iter().product(), 4);
+        let made =
+            at_every_level(|cpu| Transformed::new(cpu, &plain, shape, 1, window).unwrap().values);
+        // The point in the middle of filter 33 and channel 2, by the definition.
+        let taps = plain[(33 * shape[1] + 2) * 9..][..9].iter().map(|&tap| f64::from(tap));
+        let wanted: f64 = taps.enumerate().map(|(i, t)| [t, -t][i / 3 % 2] / 36.0).sum();
+        let got = made[((POINTS + 2 * READ + 1) * shape[1] + 2) * PANEL + 1];
+        assert!((f64::from(got) - wanted).abs() < 1e-7, "{got}, not {wanted}");
+    }
+
+    #[test]
     fn only_what_gains_is_transformed() {
         let window =
             Window { kernel: [3; 2], stride: [1; 2], pads_begin: [1; 2], dilation: [1; 2] };
         let made = |shape: [usize; 4], groups, window| {
-            Transformed::new(&vec![1.0; shape.iter().product()], shape, groups, window).is_some()
+            Transformed::new(Cpu::SCALAR, &vec![1.0; shape.iter().product()], shape, groups, window)
+                .is_some()
         };
         assert!(made([16, 16, 3, 3], 1, window));
         assert!(!made([16, 8, 3, 3], 1, window));

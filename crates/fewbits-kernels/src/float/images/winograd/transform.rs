@@ -3,17 +3,21 @@
 use std::ops::Range;
 
 use super::{POINTS, READ, TILE};
+use crate::Cpu;
 use crate::cpu::per_cpu;
 use crate::float::images::slide::LANES;
 use crate::float::panel::PANEL;
 use crate::transpose::transpose;
 
+/// Weights of a window.
+const TAPS: usize = 9;
+
 type Lanes = [f32; LANES];
 /// The results of a tile, pixel by pixel, of as many filters as a vector has lanes.
 pub type Results = [Lanes; TILE * TILE];
 
-/// `G g Gᵀ`, rounded once.
-pub fn transformed_taps(taps: &[f32; 9]) -> [f32; POINTS] {
+/// What of each tap is in each point of `G g Gᵀ`.
+fn parts_of_taps() -> [[f64; TAPS]; POINTS] {
     const G: [[f64; 3]; READ] = [
         [1.0 / 4.0, 0.0, 0.0],
         [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
@@ -24,9 +28,46 @@ pub fn transformed_taps(taps: &[f32; 9]) -> [f32; POINTS] {
     ];
     std::array::from_fn(|point| {
         let (row, column) = (G[point / READ], G[point % READ]);
-        let pairs = (0..9).map(|tap| row[tap / 3] * column[tap % 3] * f64::from(taps[tap]));
-        pairs.sum::<f64>() as f32
+        std::array::from_fn(|tap| row[tap / 3] * column[tap % 3])
     })
+}
+
+/// `G g Gᵀ`, rounded once, of a panel of filters: their weights, `[filters, channels, TAPS]`, to
+/// `[POINTS, channels, PANEL]`.
+pub fn transform_taps(cpu: Cpu, weights: &[f32], channels: usize, points: &mut [f32]) {
+    let parts = parts_of_taps();
+    let mut taps = [[0f64; PANEL]; TAPS];
+    for channel in 0..channels {
+        for (lane, filter) in weights.chunks_exact(channels * TAPS).enumerate() {
+            for (taps, &weight) in taps.iter_mut().zip(&filter[channel * TAPS..][..TAPS]) {
+                taps[lane] = f64::from(weight);
+            }
+        }
+        join_taps(cpu, &parts, &taps, &mut points[channel * PANEL..], channels * PANEL);
+    }
+}
+
+per_cpu! {
+    /// The points of one channel, which lie a pitch from each other.
+    fn join_taps(
+        parts: &[[f64; TAPS]; POINTS],
+        taps: &[[f64; PANEL]; TAPS],
+        points: &mut [f32],
+        pitch: usize,
+    ) {
+        for (point, parts) in parts.iter().enumerate() {
+            let mut sums = [0f64; PANEL];
+            for (taps, part) in taps.iter().zip(parts) {
+                for i in 0..PANEL {
+                    sums[i] += part * taps[i];
+                }
+            }
+            let point = &mut points[point * pitch..][..PANEL];
+            for i in 0..PANEL {
+                point[i] = sums[i] as f32;
+            }
+        }
+    }
 }
 
 per_cpu! {
