@@ -24,7 +24,8 @@ the caches.
     x f32      how many times as fast the last is as onnxruntime on the float model
     x int8     how many times as fast it is as onnxruntime on its own int8 file
 
-At last the time to a first answer: of a whole process for fewbits, of a session for onnxruntime.
+At last the time to a first answer: of a whole process for fewbits, of a session for onnxruntime, and of
+the Python package of fewbits where it is installed.
 
 DIR holds the folders fashion, digits and notebook (by default FEWBITS_CASES, or the fixtures of the
 tests, which lack fashion); the other models are made. Needs numpy, onnx and onnxruntime:
@@ -304,9 +305,10 @@ def first_answer(case: Case, arguments: argparse.Namespace) -> None:
     data = case.model.parent / "one.npz"
     np.savez(data, **one)
     out = case.model.parent / "answer.npz"
-    print("\nfirst answer, ms: fewbits as a whole process, onnxruntime as a session in a warm process")
+    print("\nfirst answer, ms: fewbits as a whole process; onnxruntime, and fewbits where its package is")
+    print("installed, from opening the file in a warm process")
     for name, path in {"f32": case.model, **{f"int8 {n}": p for n, p in case.ours.items()}}.items():
-        ours, theirs = [], []
+        ours, theirs, package = [], [], []
         command = [arguments.binary, "run", str(path), "--data", str(data), "-o", str(out), "--force"]
         command += ["--threads", str(arguments.threads)]
         for _ in range(4 * arguments.repeat):
@@ -316,8 +318,13 @@ def first_answer(case: Case, arguments: argparse.Namespace) -> None:
             start = time.perf_counter()
             open_session(path, arguments.threads).run(None, one)
             theirs.append(time.perf_counter() - start)
-        ours_ms, theirs_ms = (1e3 * statistics.median(times) for times in (ours, theirs))
-        print(f"{case.name} {name:14} fewbits {ours_ms:7.2f}  onnxruntime {theirs_ms:7.2f}")
+            if fewbits is not None:
+                start = time.perf_counter()
+                fewbits.load(path).run(one)
+                package.append(time.perf_counter() - start)
+        of_each = {"fewbits": ours, "onnxruntime": theirs, "fewbits package": package}
+        medians = {who: 1e3 * statistics.median(times) for who, times in of_each.items() if times}
+        print(f"{case.name} {name:14}", *(f" {who} {ms:7.2f}" for who, ms in medians.items()))
 
 
 def main() -> None:

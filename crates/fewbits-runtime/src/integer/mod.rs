@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use fewbits_kernels::{Cpu, Threads};
 use fewbits_onnx::Model;
-use rayon::prelude::*;
 
 use crate::double::DoubleHead;
 use crate::float::expose;
@@ -243,15 +242,27 @@ impl IntegerRunner {
     ) -> Result<Vec<(String, Tensor)>> {
         let inputs = &*self.accepted(inputs)?;
         let of_each = parts.len() / threads.count();
-        let outputs: Vec<Vec<Tensor>> = match threads {
-            Threads::ONE => vec![self.run_in_turn(inputs, parts)?],
-            _ => self.on_threads(threads, || {
-                parts.par_chunks(of_each).map(|parts| self.run_in_turn(inputs, parts)).collect()
-            })?,
-        };
+        let mut outputs: Vec<Result<Vec<Tensor>>> = Vec::new();
+        match &self.pool {
+            Some(pool) if threads != Threads::ONE => {
+                outputs.resize_with(parts.len().div_ceil(of_each), || Ok(Vec::new()));
+                let mut shares = parts.chunks(of_each).zip(&mut outputs);
+                // The calling thread takes a share, too: one thread less to be woken.
+                let own = shares.next();
+                pool.in_place_scope(|scope| {
+                    for (parts, outputs) in shares {
+                        scope.spawn(move |_| *outputs = self.run_in_turn(inputs, parts));
+                    }
+                    if let Some((parts, outputs)) = own {
+                        *outputs = self.run_in_turn(inputs, parts);
+                    }
+                });
+            }
+            _ => outputs.push(self.run_in_turn(inputs, parts)),
+        }
         let mut joined: Vec<Vec<Tensor>> = vec![Vec::new(); self.outputs.len()];
         for outputs in outputs {
-            for (joined, tensor) in joined.iter_mut().zip(outputs) {
+            for (joined, tensor) in joined.iter_mut().zip(outputs?) {
                 joined.push(tensor);
             }
         }
