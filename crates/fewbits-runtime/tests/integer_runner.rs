@@ -9,7 +9,7 @@ mod rows;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use fewbits_runtime::{IntegerRunner, RunOptions, Runner, RuntimeError, Tensor, Values};
+use fewbits_runtime::{IntegerRunner, Place, RunOptions, Runner, RuntimeError, Tensor, Values};
 use net::{
     FLOAT, INT8, Named, Net, Random, Scale, UINT8, Weights, assert_close, assert_runs,
     float_runner, floats, integer_runner, integers,
@@ -550,8 +550,22 @@ fn batches_are_the_same_whole_and_in_parts() {
         let mask = floats(&[rows, 1, 1, 5], 9);
         vec![("x".to_string(), floats(&[rows, 5, 8], 3)), ("mask".to_string(), mask)]
     };
-    let cases: [(&Model, &dyn Fn(usize) -> Named); 2] =
-        [(&convolutions, &of_images), (&encoder, &of_texts)];
+    // Places that the float executor cuts out, as long as a text.
+    let mut net = net_of(&[None, None, Some(8)]);
+    let places = net.floats(&[16, 8], &[0.5; 128]);
+    let (zero, length) = (net.ints(&[0]), [int("start", 1), int("end", 2)]);
+    let length = net.node("Shape", &["x"], &length);
+    let places = net.node("Slice", &[&places, &zero, &length, &zero], &[]);
+    let sum = net.node("Add", &["x", &places], &[]);
+    let sum = net.rounded(&sum, X);
+    let product = matmul(&mut net, &sum, 8);
+    net.output(&product, FLOAT);
+    let placed = net.model();
+    let of_words = |rows: usize| vec![("x".to_string(), floats(&[rows, 5, 8], 3))];
+    let regions = integer_runner(&placed, 1).fusions();
+    assert!(regions.iter().any(|unit| unit.what.contains("Slice") && unit.place == Place::Rten));
+    let cases: [(&Model, &dyn Fn(usize) -> Named); 3] =
+        [(&convolutions, &of_images), (&encoder, &of_texts), (&placed, &of_words)];
     for (model, inputs) in cases {
         // More than what is kept in the cache, so that one thread cuts it as well.
         for rows in [7, 601, 4001] {

@@ -29,7 +29,7 @@ use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
 use crate::integer::parts::Parts;
 pub use crate::integer::program::Place;
-use crate::integer::program::Program;
+use crate::integer::program::{AnyStep, Program, Unit};
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
@@ -49,7 +49,7 @@ pub struct IntegerRunner {
     threads: Threads,
     pool: Option<rayon::ThreadPool>,
     /// How batches are cut; not at all where rows depend on each other, or where the float executor
-    /// computes a part, whose last bits may depend on the rows of a call.
+    /// rounds, whose last bits may depend on the rows of a call.
     parts: Option<Parts>,
     /// The memory of earlier runs.
     idle: Mutex<Vec<State>>,
@@ -124,8 +124,12 @@ impl IntegerRunner {
                     .map_err(|e| RuntimeError::Load { reason: format!("no threads: {e}") })?,
             ),
         };
-        let all_ours = program.units.iter().all(|unit| unit.place != Place::Rten);
-        let apart = all_ours && rows::are_apart(model.graph(), model.opset());
+        let exact = |unit: &Unit| match &unit.step {
+            AnyStep::Region(region) => region.is_exact,
+            _ => true,
+        };
+        let apart =
+            program.units.iter().all(exact) && rows::are_apart(model.graph(), model.opset());
         Ok(IntegerRunner {
             parts: apart.then(|| Parts::new(model.weight_bytes() as usize)),
             program,

@@ -12,7 +12,7 @@ use fewbits_onnx::proto::{
 use crate::integer::lower::Lowering;
 use crate::integer::program::{AnyStep, Place, Program, Unit};
 use crate::integer::state::{Value, ValueId};
-use crate::integer::steps::region::Region;
+use crate::integer::steps::region::{Region, is_exact};
 use crate::integer::steps::shape;
 use crate::{FloatRunner, Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values};
 
@@ -228,6 +228,7 @@ fn region(
     let label = graph.node[nodes[0]].label().to_string();
     let what = names_of(graph, &nodes);
     let (count, why) = (nodes.len(), lowering.why(&nodes));
+    let is_exact = nodes.iter().all(|&n| is_exact(graph.node[n].op_type()));
     let own: HashSet<usize> = nodes.iter().copied().collect();
     // The constant nodes that these read, and those read by them.
     let producer: HashMap<&str, usize> = constant
@@ -293,6 +294,7 @@ fn region(
     Ok(Unit {
         step: AnyStep::Region(Box::new(Region {
             runner,
+            is_exact,
             inputs: inputs.iter().map(|n| n.to_string()).zip(input_ids.iter().copied()).collect(),
             outputs: output_ids.clone(),
         })),
