@@ -50,6 +50,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
+try:
+    import fewbits
+except ImportError:
+    fewbits = None
+
 from judge import FASHION_MEAN, FASHION_STD
 from make_models import MODELS, POSITIONS, VOCABULARY
 from quantize_with_onnxruntime import quantize

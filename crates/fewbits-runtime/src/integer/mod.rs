@@ -27,7 +27,7 @@ use crate::double::DoubleHead;
 use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
-use crate::integer::parts::Parts;
+use crate::integer::parts::{Parts, Rows};
 pub use crate::integer::program::Place;
 use crate::integer::program::{AnyStep, Program, Unit};
 use crate::integer::schedule::{constant_nodes, schedule};
@@ -48,9 +48,7 @@ pub struct IntegerRunner {
     cpu: Cpu,
     threads: Threads,
     pool: Option<rayon::ThreadPool>,
-    /// How batches are cut; not at all where rows depend on each other, or where the float executor
-    /// rounds, whose last bits may depend on the rows of a call.
-    parts: Option<Parts>,
+    parts: Parts,
     /// The memory of earlier runs.
     idle: Mutex<Vec<State>>,
 }
@@ -128,10 +126,14 @@ impl IntegerRunner {
             AnyStep::Region(region) => region.is_exact,
             _ => true,
         };
-        let apart =
-            program.units.iter().all(exact) && rows::are_apart(model.graph(), model.opset());
+        // Where the float executor rounds, last bits may depend on the rows of a call.
+        let exact = program.units.iter().all(exact);
+        let rows = match exact && rows::are_apart(model.graph(), model.opset()) {
+            true => Rows::Apart,
+            false => Rows::Mixed,
+        };
         Ok(IntegerRunner {
-            parts: apart.then(|| Parts::new(model.weight_bytes() as usize)),
+            parts: Parts::new(rows, model.weight_bytes() as usize),
             program,
             inputs: head.outer(&inputs),
             head,
@@ -219,21 +221,20 @@ impl IntegerRunner {
         }
     }
 
-    /// Runs `inputs` whole or in parts.
+    /// Runs `inputs` whole or in parts, on no more threads than they are worth.
     fn run_with(
         &self,
         inputs: &[(String, Tensor)],
         threads: Threads,
     ) -> Result<Vec<(String, Tensor)>> {
-        let (rows, parts) = (rows_of(inputs), self.parts.as_ref());
-        if let Some(cut) = rows.zip(parts).and_then(|(rows, parts)| parts.of(rows, threads)) {
+        let rows = rows_of(inputs);
+        let threads = self.parts.threads(rows.unwrap_or(1), threads);
+        if let Some(cut) = rows.and_then(|rows| self.parts.of(rows, threads)) {
             return self.run_parts(inputs, &cut, threads);
         }
         let mut state = self.begin(inputs, threads)?;
         self.on_threads(threads, || self.run_steps(&mut state))?;
-        if let Some((rows, parts)) = rows.zip(parts) {
-            parts.learn(rows, self.program.bytes_of_values(&state));
-        }
+        self.parts.learn(rows.unwrap_or(1), self.program.bytes_of_values(&state));
         self.end(state)
     }
 

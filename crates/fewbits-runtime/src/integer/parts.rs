@@ -1,4 +1,5 @@
-//! Cutting a batch into parts: one or several a thread, each small enough for the cache.
+//! What a call is worth: one thread, all of them, or parts of its batch, one or several a thread, each
+//! small enough for the cache.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,19 +10,40 @@ use fewbits_kernels::Threads;
 const PART_BYTES: usize = 4 << 20;
 /// The weights are read once for every part: these should not be much smaller.
 const WEIGHTS_A_PART: usize = 4;
-/// Below so many bytes in all, waking a thread takes longer than it saves.
+/// Below so many bytes to be read and written, waking a thread takes longer than it saves.
 const LEAST_BYTES: usize = 128 << 10;
 
-/// How batches of a model are cut whose rows can be computed apart.
+/// Whether a batch may be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Its rows can be computed apart, to the same bits.
+    Apart,
+    /// They depend on each other, or may.
+    Mixed,
+}
+
+/// How the calls of a model are shared among threads.
 pub(crate) struct Parts {
+    rows: Rows,
     weight_bytes: usize,
     /// What the values of a row take; 0 before the first run.
     row_bytes: AtomicUsize,
 }
 
 impl Parts {
-    pub(crate) fn new(weight_bytes: usize) -> Parts {
-        Parts { weight_bytes, row_bytes: AtomicUsize::new(0) }
+    pub(crate) fn new(rows: Rows, weight_bytes: usize) -> Parts {
+        Parts { rows, weight_bytes, row_bytes: AtomicUsize::new(0) }
+    }
+
+    /// The threads that a call of so many rows is worth.
+    pub(crate) fn threads(&self, rows: usize, threads: Threads) -> Threads {
+        match self.row_bytes.load(Ordering::Relaxed) {
+            0 => threads,
+            row if row.saturating_mul(rows).saturating_add(self.weight_bytes) < LEAST_BYTES => {
+                Threads::ONE
+            }
+            _ => threads,
+        }
     }
 
     /// Learns from a run of so many rows, whose values take `bytes`.
@@ -33,6 +55,9 @@ impl Parts {
 
     /// The parts of so many rows, as many for each thread; none if they are computed together.
     pub(crate) fn of(&self, rows: usize, threads: Threads) -> Option<Vec<Range<usize>>> {
+        if self.rows == Rows::Mixed {
+            return None;
+        }
         let (row_bytes, threads) = (self.row_bytes.load(Ordering::Relaxed), threads.count());
         let unequal = rows < 2 * threads && !rows.is_multiple_of(threads);
         if row_bytes == 0 || rows < 2 || unequal || rows.saturating_mul(row_bytes) < LEAST_BYTES {
@@ -54,7 +79,7 @@ mod tests {
         for (threads, row_bytes, weight_bytes) in
             [(1, 9_000_000, 0), (2, 3 << 20, 0), (3, 700_000, 1 << 30), (8, 40_000, 5)]
         {
-            let (parts, threads) = (Parts::new(weight_bytes), Threads::new(threads));
+            let (parts, threads) = (Parts::new(Rows::Apart, weight_bytes), Threads::new(threads));
             assert_eq!(parts.of(64, threads), None, "before anything is known");
             parts.learn(3, 3 * row_bytes);
             for rows in 0..200 {
@@ -71,11 +96,21 @@ mod tests {
 
     #[test]
     fn small_batches_and_what_fits_stay_whole() {
-        let parts = Parts::new(0);
+        let parts = Parts::new(Rows::Apart, 0);
         parts.learn(1, 1 << 10);
         assert_eq!(parts.of(32, Threads::new(2)), None);
         assert_eq!(parts.of(256, Threads::ONE), None);
         assert_eq!(parts.of(256, Threads::new(2)), Some(vec![0..128, 128..256]));
         assert_eq!(parts.of(8192, Threads::ONE), Some(vec![0..4096, 4096..8192]));
+    }
+
+    #[test]
+    fn rows_that_mix_are_not_cut_and_small_calls_take_one_thread() {
+        let (mixed, two) = (Parts::new(Rows::Mixed, 100 << 10), Threads::new(2));
+        assert_eq!(mixed.threads(1, two), two, "before anything is known");
+        mixed.learn(1, 1 << 10);
+        assert_eq!(mixed.of(8192, two), None);
+        assert_eq!(mixed.threads(1, two), Threads::ONE);
+        assert_eq!(mixed.threads(64, two), two);
     }
 }
