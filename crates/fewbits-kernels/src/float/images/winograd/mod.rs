@@ -205,7 +205,8 @@ impl Place {
 
 /// The biases of a vector of filters, if there are any.
 fn bias_of(conv: &Convolution, first: usize) -> Option<[f32; LANES]> {
-    let bias = conv.bias.get(first..)?;
+    // Adding 0.0 would turn -0.0 into it.
+    let bias = conv.bias.get(first..).filter(|bias| !bias.is_empty())?;
     let mut lanes = [0.0; LANES];
     let len = bias.len().min(LANES);
     lanes[..len].copy_from_slice(&bias[..len]);
