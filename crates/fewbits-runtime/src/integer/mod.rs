@@ -265,14 +265,12 @@ impl IntegerRunner {
             }
             _ => outputs.push(self.run_in_turn(inputs, parts)),
         }
-        let mut joined: Vec<Vec<Tensor>> = vec![Vec::new(); self.outputs.len()];
+        let mut all = Vec::new();
+        let rows = parts.iter().map(Range::len).sum();
         for outputs in outputs {
-            for (joined, tensor) in joined.iter_mut().zip(outputs?) {
-                joined.push(tensor);
-            }
+            append(&mut all, outputs?, rows)?;
         }
-        let names = self.outputs.iter().map(|spec| spec.name.clone());
-        names.zip(joined).map(|(name, parts)| Ok((name, Tensor::concat_rows(parts)?))).collect()
+        Ok(self.outputs.iter().map(|spec| spec.name.clone()).zip(all).collect())
     }
 
     /// The outputs for parts that follow each other, on one thread.
@@ -281,20 +279,12 @@ impl IntegerRunner {
         inputs: &[(String, Tensor)],
         parts: &[Range<usize>],
     ) -> Result<Vec<Tensor>> {
-        let mut all: Vec<Tensor> = Vec::new();
+        let mut all = Vec::new();
         let rows = parts.iter().map(Range::len).sum();
         for part in parts {
             let mut state = self.filled(inputs, Some(part), Threads::ONE)?;
             self.run_steps(&mut state)?;
-            for (output, (_, tensor)) in self.end(state)?.into_iter().enumerate() {
-                match all.get_mut(output) {
-                    Some(all) => all.push_rows(tensor)?,
-                    None => {
-                        all.push(tensor);
-                        all[output].reserve_rows(rows);
-                    }
-                }
-            }
+            append(&mut all, self.end(state)?.into_iter().map(|(_, tensor)| tensor), rows)?;
         }
         Ok(all)
     }
@@ -401,4 +391,22 @@ fn rows_of(inputs: &[(String, Tensor)]) -> Option<usize> {
     let mut rows = inputs.iter().map(|(_, tensor)| tensor.shape().first().copied());
     let first = rows.next()??;
     rows.all(|other| other == Some(first)).then_some(first)
+}
+
+/// Adds the outputs for the rows that follow; there will be `rows` of them in all.
+fn append(
+    all: &mut Vec<Tensor>,
+    outputs: impl IntoIterator<Item = Tensor>,
+    rows: usize,
+) -> Result<()> {
+    for (i, mut tensor) in outputs.into_iter().enumerate() {
+        match all.get_mut(i) {
+            Some(all) => all.push_rows(tensor)?,
+            None => {
+                tensor.reserve_rows(rows);
+                all.push(tensor);
+            }
+        }
+    }
+    Ok(())
 }

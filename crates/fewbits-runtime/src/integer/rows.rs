@@ -32,6 +32,11 @@ impl Shape {
         Shape { rank: Some(dims.len()), first: dims.first().copied() }
     }
 
+    /// Whether it has one element, whatever its axes are called.
+    fn is_one(self) -> bool {
+        self.rank == Some(0) || self.rank == Some(1) && self.first == Some(1)
+    }
+
     /// Whether it meets every row of values with `rank` axes in the same way.
     fn repeats_in(self, rank: usize) -> bool {
         self.rank.is_some_and(|own| own < rank || own == rank && self.first == Some(1))
@@ -99,8 +104,10 @@ const OF_IMAGES: [&str; 9] = [
     "MaxPool",
     "QLinearConv",
 ];
-/// Products of matrices and the place of their second factor.
-const PRODUCTS: [(&str, usize); 3] = [("MatMul", 1), ("MatMulInteger", 1), ("QLinearMatMul", 3)];
+/// Products of matrices, the place of their second factor, and those of its scales and zero points, of
+/// which it may have one a column.
+const PRODUCTS: [(&str, usize, &[usize]); 3] =
+    [("MatMul", 1, &[]), ("MatMulInteger", 1, &[3]), ("QLinearMatMul", 3, &[4, 5])];
 const REDUCTIONS: [&str; 5] = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceProd"];
 
 /// Whether the rows of all outputs depend on the same rows of the inputs only.
@@ -179,12 +186,13 @@ impl Node<'_> {
                 // Places in all images are what a second result of MaxPool tells.
                 first.filter(|&r| r >= 3 && self.rest_is_same(1) && self.node.output.len() == 1)
             }
-            "BatchNormalization" => first.filter(|&r| r >= 2 && self.rest_is_same(1)),
+            "BatchNormalization" => first.filter(|&rank| {
+                rank >= 2 && self.rest_is_same(1) && self.node.int("training_mode", 0) == 0
+            }),
             "QuantizeLinear" | "DequantizeLinear" => first.filter(|&rank| {
                 let scale = self.shape(1);
-                let one = scale.rank == Some(0) || scale.rank == Some(1) && scale.first == Some(1);
                 let along = scale.rank == Some(1) && self.axis(1, rank) != Some(0);
-                self.rest_is_same(1) && (one || along)
+                self.rest_is_same(1) && (scale.is_one() || along)
             }),
             "Gemm" => first.filter(|&rank| {
                 let added = self.read.get(2).copied().flatten().is_none();
@@ -259,11 +267,11 @@ impl Node<'_> {
 
     /// Rows of a matrix, or matrices one by one.
     fn rank_of_product(&self, op: &str) -> Option<usize> {
-        let (_, second) = PRODUCTS.into_iter().find(|(name, _)| *name == op)?;
-        let others = (0..self.read.len()).filter(|&i| i != 0 && i != second);
-        let scalars = others.into_iter().all(|i| {
-            let shape = self.shape(i);
-            self.is_same(i) && (shape.rank == Some(0) || shape.first == Some(1) || i > second)
+        let (_, second, of_columns) = PRODUCTS.into_iter().find(|(name, ..)| *name == op)?;
+        // One for each row would be told by its place in the batch.
+        let scalars = (0..self.read.len()).filter(|&i| i != 0 && i != second).all(|i| {
+            let left_out = self.read[i].is_none();
+            self.is_same(i) && (left_out || of_columns.contains(&i) || self.shape(i).is_one())
         });
         let is_matrix = |i| self.is_same(i) && self.shape(i).rank == Some(2);
         match (self.rows(0), self.rows(second)) {
@@ -382,6 +390,8 @@ mod tests {
             node("Mul", &["column", "x"]),
             node("Sub", &["one", "x"]),
             node("MatMul", &["x", "matrix"]),
+            node("MatMulInteger", &["x", "matrix", "scalar", "row"]),
+            node("MatMulInteger", &["x", "matrix", "", "row"]),
             node("Gemm", &["ids", "matrix", "row"]),
             node("Conv", &["x", "filters"]),
             node("Reshape", &["x", "keeps"]),
@@ -409,6 +419,7 @@ mod tests {
             node("Add", &["x", "ids"]),
             node("MatMul", &["ids", "x"]),
             node("MatMul", &["matrix", "ids"]),
+            node("MatMulInteger", &["x", "matrix", "row"]),
             node("Gemm", &["ids", "matrix"]).with(int("transA", 1)),
             node("Reshape", &["x", "joins"]),
             node("Flatten", &["x"]).with(int("axis", 0)),

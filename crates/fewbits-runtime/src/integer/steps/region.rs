@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId};
+use crate::integer::state::{Shape, State, ValueId};
 use crate::integer::steps::shape;
 use crate::{FloatRunner, Result, Runner, Tensor, Values};
 
@@ -83,11 +83,7 @@ impl State {
     /// Stores what a caller or the float executor gives.
     pub(crate) fn set_tensor(&mut self, id: ValueId, tensor: &Tensor) -> Result<()> {
         if let Values::F32(floats) = tensor.values() {
-            let shape = shape(tensor.shape())?;
-            let mut buffer = self.take(id, shape, floats.len() * 4);
-            buffer.f32s_mut().copy_from_slice(floats);
-            self.give(id, buffer);
-            self.value_mut(id).tensor = None;
+            self.set_floats(id, shape(tensor.shape())?, floats);
         } else {
             self.value_mut(id).shape = shape(tensor.shape())?;
             self.value_mut(id).tensor = Some(tensor.clone());
@@ -108,10 +104,14 @@ impl State {
         let row = floats.len() / tensor.rows().max(1);
         let mut dims = tensor.shape().to_vec();
         dims[0] = rows.len();
-        let mut buffer = self.take(id, shape(&dims)?, rows.len() * row * 4);
-        buffer.f32s_mut().copy_from_slice(&floats[rows.start * row..rows.end * row]);
+        self.set_floats(id, shape(&dims)?, &floats[rows.start * row..rows.end * row]);
+        Ok(())
+    }
+
+    fn set_floats(&mut self, id: ValueId, shape: Shape, floats: &[f32]) {
+        let mut buffer = self.take(id, shape, floats.len() * 4);
+        buffer.f32s_mut().copy_from_slice(floats);
         self.give(id, buffer);
         self.value_mut(id).tensor = None;
-        Ok(())
     }
 }
