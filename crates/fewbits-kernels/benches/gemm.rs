@@ -5,7 +5,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fewbits_kernels::bytes::{self, DepthwiseWeights, QuantizeTo, Window};
-use fewbits_kernels::float::{self, Convolution, Function, Strided, Weights};
+use fewbits_kernels::float::{self, Codes, Convolution, Function, PackedCodes, Strided, Weights};
 use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, Requantize, Walk, multiply};
 use fewbits_kernels::{Buffer, Cpu, Halo, ImageLayout, Threads};
 
@@ -146,15 +146,58 @@ fn depthwise(c: &mut Criterion, size: usize, channels: usize) {
     });
 }
 
+/// Floats that look alike on every run.
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect()
+}
+
 /// A product of floats whose right side is packed.
-fn floats(c: &mut Criterion, size: usize) {
-    let values: Vec<f32> = (0..size * size).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect();
-    let rows = Strided::rows(&values, size);
-    let mut packed = vec![0.0; float::packed_len(size, size)];
-    float::pack(Cpu::SCALAR, size, size, rows, &mut packed);
-    let (mut out, mut scratch) = (vec![0.0; size * size], Vec::new());
-    at_every_level(c, &format!("floats {size}x{size}x{size}"), size.pow(3), |cpu| {
-        float::matmul_packed(cpu, size, size, size, rows, &packed, &mut out, 0, size, &mut scratch);
+fn floats(c: &mut Criterion, [rows, depth, columns]: [usize; 3]) {
+    let (a, b) = (values(rows * depth), values(depth * columns));
+    let mut packed = vec![0.0; float::packed_len(depth, columns)];
+    float::pack(Cpu::SCALAR, depth, columns, Strided::rows(&b, columns), &mut packed);
+    let (mut out, mut scratch) = (vec![0.0; rows * columns], Vec::new());
+    let name = format!("floats {rows}x{depth}x{columns}");
+    at_every_level(c, &name, rows * depth * columns, |cpu| {
+        let a = Strided::rows(&a, depth);
+        float::matmul_packed(
+            cpu,
+            rows,
+            depth,
+            columns,
+            a,
+            &packed,
+            &mut out,
+            0,
+            columns,
+            &mut scratch,
+        );
+    });
+}
+
+/// The same with weights of so many bits, in groups of 32.
+fn codes(c: &mut Criterion, [rows, depth, columns]: [usize; 3], bits: u32) {
+    let a = values(rows * depth);
+    let middle = 1i16 << (bits - 1);
+    let code = |i: usize| (i * 37 % (1 << bits)) as i16 - middle;
+    let packed = PackedCodes::new(
+        depth,
+        columns,
+        &Codes {
+            values: &(0..depth * columns).map(code).collect::<Vec<i16>>(),
+            row_pitch: columns,
+            column_pitch: 1,
+            group: 32,
+            scale: &vec![0.1; depth / 32 * columns],
+            zero_point: &[],
+        },
+    )
+    .expect("codes of at most 8 bits");
+    let (mut out, mut scratch) = (vec![0.0; rows * columns], Vec::new());
+    let name = format!("floats times {bits} bits {rows}x{depth}x{columns}");
+    at_every_level(c, &name, rows * depth * columns, |cpu| {
+        let a = Strided::rows(&a, depth);
+        float::matmul_codes(cpu, rows, a, &packed, &mut out, 0, columns, &mut scratch);
     });
 }
 
@@ -165,8 +208,6 @@ fn float_convolution(
     [channels, filters, groups]: [usize; 3],
     stride: usize,
 ) {
-    let values =
-        |len: usize| -> Vec<f32> { (0..len).map(|i| (i % 251) as f32 / 251.0 - 0.5).collect() };
     let depth = 9 * channels / groups;
     let window =
         Window { kernel: [3; 2], stride: [stride; 2], pads_begin: [1; 2], dilation: [1; 2] };
@@ -206,7 +247,15 @@ fn all(c: &mut Criterion) {
     convolution(c, 14, 64, 64);
     convolution(c, 28, 1, 32);
     depthwise(c, 56, 144);
-    floats(c, 512);
+    floats(c, [512, 512, 512]);
+    for rows in [1, 4, 32] {
+        // The floats of 4096 x 4096 weights do not fit in the last cache.
+        for size in [1024, 4096] {
+            floats(c, [rows, size, size]);
+            codes(c, [rows, size, size], 4);
+            codes(c, [rows, size, size], 8);
+        }
+    }
     float_convolution(c, 56, [64, 64, 1], 1);
     float_convolution(c, 14, [64, 64, 1], 1);
     float_convolution(c, 7, [128, 128, 1], 1);

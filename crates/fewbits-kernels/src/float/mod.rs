@@ -10,6 +10,7 @@
 pub mod attention;
 pub mod binary;
 pub mod broadcast;
+mod codes;
 mod elementary;
 pub mod function;
 pub mod images;
@@ -23,6 +24,7 @@ pub mod strided;
 pub use attention::{Attention, Mask, attend};
 pub use binary::{Binary, binary, binary_in_place};
 pub use broadcast::{broadcast, broadcast_shape};
+pub use codes::{Codes, PackedCodes, matmul_codes};
 pub use function::{Function, apply};
 pub use images::{Convolution, Weights, average_pool, convolve, max_pool};
 pub use norm::{layer_norm, rms_norm};

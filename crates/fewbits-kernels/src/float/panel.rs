@@ -7,8 +7,8 @@ use crate::{Cpu, Level};
 /// Columns of a panel: two vectors of AVX-512. The packed right side of a product is cut into
 /// panels, each with its k rows one behind the other, and the last filled up with zeros.
 pub const PANEL: usize = 2 * HALF;
-const HALF: usize = 16;
-type Half = [f32; HALF];
+pub(super) const HALF: usize = 16;
+pub(super) type Half = [f32; HALF];
 
 per_cpu! {
     /// Packs up to [`PANEL`] columns of `k` rows.
@@ -56,39 +56,92 @@ pub fn times_panel(
     out_row_pitch: usize,
 ) {
     let (halves, _) = panel.as_chunks::<HALF>();
-    let (panel, _) = halves.as_chunks::<2>();
-    let factors = Factors { a, panel: &panel[..k], columns };
+    let (rows, _) = halves.as_chunks::<2>();
+    let panel = FloatPanel { rows: &rows[..k], columns };
     match cpu.level() {
-        Level::Scalar | Level::Avx2 => narrow(cpu, factors, m, out, out_start, out_row_pitch),
-        Level::Avx512Vnni | Level::Amx => wide(cpu, factors, m, out, out_start, out_row_pitch),
+        Level::Scalar | Level::Avx2 => narrow(cpu, a, panel, m, out, out_start, out_row_pitch),
+        Level::Avx512Vnni | Level::Amx => wide(cpu, a, panel, m, out, out_start, out_row_pitch),
     }
 }
 
-/// What is multiplied for one panel.
+/// The right side of a product: up to [`PANEL`] columns.
+pub(super) trait Panel: Copy {
+    /// How many columns count.
+    fn columns(self) -> usize;
+
+    /// The sums of the rows from `i` on of `a` with the halves from `half` on.
+    ///
+    /// Sums stay in registers: all lengths but k are constants, and nothing takes a part of them by a
+    /// variable, which is why they are copied to `result` rather than returned in place.
+    fn sums<const ROWS: usize, const HALVES: usize>(
+        self,
+        a: Strided,
+        half: usize,
+        i: usize,
+        result: &mut [[Half; HALVES]; ROWS],
+    );
+}
+
+/// A panel of floats.
 #[derive(Clone, Copy)]
-struct Factors<'a> {
-    a: Strided<'a>,
-    /// As many rows as `a` has columns.
-    panel: &'a [[Half; 2]],
+struct FloatPanel<'a> {
+    /// As many as `a` has columns.
+    rows: &'a [[Half; 2]],
     columns: usize,
+}
+
+impl Panel for FloatPanel<'_> {
+    #[inline(always)]
+    fn columns(self) -> usize {
+        self.columns
+    }
+
+    #[inline(always)]
+    fn sums<const ROWS: usize, const HALVES: usize>(
+        self,
+        a: Strided,
+        half: usize,
+        i: usize,
+        result: &mut [[Half; HALVES]; ROWS],
+    ) {
+        let rows = rows_of::<ROWS>(a, i, self.rows.len());
+        let mut sums = [[[0f32; HALF]; HALVES]; ROWS];
+        for (p, b) in self.rows.iter().enumerate() {
+            for r in 0..ROWS {
+                let a = rows[r][p];
+                for h in 0..HALVES {
+                    sums[r][h] = add_product(sums[r][h], a, &b[half + h]);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for h in 0..HALVES {
+                result[r][h] = sums[r][h];
+            }
+        }
+    }
 }
 
 per_cpu! {
     /// For 16 vector registers, of which 12 hold sums.
-    fn narrow(factors: Factors, m: usize, out: &mut [f32], start: usize, pitch: usize) {
-        for half in 0..factors.columns.div_ceil(HALF) {
-            all_rows::<6, 1>(factors, half, m, out, start, pitch);
+    fn narrow(
+        a: Strided, panel: FloatPanel, m: usize, out: &mut [f32], start: usize, pitch: usize,
+    ) {
+        for half in 0..panel.columns.div_ceil(HALF) {
+            all_rows::<_, 6, 1>(a, panel, half, m, out, start, pitch);
         }
     }
 }
 
 per_cpu! {
     /// For 32 vector registers of 16 values, of which 16 hold sums.
-    fn wide(factors: Factors, m: usize, out: &mut [f32], start: usize, pitch: usize) {
-        if factors.columns > HALF {
-            all_rows::<8, 2>(factors, 0, m, out, start, pitch);
+    fn wide(
+        a: Strided, panel: FloatPanel, m: usize, out: &mut [f32], start: usize, pitch: usize,
+    ) {
+        if panel.columns > HALF {
+            all_rows::<_, 8, 2>(a, panel, 0, m, out, start, pitch);
         } else {
-            all_rows::<8, 1>(factors, 0, m, out, start, pitch);
+            all_rows::<_, 8, 1>(a, panel, 0, m, out, start, pitch);
         }
     }
 }
@@ -96,8 +149,9 @@ per_cpu! {
 /// Multiplies in blocks of `ROWS` rows, and what is left in smaller ones, with `HALVES` halves of
 /// the panel from `half` on.
 #[inline(always)]
-fn all_rows<const ROWS: usize, const HALVES: usize>(
-    factors: Factors,
+pub(super) fn all_rows<P: Panel, const ROWS: usize, const HALVES: usize>(
+    a: Strided,
+    panel: P,
     half: usize,
     m: usize,
     out: &mut [f32],
@@ -106,26 +160,27 @@ fn all_rows<const ROWS: usize, const HALVES: usize>(
 ) {
     let mut i = 0;
     while i + ROWS <= m {
-        block::<ROWS, HALVES>(factors, half, i, out, start, pitch);
+        block::<P, ROWS, HALVES>(a, panel, half, i, out, start, pitch);
         i += ROWS;
     }
     if i + 4 <= m {
-        block::<4, HALVES>(factors, half, i, out, start, pitch);
+        block::<P, 4, HALVES>(a, panel, half, i, out, start, pitch);
         i += 4;
     }
     if i + 2 <= m {
-        block::<2, HALVES>(factors, half, i, out, start, pitch);
+        block::<P, 2, HALVES>(a, panel, half, i, out, start, pitch);
         i += 2;
     }
     if i < m {
-        block::<1, HALVES>(factors, half, i, out, start, pitch);
+        block::<P, 1, HALVES>(a, panel, half, i, out, start, pitch);
     }
 }
 
 /// The rows from `i` on, written to `out`.
 #[inline(always)]
-fn block<const ROWS: usize, const HALVES: usize>(
-    factors: Factors,
+fn block<P: Panel, const ROWS: usize, const HALVES: usize>(
+    a: Strided,
+    panel: P,
     half: usize,
     i: usize,
     out: &mut [f32],
@@ -133,9 +188,9 @@ fn block<const ROWS: usize, const HALVES: usize>(
     pitch: usize,
 ) {
     let mut sums = [[[0f32; HALF]; HALVES]; ROWS];
-    block_sums(factors, half, i, &mut sums);
+    panel.sums(a, half, i, &mut sums);
     let first = half * HALF;
-    let len = (HALVES * HALF).min(factors.columns - first);
+    let len = (HALVES * HALF).min(panel.columns() - first);
     for (r, sums) in sums.iter().enumerate() {
         let out = &mut out[start + (i + r) * pitch + first..][..len];
         // A copy of constant length is no call.
@@ -147,38 +202,22 @@ fn block<const ROWS: usize, const HALVES: usize>(
     }
 }
 
-/// The sums stay in registers: all lengths but k are constants, and nothing takes a part of them by
-/// a variable, which is why they are copied to `result` rather than returned in place.
+/// `ROWS` rows of `k` elements from row `i` on.
 #[inline(always)]
-fn block_sums<const ROWS: usize, const HALVES: usize>(
-    factors: Factors,
-    half: usize,
+pub(super) fn rows_of<'a, const ROWS: usize>(
+    a: Strided<'a>,
     i: usize,
-    result: &mut [[Half; HALVES]; ROWS],
-) {
-    let Factors { a, panel, .. } = factors;
+    k: usize,
+) -> [&'a [f32]; ROWS] {
     let mut rows = [&a.values[..0]; ROWS];
     for (r, row) in rows.iter_mut().enumerate() {
-        *row = &a.values[a.start + (i + r) * a.row..][..panel.len()];
+        *row = &a.values[a.start + (i + r) * a.row..][..k];
     }
-    let mut sums = [[[0f32; HALF]; HALVES]; ROWS];
-    for (p, b) in panel.iter().enumerate() {
-        for r in 0..ROWS {
-            let a = rows[r][p];
-            for h in 0..HALVES {
-                sums[r][h] = add_product(sums[r][h], a, &b[half + h]);
-            }
-        }
-    }
-    for r in 0..ROWS {
-        for h in 0..HALVES {
-            result[r][h] = sums[r][h];
-        }
-    }
+    rows
 }
 
 #[inline(always)]
-fn add_product(mut sums: Half, a: f32, b: &Half) -> Half {
+pub(super) fn add_product(mut sums: Half, a: f32, b: &Half) -> Half {
     for j in 0..HALF {
         sums[j] = a.mul_add(b[j], sums[j]);
     }
