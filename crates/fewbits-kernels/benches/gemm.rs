@@ -197,7 +197,7 @@ fn codes(c: &mut Criterion, [rows, depth, columns]: [usize; 3], bits: u32) {
     let name = format!("floats times {bits} bits {rows}x{depth}x{columns}");
     at_every_level(c, &name, rows * depth * columns, |cpu| {
         let a = Strided::rows(&a, depth);
-        float::matmul_codes(cpu, rows, a, &packed, &mut out, 0, columns, &mut scratch);
+        float::matmul_codes(cpu, rows, 0..columns, a, &packed, &mut out, 0, columns, &mut scratch);
     });
 }
 

@@ -4,6 +4,8 @@
 //! in registers where it is multiplied: 4-bit integers take an eighth of the memory of floats, and
 //! of the time to read it. The results are those of [`super::product`] on the unpacked floats.
 
+use std::ops::Range;
+
 use super::panel::{self, HALF, Half, PANEL, add_product, all_rows, rows_of};
 use super::strided::{Strided, at_least};
 use crate::cpu::per_cpu;
@@ -118,11 +120,11 @@ impl PackedCodes {
         self.codes.len() + size_of_val(self.params.as_slice())
     }
 
-    fn panel<R: Row>(&self, panel: usize) -> Panel<'_, R> {
+    fn panel<R: Row>(&self, panel: usize, columns: usize) -> Panel<'_, R> {
         let groups = self.k.div_ceil(self.group);
         Panel {
             group: self.group,
-            columns: PANEL.min(self.n - panel * PANEL),
+            columns,
             rows: &R::rows(&self.codes)[panel * self.k..][..self.k],
             params: &self.params[panel * groups..][..groups],
         }
@@ -147,7 +149,7 @@ impl Width {
 }
 
 impl Params {
-    fn of(from: &Codes, start: usize, columns: std::ops::Range<usize>, offset: i16) -> Params {
+    fn of(from: &Codes, start: usize, columns: Range<usize>, offset: i16) -> Params {
         let mut params = Params { scale: [[0.0; HALF]; 2], zero_point: [[0; HALF]; 2] };
         for (j, column) in columns.enumerate() {
             params.scale[j / HALF][j % HALF] = from.scale[start + column];
@@ -270,13 +272,16 @@ impl<R: Row> panel::Panel for Panel<'_, R> {
     }
 }
 
-/// `out[i][j]` = Σ over k of `a[i][k] * b[k][j]` for `m` rows, as [`super::matmul_packed`].
+/// `out[i][j]` = Σ over k of `a[i][k] * b[k][j]` for `m` rows and some columns, of which the first is a
+/// multiple of [`PANEL`]: it is `out[out_start]`, and its row `out[out_start + i * out_row_pitch]`. As
+/// [`super::matmul_packed`].
 ///
 /// `scratch` grows as needed, and may be used again for anything.
 #[allow(clippy::too_many_arguments)]
 pub fn matmul_codes(
     cpu: Cpu,
     m: usize,
+    columns: Range<usize>,
     a: Strided,
     b: &PackedCodes,
     out: &mut [f32],
@@ -284,61 +289,51 @@ pub fn matmul_codes(
     out_row_pitch: usize,
     scratch: &mut Vec<f32>,
 ) {
+    assert!(columns.start.is_multiple_of(PANEL) && columns.end <= b.n, "columns {columns:?}");
     let a = a.straightened(m, b.k, at_least(scratch, a.copied_len(m, b.k)));
-    for panel in 0..b.n.div_ceil(PANEL) {
-        let start = out_start + panel * PANEL;
-        match (b.width, cpu.level()) {
-            (Width::Four, Level::Scalar | Level::Avx2) => {
-                narrow_4(cpu, a, b.panel(panel), m, out, start, out_row_pitch);
-            }
-            (Width::Four, Level::Avx512Vnni | Level::Amx) => {
-                wide_4(cpu, a, b.panel(panel), m, out, start, out_row_pitch);
-            }
-            (Width::Eight, Level::Scalar | Level::Avx2) => {
-                narrow_8(cpu, a, b.panel(panel), m, out, start, out_row_pitch);
-            }
-            (Width::Eight, Level::Avx512Vnni | Level::Amx) => {
-                wide_8(cpu, a, b.panel(panel), m, out, start, out_row_pitch);
-            }
-        }
+    for first in columns.clone().step_by(PANEL) {
+        let (start, width) = (out_start + first - columns.start, PANEL.min(columns.end - first));
+        let times = match (b.width, cpu.level()) {
+            (Width::Four, Level::Scalar | Level::Avx2) => narrow_4,
+            (Width::Four, Level::Avx512Vnni | Level::Amx) => wide_4,
+            (Width::Eight, Level::Scalar | Level::Avx2) => narrow_8,
+            (Width::Eight, Level::Avx512Vnni | Level::Amx) => wide_8,
+        };
+        times(cpu, b, first / PANEL, width, m, a, out, start, out_row_pitch);
     }
 }
 
-/// For 16 vector registers, of which 8 hold sums and 4 parameters.
-macro_rules! narrow {
-    ($($name:ident: $row:ty),*) => { $(
+/// A panel times `m` rows, for vector registers of this number and size and codes of this width.
+macro_rules! times {
+    ($($(#[$meta:meta])* $name:ident: $row:ty, $rows:literal, $halves:literal;)*) => { $(
         per_cpu! {
+            $(#[$meta])*
             fn $name(
-                a: Strided, panel: Panel<$row>, m: usize, out: &mut [f32], start: usize, pitch: usize,
+                b: &PackedCodes, panel: usize, columns: usize, m: usize, a: Strided, out: &mut [f32],
+                start: usize, pitch: usize,
             ) {
-                all_rows::<_, 4, 1>(a, panel, 0, m, out, start, pitch);
-                if panel.columns > HALF {
-                    all_rows::<_, 4, 1>(a, panel, 1, m, out, start, pitch);
+                let panel = b.panel::<$row>(panel, columns);
+                if columns > HALF && $halves == 2 {
+                    return all_rows::<_, $rows, 2>(a, panel, 0, m, out, start, pitch);
+                }
+                for half in 0..columns.div_ceil(HALF) {
+                    all_rows::<_, $rows, 1>(a, panel, half, m, out, start, pitch);
                 }
             }
         }
     )* };
 }
 
-/// For 32 vector registers of 16 values, of which 16 hold sums and 4 parameters.
-macro_rules! wide {
-    ($($name:ident: $row:ty),*) => { $(
-        per_cpu! {
-            fn $name(
-                a: Strided, panel: Panel<$row>, m: usize, out: &mut [f32], start: usize, pitch: usize,
-            ) {
-                if panel.columns > HALF {
-                    all_rows::<_, 8, 2>(a, panel, 0, m, out, start, pitch);
-                } else {
-                    all_rows::<_, 8, 1>(a, panel, 0, m, out, start, pitch);
-                }
-            }
-        }
-    )* };
+times! {
+    /// 16 registers, of which 8 hold sums and 4 parameters.
+    narrow_4: Four, 4, 1;
+    /// As `narrow_4`.
+    narrow_8: Eight, 4, 1;
+    /// 32 registers of 16 values, of which 16 hold sums and 4 parameters.
+    wide_4: Four, 8, 2;
+    /// As `wide_4`.
+    wide_8: Eight, 8, 2;
 }
-
-narrow!(narrow_4: Four, narrow_8: Eight);
-wide!(wide_4: Four, wide_8: Eight);
 
 #[cfg(test)]
 mod tests {
@@ -408,12 +403,24 @@ mod tests {
         /// Compares with the product of the floats, into the middle of a larger matrix.
         fn check(&self, m: usize) {
             let (start, pitch) = (2, self.n + 3);
+            // Leaves out a panel, if there are two.
+            let first = if self.n > PANEL { PANEL } else { 0 };
             let a = noise(m * self.k, 6);
             let a = Strided::rows(&a, self.k);
             let packed = self.packed().expect("codes of 8 bits");
             let got = at_every_level(|cpu| {
                 let mut out = vec![7.0; start + m * pitch];
-                matmul_codes(cpu, m, a, &packed, &mut out, start, pitch, &mut Vec::new());
+                matmul_codes(
+                    cpu,
+                    m,
+                    first..self.n,
+                    a,
+                    &packed,
+                    &mut out,
+                    start + first,
+                    pitch,
+                    &mut Vec::new(),
+                );
                 out
             });
             let floats = self.floats();
@@ -432,6 +439,9 @@ mod tests {
                 pitch,
                 &mut Vec::new(),
             );
+            for i in 0..m {
+                wanted[start + i * pitch..][..first].fill(7.0);
+            }
             assert!(same_bits(&got, &wanted));
         }
     }

@@ -120,6 +120,11 @@ impl<'a> Net<'a> {
         self.weights.get(name)
     }
 
+    /// What all quantized weights take as floats.
+    pub(crate) fn float_bytes(&self) -> usize {
+        self.weights.values().map(|weight| weight.layout().elements() * size_of::<f32>()).sum()
+    }
+
     /// The floats that the quantized weights `name` stand for, with their shape.
     pub(crate) fn dequantized(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
         let weight = self.weights.get(name)?;

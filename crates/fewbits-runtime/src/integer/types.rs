@@ -31,10 +31,15 @@ pub(crate) fn infer(graph: &GraphProto) -> HashMap<&str, DataType> {
     types
 }
 
+/// Whether a node is ONNX Runtime's product of floats by packed integers.
+pub(crate) fn is_n_bits(node: &NodeProto) -> bool {
+    node.op_type() == "MatMulNBits" && node.domain() == "com.microsoft"
+}
+
 /// The type of a node's outputs.
 fn of(node: &NodeProto, types: &HashMap<&str, DataType>) -> Option<DataType> {
     let input = |i: usize| types.get(node.input.get(i)?.as_str()).copied();
-    if !node.is_onnx() {
+    if !node.is_onnx() && !is_n_bits(node) {
         return None;
     }
     match node.op_type() {
@@ -98,7 +103,7 @@ fn rank_of(
         Some(axes) => lengths.get(axes).copied(),
         None => Some(node.ints("axes").len()).filter(|&n| n > 0),
     };
-    if !node.is_onnx() {
+    if !node.is_onnx() && !is_n_bits(node) {
         return None;
     }
     match node.op_type() {
@@ -119,12 +124,12 @@ fn rank_of(
         "Squeeze" => input(0)?.checked_sub(axes(1)?),
         "Flatten" | "Gemm" => Some(2),
         "Shape" => Some(1),
-        "Transpose" | "Relu" | "Sigmoid" | "Tanh" | "Erf" | "Exp" | "Sqrt" | "Neg" | "Abs"
-        | "Clip" | "Cast" | "Softmax" | "LayerNormalization" | "Identity" | "Dropout" | "Conv"
-        | "MaxPool" | "AveragePool" | "GlobalAveragePool" | "QuantizeLinear" | "Slice"
-        | "DequantizeLinear" | "Concat" | "Gelu" | "BatchNormalization" | "LeakyRelu" | "Elu"
-        | "HardSigmoid" | "HardSwish" | "Softplus" | "PRelu" | "Pad" | "Resize" | "Split"
-        | "ConvTranspose" | "GlobalMaxPool" => input(0),
+        "MatMulNBits" | "Transpose" | "Relu" | "Sigmoid" | "Tanh" | "Erf" | "Exp" | "Sqrt"
+        | "Neg" | "Abs" | "Clip" | "Cast" | "Softmax" | "LayerNormalization" | "Identity"
+        | "Dropout" | "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool"
+        | "QuantizeLinear" | "Slice" | "DequantizeLinear" | "Concat" | "Gelu"
+        | "BatchNormalization" | "LeakyRelu" | "Elu" | "HardSigmoid" | "HardSwish" | "Softplus"
+        | "PRelu" | "Pad" | "Resize" | "Split" | "ConvTranspose" | "GlobalMaxPool" => input(0),
         "ReduceMean" | "ReduceSum" | "ReduceMax" if node.int("keepdims", 1) == 1 => input(0),
         _ => None,
     }

@@ -6,54 +6,17 @@ use crate::integer::lower::movement::permutation;
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::state::ValueId;
 use crate::integer::steps::attention::{Attention, FloatProduct, Heads, View};
-use crate::integer::steps::float::ConstantProduct;
 
 impl<'a> Lowering<'a> {
-    /// A MatMul or Gemm of floats.
+    /// A product of floats.
     pub(super) fn float_product(&mut self, node: &'a NodeProto) -> Option<ValueId> {
         let (position, _) = self.net.producer(node.output.first()?)?;
         self.own_float.contains(&position).then_some(())?;
         match node.op_type() {
-            "MatMul" | "Gemm" if self.float_weights(&node.input[1]).is_some() => {
-                self.constant_product(node)
-            }
+            _ if self.is_constant_product(node) => self.constant_product(node),
             "MatMul" => self.product_of_two(node, Heads::Apart),
             _ => None,
         }
-    }
-
-    /// The constant floats of a matrix, also those that quantized weights stand for.
-    fn float_weights(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
-        let (values, shape) = self.net.floats(name).or_else(|| self.net.dequantized(name))?;
-        (shape.len() == 2).then_some((values, shape))
-    }
-
-    fn constant_product(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        let (values, shape) = self.float_weights(&node.input[1])?;
-        let transposed = node.int("transB", 0) != 0;
-        let is_gemm = node.is("Gemm");
-        let plain = node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0;
-        (!is_gemm || plain).then_some(())?;
-        let bias = match node.input.get(2).map_or("", String::as_str) {
-            "" => None,
-            name => {
-                let columns = if transposed { shape[0] } else { shape[1] };
-                Some(super::product::spread(self.net.floats(name)?.0, columns)?)
-            }
-        };
-        let input = self.tensor(&node.input[0]);
-        let cpu = self.cpu;
-        Some(self.step(Form::Plain, &[input], node.op_type(), node, |output| {
-            ConstantProduct::new(
-                cpu,
-                input,
-                output,
-                &values,
-                [shape[0], shape[1]],
-                transposed,
-                bias,
-            )
-        }))
     }
 
     /// A Transpose of a product of two, written in its order where it is computed: `[batch, heads,
@@ -67,7 +30,7 @@ impl<'a> Lowering<'a> {
         let fits = permutation == [0, 2, 1, 3]
             && self.net.has_one_use(name)
             && self.own_float.contains(&position)
-            && self.float_weights(&node.input[1]).is_none();
+            && !self.is_constant_product(node);
         fits.then_some(())?;
         self.product_of_two(node, Heads::Together)
     }

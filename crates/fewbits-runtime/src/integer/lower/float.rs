@@ -16,6 +16,7 @@ use crate::integer::steps::float::{
 };
 use crate::integer::steps::movement::{Concat, Transpose};
 use crate::integer::steps::product::{Epilogue, FloatResidual};
+use crate::integer::types::is_n_bits;
 
 /// The operators that start or end integers.
 const ANCHORS: [&str; 4] =
@@ -40,7 +41,9 @@ impl<'a> Lowering<'a> {
             let node = &graph.node[*i];
             // Convolutions of floats are worth it: ours take half the time.
             let is_convolution = node.is("Conv") && candidates.contains(i);
-            !constant.contains(i) && (is_anchor(node) || is_convolution)
+            // So are products by integers that stay what they are.
+            let is_product = candidates.contains(i) && self.keeps_codes(node);
+            !constant.contains(i) && (is_anchor(node) || is_convolution || is_product)
         });
         let mut reached: HashSet<usize> = anchors.collect();
         let all = (0..graph.node.len())
@@ -66,6 +69,9 @@ impl<'a> Lowering<'a> {
     /// Whether a step of ours computes this node, if its values are floats.
     pub(super) fn can_be_ours(&self, node: &NodeProto) -> bool {
         let Some(output) = node.output.first() else { return false };
+        if is_n_bits(node) {
+            return self.is_float(output) && self.is_constant_product(node);
+        }
         if !node.is_onnx() {
             return false;
         }

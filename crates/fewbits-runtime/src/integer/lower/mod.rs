@@ -7,6 +7,7 @@
 //! own float steps, or a node that is left to the float executor ("the rest").
 
 mod attention;
+mod constant_product;
 mod dynamic;
 mod elementwise;
 mod float;
@@ -31,7 +32,7 @@ use crate::integer::state::{ByteScale, ValueId};
 use crate::integer::steps::float_images::Convolution;
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
-use crate::integer::types;
+use crate::integer::types::{self, is_n_bits};
 
 /// How the elements of a value lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +325,9 @@ impl<'a> Lowering<'a> {
 
     /// One of our own steps that computes `name` as floats, or as labels.
     fn own_step(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
+        if is_n_bits(node) {
+            return self.float_product(node);
+        }
         if !node.is_onnx() {
             return None;
         }

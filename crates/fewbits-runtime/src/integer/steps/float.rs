@@ -1,10 +1,6 @@
 //! Steps in f32.
 
-use fewbits_kernels::Cpu;
-use fewbits_kernels::float::{
-    self, Binary, Function, Strided, apply, binary, binary_in_place, layer_norm, matmul_packed,
-    softmax,
-};
+use fewbits_kernels::float::{self, Binary, Function, apply, binary, layer_norm, softmax};
 
 use crate::integer::program::Step;
 use crate::integer::state::{State, ValueId};
@@ -162,78 +158,6 @@ impl Step for Reduce {
                 Reduction::Max => row.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a }),
             };
         }
-        state.give(self.output, out);
-        Ok(())
-    }
-}
-
-/// A product of floats with constant floats, packed once.
-pub(crate) struct ConstantProduct {
-    input: ValueId,
-    output: ValueId,
-    depth: usize,
-    columns: usize,
-    packed: Vec<f32>,
-    bias: Option<Vec<f32>>,
-}
-
-impl ConstantProduct {
-    /// With the matrix `values` of the shape `dims`, whose rows are columns if `transposed`.
-    pub(crate) fn new(
-        cpu: Cpu,
-        input: ValueId,
-        output: ValueId,
-        values: &[f32],
-        dims: [usize; 2],
-        transposed: bool,
-        bias: Option<Vec<f32>>,
-    ) -> ConstantProduct {
-        let matrix = Strided::rows(values, dims[1]);
-        let (matrix, depth, columns) = match transposed {
-            true => (matrix.transposed(), dims[1], dims[0]),
-            false => (matrix, dims[0], dims[1]),
-        };
-        let mut packed = vec![0.0; float::packed_len(depth, columns)];
-        float::pack(cpu, depth, columns, matrix, &mut packed);
-        ConstantProduct { input, output, depth, columns, packed, bias }
-    }
-}
-
-impl Step for ConstantProduct {
-    fn run(&self, state: &mut State) -> Result<()> {
-        let (cpu, threads) = (state.cpu, state.threads);
-        let shape = state.shape(self.input);
-        let (depth, columns) = (self.depth, self.columns);
-        if shape.last() != depth {
-            return Err(RuntimeError::Run {
-                reason: format!("a product of rows of {depth} was given the shape {shape:?}"),
-            });
-        }
-        let out_shape = shape.with_last(columns);
-        let mut out = state.take(self.output, out_shape, out_shape.len() * 4);
-        let input = state.floats(self.input);
-        let least = LEAST.div_ceil(depth.max(1)).max(8);
-        threads.rows(out.f32s_mut(), columns, least, |first, out| {
-            let rows = out.len() / columns.max(1);
-            let input = Strided::rows(&input[first * depth..], depth);
-            super::with_scratch(|scratch| {
-                matmul_packed(
-                    cpu,
-                    rows,
-                    depth,
-                    columns,
-                    input,
-                    &self.packed,
-                    out,
-                    0,
-                    columns,
-                    scratch,
-                );
-            });
-            if let Some(bias) = &self.bias {
-                binary_in_place(cpu, Binary::Add, out, bias);
-            }
-        });
         state.give(self.output, out);
         Ok(())
     }
