@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-/// A family of kernels, from the slowest to the fastest.
+/// A family of kernels, on each architecture from the slowest to the fastest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Plain Rust: the specification of all others.
     Scalar,
+    /// NEON with the integer dot product, on aarch64.
+    Neon,
     /// AVX2 and FMA.
     Avx2,
     /// AVX-512 with the integer dot product (VNNI).
@@ -17,13 +19,15 @@ pub enum Level {
 }
 
 impl Level {
-    /// All levels, the slowest first.
-    pub const ALL: [Level; 4] = [Level::Scalar, Level::Avx2, Level::Avx512Vnni, Level::Amx];
+    /// All levels, of each architecture the slowest first.
+    pub const ALL: [Level; 5] =
+        [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512Vnni, Level::Amx];
 
     /// The name that `FEWBITS_CPU` takes.
     pub fn name(self) -> &'static str {
         match self {
             Level::Scalar => "scalar",
+            Level::Neon => "neon",
             Level::Avx2 => "avx2",
             Level::Avx512Vnni => "avx512vnni",
             Level::Amx => "amx",
@@ -115,6 +119,7 @@ impl std::error::Error for UnknownCpu {}
 fn offers(level: Level) -> bool {
     match level {
         Level::Scalar => true,
+        Level::Neon => false,
         Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         Level::Avx512Vnni => {
             offers(Level::Avx2)
@@ -128,7 +133,16 @@ fn offers(level: Level) -> bool {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn offers(level: Level) -> bool {
+    match level {
+        Level::Scalar => true,
+        Level::Neon => std::arch::is_aarch64_feature_detected!("dotprod"),
+        Level::Avx2 | Level::Avx512Vnni | Level::Amx => false,
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn offers(level: Level) -> bool {
     level == Level::Scalar
 }
@@ -165,6 +179,7 @@ macro_rules! per_cpu {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::Level::Avx512Vnni | $crate::Level::Amx => unsafe { avx512($($arg),*) },
+                // Every CPU of aarch64 has vectors and fused multiplication: there, this is NEON.
                 _ => plain($($arg),*),
             }
         }
@@ -176,6 +191,14 @@ pub(crate) use per_cpu;
 mod tests {
     use super::*;
 
+    #[cfg(target_arch = "x86_64")]
+    const OF_THIS_ARCHITECTURE: &[Level] =
+        &[Level::Scalar, Level::Avx2, Level::Avx512Vnni, Level::Amx];
+    #[cfg(target_arch = "aarch64")]
+    const OF_THIS_ARCHITECTURE: &[Level] = &[Level::Scalar, Level::Neon];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    const OF_THIS_ARCHITECTURE: &[Level] = &[Level::Scalar];
+
     #[test]
     fn names_are_found_and_unknown_ones_refused() {
         assert_eq!(Cpu::named("scalar"), Ok(Cpu::SCALAR));
@@ -186,7 +209,7 @@ mod tests {
     #[test]
     fn levels_are_offered_from_the_slowest_on() {
         let levels: Vec<Level> = Cpu::available().into_iter().map(Cpu::level).collect();
+        assert_eq!(levels, OF_THIS_ARCHITECTURE[..levels.len()]);
         assert_eq!(levels[0], Level::Scalar);
-        assert_eq!(levels, Level::ALL[..levels.len()]);
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 use crate::gemm::{PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile};
@@ -28,6 +30,8 @@ pub(crate) struct TileArgs<'a> {
     pub panels: &'a [u8],
     /// Bytes of a panel.
     pub panel_bytes: usize,
+    /// The weights of each column of the panels, added up.
+    pub column_sums: &'a [i32],
 }
 
 impl TileArgs<'_> {
@@ -38,6 +42,7 @@ impl TileArgs<'_> {
         assert!(
             self.run_bytes.is_multiple_of(STEP) && panels * self.panel_bytes <= self.panels.len()
         );
+        assert!(panels * PANEL <= self.column_sums.len());
         let row = self.rows.iter().max().copied().unwrap_or(0);
         let run = self.runs.iter().max().copied().unwrap_or(0);
         assert!(row + run + self.run_bytes <= self.input.len(), "a row beyond the input");
@@ -70,14 +75,15 @@ impl Kernel {
     /// The rows that are summed together when `left` rows are left.
     pub(crate) fn rows(self, left: usize) -> usize {
         match self.0.level() {
-            Level::Scalar => 4,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon::ROWS,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2::ROWS,
             // Tiles take as long for one row as for 16.
             Level::Amx if left > AMX_LEAST_ROWS => TILE_ROWS,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx => avx512vnni::ROWS,
-            #[cfg(not(target_arch = "x86_64"))]
+            // Scalar: no Cpu has a level of another architecture.
             _ => 4,
         }
     }
@@ -112,9 +118,11 @@ impl Session {
     pub(crate) fn sum(&mut self, args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
         args.check(panels);
         match self.kernel.0.level() {
-            Level::Scalar => scalar::sum(args, panels, sums),
             // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
             // bounds have been checked.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => unsafe { neon::sum(args, panels, sums) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { avx2::sum(args, panels, sums) },
             // SAFETY: as above.
@@ -126,7 +134,7 @@ impl Session {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, panels, sums) },
-            #[cfg(not(target_arch = "x86_64"))]
+            // Scalar: no Cpu has a level of another architecture.
             _ => scalar::sum(args, panels, sums),
         }
     }

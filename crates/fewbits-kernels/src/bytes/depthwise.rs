@@ -7,8 +7,10 @@ use super::depthwise_vnni as vnni;
 use super::depthwise_weights::DepthwiseWeights;
 use super::quantize::{QuantizeTo, Rounding};
 use super::window::{Window, blocks};
+#[cfg(target_arch = "x86_64")]
+use crate::Level;
 use crate::cpu::per_cpu;
-use crate::{Cpu, ImageLayout, Level};
+use crate::{Cpu, ImageLayout};
 
 /// How the sums of a convolution become bytes: `(sum + bias) * scale`, rounded half to even, plus
 /// the zero point, within `low..=high`.

@@ -294,9 +294,9 @@ pub fn matmul_codes(
     for first in columns.clone().step_by(PANEL) {
         let (start, width) = (out_start + first - columns.start, PANEL.min(columns.end - first));
         let times = match (b.width, cpu.level()) {
-            (Width::Four, Level::Scalar | Level::Avx2) => narrow_4,
+            (Width::Four, Level::Scalar | Level::Neon | Level::Avx2) => narrow_4,
             (Width::Four, Level::Avx512Vnni | Level::Amx) => wide_4,
-            (Width::Eight, Level::Scalar | Level::Avx2) => narrow_8,
+            (Width::Eight, Level::Scalar | Level::Neon | Level::Avx2) => narrow_8,
             (Width::Eight, Level::Avx512Vnni | Level::Amx) => wide_8,
         };
         times(cpu, b, first / PANEL, width, m, a, out, start, out_row_pitch);
@@ -325,7 +325,7 @@ macro_rules! times {
 }
 
 times! {
-    /// 16 registers, of which 8 hold sums and 4 parameters.
+    /// 16 registers of 8 values, of which 8 hold sums and 4 parameters, or NEON's 32 of 4.
     narrow_4: Four, 4, 1;
     /// As `narrow_4`.
     narrow_8: Eight, 4, 1;

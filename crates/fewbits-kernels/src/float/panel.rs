@@ -59,7 +59,9 @@ pub fn times_panel(
     let (rows, _) = halves.as_chunks::<2>();
     let panel = FloatPanel { rows: &rows[..k], columns };
     match cpu.level() {
-        Level::Scalar | Level::Avx2 => narrow(cpu, a, panel, m, out, out_start, out_row_pitch),
+        Level::Scalar | Level::Neon | Level::Avx2 => {
+            narrow(cpu, a, panel, m, out, out_start, out_row_pitch)
+        }
         Level::Avx512Vnni | Level::Amx => wide(cpu, a, panel, m, out, out_start, out_row_pitch),
     }
 }
@@ -123,7 +125,7 @@ impl Panel for FloatPanel<'_> {
 }
 
 per_cpu! {
-    /// For 16 vector registers, of which 12 hold sums.
+    /// For 16 vector registers of 8 values, of which 12 hold sums, or NEON's 32 of 4, of which 24 do.
     fn narrow(
         a: Strided, panel: FloatPanel, m: usize, out: &mut [f32], start: usize, pitch: usize,
     ) {

@@ -209,6 +209,7 @@ impl Job<'_> {
                 run_bytes: self.weights.padded_bytes(),
                 panels: &self.weights.panels()[first / PANEL * self.weights.panel_bytes()..],
                 panel_bytes: self.weights.panel_bytes(),
+                column_sums: self.weights.panel_sums(first),
             };
             // `multiply` checked the furthest row and run; a kernel reads less than the slack
             // behind them.

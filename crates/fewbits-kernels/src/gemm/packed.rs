@@ -23,6 +23,7 @@ pub struct PackedWeights {
     run_bytes: usize,
     padded_bytes: usize,
     panels: Buffer,
+    /// One a column, those of the last panel that are filled up included.
     sums: Vec<i32>,
 }
 
@@ -45,8 +46,8 @@ impl PackedWeights {
         let mut panels = Buffer::new(columns.div_ceil(PANEL) * panel_bytes);
         let packed = panels.i8s_mut();
         packed.fill(0);
-        let mut sums = vec![0i32; columns];
-        for (column, sum) in sums.iter_mut().enumerate() {
+        let mut sums = vec![0i32; columns.next_multiple_of(PANEL)];
+        for (column, sum) in sums.iter_mut().take(columns).enumerate() {
             let panel = &mut packed[column / PANEL * panel_bytes..][..panel_bytes];
             for run in 0..runs {
                 let from = &weights[(column * runs + run) * run_bytes..][..run_bytes];
@@ -77,7 +78,12 @@ impl PackedWeights {
 
     /// The sum of each column's weights: what a zero point of the activations is multiplied by.
     pub fn sums(&self) -> &[i32] {
-        &self.sums
+        &self.sums[..self.columns]
+    }
+
+    /// The same for the columns of all panels from `column` on.
+    pub(crate) fn panel_sums(&self, column: usize) -> &[i32] {
+        &self.sums[column..]
     }
 
     /// Bytes that the packed weights take.
