@@ -3,6 +3,7 @@
 //! Everything the tests need beyond Rust and Python 3 is made here, in `.venv` and `target` under
 //! the repository's root; nothing is installed elsewhere.
 
+mod aarch64;
 mod rust;
 mod step;
 mod venv;
@@ -19,11 +20,13 @@ Development tasks of fewbits.
 Usage: cargo xtask COMMAND [-- PYTEST ARGUMENTS]
 
 Commands:
-  test     all tests: `rust`, then `python`
-  rust     the tests of the Rust workspace
-  python   the release binary and the Python package, driven end to end by pytest
-           from tests/python
-  help     this text
+  test           all tests: `rust`, `test-aarch64`, then `python`
+  rust           the tests of the Rust workspace
+  test-aarch64   the tests of the kernels on an emulated aarch64, where a rustc with
+                 that target, its linker and qemu are installed; says so if not
+  python         the release binary and the Python package, driven end to end by
+                 pytest from tests/python
+  help           this text
 
 `python` makes .venv at the repository's root with the versions pinned in
 tests/python/requirements.txt, and makes it again when that file changes.
@@ -53,9 +56,11 @@ fn run(arguments: &[String]) -> Result<()> {
     match command {
         "test" => {
             rust::test(&root)?;
+            aarch64::test(&root)?;
             python_tests(&root, pytest_arguments)
         }
         "rust" => rust::test(&root),
+        "test-aarch64" => aarch64::test(&root),
         "python" => python_tests(&root, pytest_arguments),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::step::{Result, Step};
 
 /// The cargo that started us, or the one on the path.
-fn cargo(title: &str, root: &Path) -> Step {
+pub fn cargo(title: &str, root: &Path) -> Step {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     Step::new(title, program).current_dir(root)
 }

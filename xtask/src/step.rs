@@ -34,7 +34,7 @@ impl Step {
     }
 
     /// Sets one environment variable.
-    pub fn env(mut self, name: &str, value: &Path) -> Self {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }

@@ -78,7 +78,8 @@ pub struct DemoArgs {
   fewbits inspect small.onnx --runtime
 
 The steps of --runtime compute on integers, on floats in kernels of ours, or in rten, the float
-executor. FEWBITS_CPU=scalar, avx2, avx512vnni or amx chooses slower kernels than the fastest.")]
+executor. FEWBITS_CPU=scalar, avx2, avx512vnni or amx, on aarch64 scalar or neon, chooses slower
+kernels than the fastest.")]
 pub struct InspectArgs {
     /// The model
     pub model: PathBuf,

@@ -212,4 +212,13 @@ mod tests {
         assert_eq!(levels, OF_THIS_ARCHITECTURE[..levels.len()]);
         assert_eq!(levels[0], Level::Scalar);
     }
+
+    /// Who emulates a CPU knows its levels, and would not notice that one is left out.
+    #[test]
+    fn levels_are_those_that_the_environment_expects() {
+        if let Ok(expected) = std::env::var("FEWBITS_TEST_LEVELS") {
+            let names: Vec<&str> = Cpu::available().iter().map(|cpu| cpu.0.name()).collect();
+            assert_eq!(names.join(", "), expected);
+        }
+    }
 }

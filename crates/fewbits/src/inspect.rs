@@ -103,7 +103,7 @@ pub struct ActivationInfo {
 pub struct Execution {
     /// The file.
     pub path: Option<PathBuf>,
-    /// The kernels that were chosen: `scalar`, `avx2`, `avx512vnni` or `amx`.
+    /// The kernels that were chosen: `scalar`, `neon`, `avx2`, `avx512vnni` or `amx`.
     pub cpu: &'static str,
     /// The steps, in the order in which they run.
     pub steps: Vec<StepInfo>,

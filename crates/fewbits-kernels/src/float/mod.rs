@@ -1,7 +1,7 @@
 //! f32 kernels, with the same bits at every CPU level.
 //!
 //! Three rules make the bits equal: a sum runs in an order that does not depend on the width of
-//! vectors; a product that is added without rounding says so (`mul_add`, which the plain level
+//! vectors; a product that is added without rounding says so (`mul_add`, which on x86 the plain level
 //! calls from a library, slow but exact); and functions are polynomials written here, since the
 //! system's mathematical library may differ. Only the sign and payload of a NaN are unspecified.
 //!
