@@ -1,5 +1,7 @@
 //! The integer runner against the float runner on the same quantized graphs.
 
+#[path = "integer/dynamic.rs"]
+mod dynamic;
 #[path = "integer/net.rs"]
 mod net;
 #[path = "integer/random.rs"]
@@ -827,4 +829,9 @@ fn random_products_are_within_a_few_steps() {
     for seed in 0..200 {
         rows::check(seed);
     }
+}
+
+#[test]
+fn convolutions_quantized_as_they_come_are_exact() {
+    (0..150).for_each(dynamic::check);
 }

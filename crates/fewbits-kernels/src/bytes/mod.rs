@@ -28,7 +28,9 @@ pub use depthwise::{Requantize, depthwise_rows};
 pub use depthwise_weights::DepthwiseWeights;
 pub use dynamic::{dynamic_parameters, min_max};
 pub use lut::look_up;
-pub use planes::{dequantize_image, image_from_bytes, image_to_bytes, quantize_image};
+pub use planes::{
+    dequantize_image, image_from_bytes, image_to_bytes, image_to_floats, quantize_image,
+};
 pub use pool::{Divisor, average_pool_image, global_average_pool_image, max_pool_image};
 pub use quantize::{QuantizeTo, dequantize, quantize};
 pub(crate) use quantize::{Rounding, real};

@@ -1,4 +1,5 @@
-//! Between planes, `[channels, height, width]`, and an image of channels-last bytes with a halo.
+//! Between planes, `[channels, height, width]`, and an image of channels-last bytes, or floats, with a
+//! halo.
 
 use super::quantize::{QuantizeTo, Rounding, real};
 use super::window::blocks;
@@ -50,6 +51,16 @@ per_cpu! {
     }
 }
 
+per_cpu! {
+    /// Lays an image of floats out as planes, without its halo.
+    ///
+    /// # Panics
+    /// If `input` is not [`ImageLayout::image_pitch`] floats, or `out` is not one image.
+    pub fn image_to_floats(input: &[f32], layout: &ImageLayout, out: &mut [f32]) {
+        image_to_planes(input, layout, out, &Same);
+    }
+}
+
 /// What becomes of an element on its way. Not a closure, which would not be compiled for the CPU.
 trait Convert<From, To> {
     fn convert(&self, from: From) -> To;
@@ -57,10 +68,10 @@ trait Convert<From, To> {
 
 struct Same;
 
-impl Convert<u8, u8> for Same {
+impl<T> Convert<T, T> for Same {
     #[inline(always)]
-    fn convert(&self, byte: u8) -> u8 {
-        byte
+    fn convert(&self, element: T) -> T {
+        element
     }
 }
 
@@ -175,10 +186,15 @@ fn few_planes_to_image<const C: usize, T: Copy>(
 }
 
 #[inline(always)]
-fn image_to_planes<T>(input: &[u8], layout: &ImageLayout, out: &mut [T], by: &impl Convert<u8, T>) {
+fn image_to_planes<From: Copy + Default, To>(
+    input: &[From],
+    layout: &ImageLayout,
+    out: &mut [To],
+    by: &impl Convert<From, To>,
+) {
     let (channels, size) = (layout.channels, layout.height * layout.width);
     assert_eq!((out.len(), input.len()), (channels * size, layout.image_pitch()));
-    let mut tile = [[0; SIDE]; SIDE];
+    let mut tile = [[From::default(); SIDE]; SIDE];
     let side = channels.min(SIDE);
     for first in runs(layout) {
         let pixels = Pixels::new(layout, first);
@@ -269,6 +285,10 @@ mod tests {
                 prop_assert_eq!(&planes, &bytes);
                 let mut floats = vec![0.0; bytes.len()];
                 dequantize_image(cpu, &image, &layout, 0.7, 42, &mut floats);
+                prop_assert_eq!(&floats, &reals);
+                let image: Vec<f32> = image.iter().map(|&q| real(q, 0.7, 42)).collect();
+                floats.fill(0.0);
+                image_to_floats(cpu, &image, &layout, &mut floats);
                 prop_assert_eq!(&floats, &reals);
             }
         }

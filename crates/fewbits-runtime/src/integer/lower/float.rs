@@ -19,8 +19,8 @@ use crate::integer::steps::product::{Epilogue, FloatResidual};
 use crate::integer::types::is_n_bits;
 
 /// The operators that start or end integers.
-const ANCHORS: [&str; 4] =
-    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"];
+const ANCHORS: [&str; 5] =
+    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"];
 
 impl<'a> Lowering<'a> {
     /// Chooses which float nodes become our own steps: those that are linked to integers or to a
@@ -28,8 +28,10 @@ impl<'a> Lowering<'a> {
     /// float executor, so that values are not handed to and fro.
     pub(crate) fn choose_float_nodes(&mut self, constant: &HashSet<usize>) {
         let graph = self.net.graph;
-        let is_product =
-            |name: &String| self.net.producer(name).is_some_and(|(_, n)| n.is("MatMulInteger"));
+        let is_product = |name: &String| {
+            let producer = self.net.producer(name);
+            producer.is_some_and(|(_, n)| n.is("MatMulInteger") || n.is("ConvInteger"))
+        };
         // The Cast of sums belongs to the product.
         let is_anchor = |node: &NodeProto| {
             ANCHORS.iter().any(|op| node.is(op)) || (node.is("Cast") && is_product(&node.input[0]))

@@ -35,7 +35,7 @@ use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reo
 use crate::integer::types::{self, is_n_bits};
 
 /// How the elements of a value lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     /// As ONNX orders them.
     Plain,
@@ -76,8 +76,8 @@ pub(crate) struct Lowering<'a> {
     other_form: HashMap<ValueId, ValueId>,
     /// Bytes that stand for several values of the graph.
     pub shared: HashSet<ValueId>,
-    /// Outputs of DynamicQuantizeLinear.
-    dynamic: HashMap<&'a str, ValueId>,
+    /// Outputs of DynamicQuantizeLinear, in the forms in which they are read.
+    dynamic: HashMap<(&'a str, Form), ValueId>,
     /// Float nodes that become steps of ours.
     own_float: HashSet<usize>,
 }
@@ -345,6 +345,7 @@ impl<'a> Lowering<'a> {
             "MatMul" | "Gemm" | "Add" => self
                 .matrix_to_floats(node)
                 .or_else(|| self.float_product(node))
+                .or_else(|| self.dynamic_convolution_with_bias(node))
                 .or_else(|| self.float_node(name, node)),
             "Mul" => self.dynamic_product(node).or_else(|| self.float_node(name, node)),
             _ => self.float_node(name, node),
@@ -364,11 +365,12 @@ impl<'a> Lowering<'a> {
         }))
     }
 
-    /// The product that computes `id`, the float value `name`, if nothing else reads it: more can
-    /// be done where its sums become floats.
+    /// The product of matrices that computes `id`, the float value `name`, if nothing else reads it:
+    /// more can be done where its sums become floats.
     fn open_product(&mut self, name: &str, id: ValueId) -> Option<&mut Product> {
         self.net.has_one_use(name).then_some(())?;
-        self.product_of(id)
+        // Pixels of a convolution lie in another order than what would be added to them.
+        self.product_of(id).filter(|product| product.conv.is_none())
     }
 
     /// The product that computes `id`.
@@ -424,9 +426,14 @@ impl<'a> Lowering<'a> {
     /// The value as images, channels last, with at least `halo` around them.
     pub(crate) fn as_image(&mut self, bytes: Bytes, halo: Halo, node: &NodeProto) -> ValueId {
         let image = self.in_form(bytes, Form::Image, node);
+        self.widen_halo(image, halo);
+        image
+    }
+
+    /// Makes sure that an image has at least `halo` around it.
+    pub(crate) fn widen_halo(&mut self, image: ValueId, halo: Halo) {
         let known = &mut self.values[image.index()];
         known.halo = known.halo.union(halo);
-        image
     }
 
     /// The value in the order of ONNX, or as images.

@@ -1,7 +1,7 @@
 //! Products with constant integer weights: matrices and convolutions.
 
 use fewbits_kernels::Halo;
-use fewbits_kernels::bytes::{DepthwiseWeights, QuantizeTo};
+use fewbits_kernels::bytes::{DepthwiseWeights, QuantizeTo, Window};
 use fewbits_kernels::gemm::PackedWeights;
 use fewbits_onnx::proto::{DataType, NodeProto};
 
@@ -176,44 +176,31 @@ impl<'a> Lowering<'a> {
         to: QuantizeTo,
         behind: &str,
     ) -> Option<ValueId> {
-        let mut weights = self.net.weights(node.input.get(1)?, Axis::First)?;
-        let rank = weights.shape.len().checked_sub(2).filter(|r| (1..=2).contains(r))?;
-        let kernel = match weights.shape[2..] {
-            [h, w] => [h, w],
-            [w] => [1, w],
-            _ => return None,
-        };
-        let (window, end) = window_of(node, kernel, rank)?;
-        let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0)?;
-        let (filters, group_channels) = (weights.shape[0], weights.shape[1]);
-        (filters % groups == 0).then_some(())?;
-        let [top, left] = window.pads_begin;
-        let halo = Halo { top, left, bottom: end[0], right: end[1] };
-
+        let weights = self.net.weights(node.input.get(1)?, Axis::First)?;
+        let moves = Moves::new(node, &weights)?;
         let bytes = self.source(node.input.first()?)?;
-        let input = self.as_image(bytes, halo, node);
+        let input = self.as_image(bytes, moves.halo(), node);
         let bias = self.bias(node, &weights, bytes)?;
         let sums = Sums::new(&weights, bias, bytes);
         let (bias, scale) = (sums.ints()?, sums.scale.iter().map(|s| s / to.scale).collect());
         let output = self.value(Form::Image);
 
+        let Moves { window, end, groups } = moves;
+        let (filters, group_channels) = (weights.shape[0], weights.shape[1]);
         if group_channels == 1 && groups == filters && groups > 1 && weights.terms() == 1 {
             let ints: Vec<i8> = weights.ints.iter().map(|&w| w as i8).collect();
-            let weights = DepthwiseWeights::new(&ints, filters, kernel);
+            let weights = DepthwiseWeights::new(&ints, filters, window.kernel);
             let step = Depthwise { input, output, weights, window, end, bias, scale, to };
             let what = format!("depth-wise Conv{behind}");
             self.push(AnyStep::Other(Box::new(step)), &[input], output, what, node);
             return Some(output);
         }
-        channels_last(&mut weights);
-        // Neighbouring pixels lie side by side unless the window skips some or sees a group.
-        let joined = window.dilation[1] == 1 && groups == 1;
-        let runs = if joined { kernel[0] } else { kernel[0] * kernel[1] };
+        let (weights, conv) = self.packed_windows(weights, moves)?;
         let product = Product {
             input,
             output,
-            weights: self.packed(&weights, groups, runs)?,
-            conv: Some(Conv { window, end, terms: weights.terms(), joined }),
+            weights,
+            conv: Some(conv),
             dynamic: false,
             bias,
             scale,
@@ -222,6 +209,52 @@ impl<'a> Lowering<'a> {
         let step = AnyStep::Product(Box::new(product));
         self.push(step, &[input], output, format!("Conv{behind}"), node);
         Some(output)
+    }
+
+    /// The weights of a convolution for the kernels, and how it goes over the windows.
+    pub(super) fn packed_windows(
+        &self,
+        mut weights: IntWeights,
+        moves: Moves,
+    ) -> Option<(Vec<PackedWeights>, Conv)> {
+        let Moves { window, end, groups } = moves;
+        channels_last(&mut weights);
+        // Neighbouring pixels lie side by side unless the window skips some or sees a group.
+        let joined = window.dilation[1] == 1 && groups == 1;
+        let [rows, columns] = window.kernel;
+        let runs = if joined { rows } else { rows * columns };
+        let conv = Conv { window, end, terms: weights.terms(), joined, pixels: None };
+        Some((self.packed(&weights, groups, runs)?, conv))
+    }
+}
+
+/// How a convolution moves over images.
+#[derive(Clone, Copy)]
+pub(super) struct Moves {
+    pub window: Window,
+    /// Padding at the end.
+    pub end: [usize; 2],
+    pub groups: usize,
+}
+
+impl Moves {
+    /// Of a node with these weights, `[filters, channels, ..]`; `None` if there is no kernel for it.
+    pub(super) fn new(node: &NodeProto, weights: &IntWeights) -> Option<Moves> {
+        let rank = weights.shape.len().checked_sub(2).filter(|r| (1..=2).contains(r))?;
+        let kernel = match weights.shape[2..] {
+            [h, w] => [h, w],
+            [w] => [1, w],
+            _ => return None,
+        };
+        let (window, end) = window_of(node, kernel, rank)?;
+        let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0)?;
+        (weights.shape[0] % groups == 0).then_some(Moves { window, end, groups })
+    }
+
+    /// The halo that holds its padding.
+    pub(super) fn halo(&self) -> Halo {
+        let ([top, left], [bottom, right]) = (self.window.pads_begin, self.end);
+        Halo { top, left, bottom, right }
     }
 }
 
@@ -239,9 +272,9 @@ fn channels_last(weights: &mut IntWeights) {
 }
 
 /// A value for each column from one for each column or one for all.
-pub(super) fn spread(values: Vec<f32>, columns: usize) -> Option<Vec<f32>> {
+pub(super) fn spread<T: Clone>(values: Vec<T>, columns: usize) -> Option<Vec<T>> {
     match values.len() {
-        1 => Some(vec![values[0]; columns]),
+        1 => Some(vec![values[0].clone(); columns]),
         n if n == columns => Some(values),
         _ => None,
     }

@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet};
 use fewbits_onnx::proto::NodeProto;
 use fewbits_quant::Granularity;
 
-use crate::integer::lower::Lowering;
 use crate::integer::lower::movement::permutation;
+use crate::integer::lower::{Form, Lowering};
+use crate::integer::net::Axis;
 use crate::integer::program::{AnyStep, Place};
 use crate::integer::state::ValueId;
 
@@ -58,7 +59,8 @@ impl Lowering<'_> {
         let bytes = self.bytes.get(name).copied().flatten().map(|b| b.id);
         let reordered = bytes.and_then(|id| self.other_form.get(&id).copied());
         let floats = self.tensors.get(name).copied();
-        let ids = [floats, bytes, reordered, self.dynamic.get(name).copied()];
+        let dynamic = |form| self.dynamic.get(&(name, form)).copied();
+        let ids = [floats, bytes, reordered, dynamic(Form::Plain), dynamic(Form::Image)];
         let mut units = ids.into_iter().flatten().filter_map(|id| self.values[id.index()].unit);
         units.find(|unit| live.contains(unit))
     }
@@ -82,11 +84,9 @@ impl Lowering<'_> {
         match node.op_type() {
             "Conv" => self.why_not_conv(node),
             "MaxPool" | "AveragePool" | "GlobalAveragePool" => self.why_not_pool(node),
-            "MatMulInteger" | "DynamicQuantizeLinear" => {
-                "it is not part of DynamicQuantizeLinear, MatMulInteger, Cast and Mul by both \
-                 scales with constant weights"
-                    .to_string()
-            }
+            "ConvInteger" => self.why_not_conv_integer(node),
+            "MatMulInteger" => not_a_chain("MatMulInteger"),
+            "DynamicQuantizeLinear" => not_a_chain("MatMulInteger or ConvInteger"),
             "QuantizeLinear" | "DequantizeLinear" if self.net.byte_type(node).is_none() => {
                 "its integers do not have 8 bits with one constant scale".to_string()
             }
@@ -94,6 +94,20 @@ impl Lowering<'_> {
                 "an operator without a kernel here reads or writes the integers".to_string()
             }
             _ => self.why_not_floats(node),
+        }
+    }
+
+    fn why_not_conv_integer(&self, node: &NodeProto) -> String {
+        let Some(weights) = self.integer_weights(node, Axis::First) else {
+            return "its weights less their zero points are not constants from -256 to 254"
+                .to_string();
+        };
+        if weights.shape.len() > 4 {
+            return "it has more than 2 spatial axes".to_string();
+        }
+        match node.string("auto_pad", "NOTSET").as_str() {
+            "NOTSET" | "VALID" | "" => not_a_chain("ConvInteger"),
+            auto_pad => format!("auto_pad is {auto_pad}"),
         }
     }
 
@@ -240,6 +254,13 @@ impl Lowering<'_> {
             }
         }
     }
+}
+
+fn not_a_chain(product: &str) -> String {
+    format!(
+        "it is not part of DynamicQuantizeLinear, {product}, Cast and Mul by both scales with \
+         constant weights"
+    )
 }
 
 fn shared_by(granularity: Granularity) -> String {

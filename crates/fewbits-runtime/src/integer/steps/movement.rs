@@ -28,7 +28,7 @@ pub(crate) enum NewShape {
 }
 
 impl NewShape {
-    fn of(&self, from: Shape) -> Result<Shape> {
+    pub(crate) fn of(&self, from: Shape) -> Result<Shape> {
         let dims = from.dims();
         let fault = || RuntimeError::Run {
             reason: format!("a value of shape {from:?} cannot be reshaped by {self:?}"),

@@ -1,14 +1,17 @@
 //! A product of bytes with constant weights: a matrix, or a convolution.
 
-use fewbits_kernels::bytes::{AddScales, QuantizeTo, Window};
+use std::ops::Range;
+
+use fewbits_kernels::bytes::{AddScales, QuantizeTo, Window, image_to_floats};
 use fewbits_kernels::float::{self, Function};
 use fewbits_kernels::gemm::{
     self, AddBytes, Dequantize, Grid, Input, Output, PackedWeights, Requantize, Walk,
 };
+use fewbits_kernels::{Buffer, ImageLayout};
 
 use crate::integer::lower::Form;
 use crate::integer::program::Step;
-use crate::integer::state::{ByteScale, Shape, State, ValueId, image_layout};
+use crate::integer::state::{ByteScale, DynamicScratch, Shape, State, ValueId, image_layout};
 use crate::integer::steps::elementwise::{Binary, Operator};
 use crate::integer::steps::float::FloatBinary;
 use crate::integer::steps::quantize::Quantize;
@@ -42,6 +45,8 @@ pub(crate) struct Conv {
     pub terms: usize,
     /// Whether the pixels of a row of the window are one run.
     pub joined: bool,
+    /// Of one that ends in floats: takes them pixel by pixel, before they become planes.
+    pub pixels: Option<ValueId>,
 }
 
 /// What becomes of the sums.
@@ -86,6 +91,20 @@ pub(crate) struct FloatResidual {
     pub sum: ValueId,
 }
 
+/// What sums are corrected by, and what they are worth, for each column.
+#[derive(Clone, Copy)]
+struct Corrections<'a> {
+    bias: &'a [i32],
+    scale: &'a [f32],
+}
+
+/// Some columns of a product, where their rows lie, and those of what is added to them.
+struct Part {
+    columns: Range<usize>,
+    walk: Walk,
+    other: Walk,
+}
+
 impl Product {
     fn columns(&self) -> usize {
         self.scale.len()
@@ -100,56 +119,79 @@ impl Product {
                 reason: format!("a product of rows of {depth} was given the shape {shape:?}"),
             });
         }
+        let mut scratch = std::mem::take(&mut state.scratch.dynamic);
+        let corrections = self.corrections(state, &mut scratch)?;
         let out_shape = shape.with_last(self.columns());
-        let grid = Grid::of_matrix(shape.rows());
-        let out_walk = Walk::of_matrix(self.columns());
         let runs = [0, 0];
         let target = aside.unwrap_or(self.output);
-        let element = self.element_bytes(aside);
-        let mut out = state.take(target, out_shape, out_shape.len() * element);
-        let mut dynamic = std::mem::take(&mut state.scratch.dynamic);
-        let (bias, scale) = if self.dynamic {
-            let ByteScale { scale, zero_point } =
-                state.value(self.input).dynamic.ok_or_else(|| RuntimeError::Run {
-                    reason: "bytes came without their scale".to_string(),
-                })?;
-            dynamic.bias.clear();
-            dynamic.bias.extend(self.bias.iter().map(|b| b.wrapping_mul(i32::from(zero_point))));
-            dynamic.scale.clear();
-            dynamic.scale.extend(self.scale.iter().map(|s| scale * s));
-            (dynamic.bias.as_slice(), dynamic.scale.as_slice())
-        } else {
-            (self.bias.as_slice(), self.scale.as_slice())
-        };
-        let input = Input {
-            bytes: state.buffer(self.input).with_slack(),
-            walk: Walk::of_matrix(depth),
-            runs: &runs[..weights.runs()],
-        };
-        let output = match &self.epilogue {
+        let mut out = state.take(target, out_shape, out_shape.len() * self.element_bytes(aside));
+        let walk = Walk::of_matrix(self.columns());
+        let part = Part { columns: 0..self.columns(), walk, other: walk };
+        gemm::multiply(
+            weights,
+            Grid::of_matrix(shape.rows()),
+            &Input {
+                bytes: state.buffer(self.input).with_slack(),
+                walk: Walk::of_matrix(depth),
+                runs: &runs[..weights.runs()],
+            },
+            self.part_of(state, &mut out, part, corrections, aside),
+            state.threads,
+        );
+        state.scratch.dynamic = scratch;
+        state.give(target, out);
+        Ok(())
+    }
+
+    /// What the sums of a run are corrected by; `scratch` takes what follows from the input.
+    fn corrections<'a>(
+        &'a self,
+        state: &State,
+        scratch: &'a mut DynamicScratch,
+    ) -> Result<Corrections<'a>> {
+        if !self.dynamic {
+            return Ok(Corrections { bias: &self.bias, scale: &self.scale });
+        }
+        let ByteScale { scale, zero_point } = state.value(self.input).dynamic.ok_or_else(|| {
+            RuntimeError::Run { reason: "bytes came without their scale".to_string() }
+        })?;
+        scratch.bias.clear();
+        scratch.bias.extend(self.bias.iter().map(|b| b.wrapping_mul(i32::from(zero_point))));
+        scratch.scale.clear();
+        scratch.scale.extend(self.scale.iter().map(|s| scale * s));
+        Ok(Corrections { bias: &scratch.bias, scale: &scratch.scale })
+    }
+
+    /// Where the kernels put a part of the product, and what they do with the sums before.
+    fn part_of<'a>(
+        &'a self,
+        state: &'a State,
+        out: &'a mut Buffer,
+        part: Part,
+        corrections: Corrections<'a>,
+        aside: Option<ValueId>,
+    ) -> Output<'a> {
+        let Part { columns, walk, other } = part;
+        let bias = &corrections.bias[columns.clone()];
+        let scale = &corrections.scale[columns.clone()];
+        match &self.epilogue {
             Epilogue::Bytes { to, add } => {
                 let add = add.as_ref().filter(|_| aside.is_none());
-                let add = add.map(|add| add.bytes(state, out_walk));
+                let add = add.map(|add| add.bytes(state, other));
                 let requantize = Requantize { bias, scale, to: *to, add };
-                Output::Bytes { bytes: out.u8s_mut(), walk: out_walk, requantize }
+                Output::Bytes { bytes: out.u8s_mut(), walk, requantize }
             }
             Epilogue::Floats { offset, function, add, quantize } => {
                 let add = add.as_ref().filter(|_| aside.is_none());
-                let add = add.map(|add| (state.floats(add.other), out_walk));
-                let (offset, function) = (offset.as_deref(), *function);
-                let dequantize = Dequantize { bias, scale, offset, function, add };
+                let add = add.map(|add| (state.floats(add.other), other));
+                let offset = offset.as_ref().map(|offset| &offset[columns]);
+                let dequantize = Dequantize { bias, scale, offset, function: *function, add };
                 match quantize.filter(|_| aside.is_none()) {
-                    None => Output::Floats { floats: out.f32s_mut(), walk: out_walk, dequantize },
-                    Some(to) => {
-                        Output::Quantized { bytes: out.u8s_mut(), walk: out_walk, dequantize, to }
-                    }
+                    None => Output::Floats { floats: out.f32s_mut(), walk, dequantize },
+                    Some(to) => Output::Quantized { bytes: out.u8s_mut(), walk, dequantize, to },
                 }
             }
-        };
-        gemm::multiply(weights, grid, &input, output, state.threads);
-        state.scratch.dynamic = dynamic;
-        state.give(target, out);
-        Ok(())
+        }
     }
 
     fn element_bytes(&self, aside: Option<ValueId>) -> usize {
@@ -176,9 +218,11 @@ impl Product {
                 ),
             });
         }
-        let target = aside.unwrap_or(self.output);
+        let mut scratch = std::mem::take(&mut state.scratch.dynamic);
+        let corrections = self.corrections(state, &mut scratch)?;
+        let target = conv.pixels.or(aside).unwrap_or(self.output);
         let to = image_layout(out_shape.dims(), state.value(target).halo);
-        let mut out = state.take(target, out_shape, to.len_bytes());
+        let mut out = state.take(target, out_shape, to.len_bytes() * self.element_bytes(aside));
         let grid = Grid { images: to.images, height: to.height, width: to.width };
         let columns = self.columns() / groups;
         let mut runs = std::mem::take(&mut state.scratch.offsets);
@@ -190,17 +234,17 @@ impl Product {
                 runs.extend((0..taps).map(|x| row + x * window.dilation[1] * from.channels));
             }
         }
-        let Epilogue::Bytes { to: bytes_to, add } = &self.epilogue else {
-            unreachable!("convolutions end in bytes")
-        };
-        let add = add.as_ref().filter(|_| aside.is_none());
-        let other_walk = add.map(|add| Walk::of_image(&state.image(add.other)));
+        let walk = Walk::of_windows(&from, window.pads_begin, window.stride);
+        let out_walk = Walk::of_image(&to);
+        let other_walk = self.added_image(state).map_or(out_walk, |image| Walk::of_image(&image));
         for (group, weights) in self.weights.iter().enumerate() {
             let behind = |walk: Walk, by: usize| Walk { start: walk.start + by, ..walk };
-            let part = group * columns..(group + 1) * columns;
-            let add = add.zip(other_walk);
-            let add = add.map(|(add, walk)| add.bytes(state, behind(walk, part.start)));
-            let walk = Walk::of_windows(&from, window.pads_begin, window.stride);
+            let first = group * columns;
+            let part = Part {
+                columns: first..first + columns,
+                walk: behind(out_walk, first),
+                other: behind(other_walk, first),
+            };
             gemm::multiply(
                 weights,
                 grid,
@@ -209,24 +253,30 @@ impl Product {
                     walk: behind(walk, group * group_channels),
                     runs: &runs,
                 },
-                Output::Bytes {
-                    bytes: out.u8s_mut(),
-                    walk: behind(Walk::of_image(&to), part.start),
-                    requantize: Requantize {
-                        bias: &self.bias[part.clone()],
-                        scale: &self.scale[part],
-                        to: *bytes_to,
-                        add,
-                    },
-                },
+                self.part_of(state, &mut out, part, corrections, aside),
                 state.threads,
             );
         }
-        let halo = add.map_or(bytes_to.zero_point, |add| add.to.zero_point);
-        to.fill_halo(out.u8s_mut(), halo);
+        if let Epilogue::Bytes { to: bytes_to, add } = &self.epilogue {
+            let add = add.as_ref().filter(|_| aside.is_none());
+            let halo = add.map_or(bytes_to.zero_point, |add| add.to.zero_point);
+            to.fill_halo(out.u8s_mut(), halo);
+        }
         state.scratch.offsets = runs;
+        state.scratch.dynamic = scratch;
         state.give(target, out);
+        if let Some(pixels) = conv.pixels {
+            to_planes(state, pixels, self.output);
+        }
         Ok(())
+    }
+
+    /// How the bytes lie that a convolution adds.
+    fn added_image(&self, state: &State) -> Option<ImageLayout> {
+        match &self.epilogue {
+            Epilogue::Bytes { add: Some(add), .. } => Some(state.image(add.other)),
+            _ => None,
+        }
     }
 
     /// The shape of the product.
@@ -288,6 +338,20 @@ impl Residual {
             to: self.to,
         }
     }
+}
+
+/// Lays floats out as ONNX has them: each channel a plane.
+fn to_planes(state: &mut State, pixels: ValueId, output: ValueId) {
+    let (cpu, threads) = (state.cpu, state.threads);
+    let (shape, layout) = (state.shape(pixels), state.image(pixels));
+    let mut out = state.take(output, shape, shape.len() * 4);
+    let (size, input) = (layout.image_pitch(), state.floats(pixels));
+    threads.rows(out.f32s_mut(), size, 1, |first, out| {
+        for (i, out) in out.chunks_exact_mut(size.max(1)).enumerate() {
+            image_to_floats(cpu, &input[(first + i) * size..][..size], &layout, out);
+        }
+    });
+    state.give(output, out);
 }
 
 impl Step for Product {

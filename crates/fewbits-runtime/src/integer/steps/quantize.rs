@@ -24,33 +24,39 @@ pub(crate) struct Quantize {
 
 impl Step for Quantize {
     fn run(&self, state: &mut State) -> Result<()> {
-        let (cpu, threads) = (state.cpu, state.threads);
-        let to = QuantizeTo::all_bytes(self.scale.scale, self.scale.zero_point);
-        let shape = state.shape(self.input);
-        match self.form {
-            Form::Plain => {
-                let mut out = state.take(self.output, shape, shape.len());
-                let input = state.floats(self.input);
-                threads.rows(out.u8s_mut(), 1, LEAST, |first, out| {
-                    quantize(cpu, &input[first..][..out.len()], to, out);
-                });
-                state.give(self.output, out);
-            }
-            Form::Image => {
-                let layout = image_layout(shape.dims(), state.value(self.output).halo);
-                let mut out = state.take(self.output, shape, layout.len_bytes());
-                let input = state.floats(self.input);
-                let size = layout.channels * layout.height * layout.width;
-                threads.rows(out.u8s_mut(), layout.image_pitch(), 1, |first, out| {
-                    let images = out.chunks_exact_mut(layout.image_pitch().max(1));
-                    for (i, out) in images.enumerate() {
-                        quantize_image(cpu, &input[(first + i) * size..][..size], &layout, to, out);
-                    }
-                });
-                state.give(self.output, out);
-            }
-        }
+        let Quantize { input, output, scale, form } = *self;
+        to_bytes(state, input, output, scale, form);
         Ok(())
+    }
+}
+
+/// Quantizes floats to bytes of `scale`, which lie as `form` says.
+fn to_bytes(state: &mut State, input: ValueId, output: ValueId, scale: ByteScale, form: Form) {
+    let (cpu, threads) = (state.cpu, state.threads);
+    let to = QuantizeTo::all_bytes(scale.scale, scale.zero_point);
+    let shape = state.shape(input);
+    match form {
+        Form::Plain => {
+            let mut out = state.take(output, shape, shape.len());
+            let input = state.floats(input);
+            threads.rows(out.u8s_mut(), 1, LEAST, |first, out| {
+                quantize(cpu, &input[first..][..out.len()], to, out);
+            });
+            state.give(output, out);
+        }
+        Form::Image => {
+            let layout = image_layout(shape.dims(), state.value(output).halo);
+            let mut out = state.take(output, shape, layout.len_bytes());
+            let input = state.floats(input);
+            let size = layout.channels * layout.height * layout.width;
+            threads.rows(out.u8s_mut(), layout.image_pitch(), 1, |first, out| {
+                let images = out.chunks_exact_mut(layout.image_pitch().max(1));
+                for (i, out) in images.enumerate() {
+                    quantize_image(cpu, &input[(first + i) * size..][..size], &layout, to, out);
+                }
+            });
+            state.give(output, out);
+        }
     }
 }
 
@@ -58,22 +64,16 @@ impl Step for Quantize {
 pub(crate) struct DynamicQuantize {
     pub input: ValueId,
     pub output: ValueId,
+    pub form: Form,
 }
 
 impl Step for DynamicQuantize {
     fn run(&self, state: &mut State) -> Result<()> {
-        let (cpu, threads) = (state.cpu, state.threads);
-        let shape = state.shape(self.input);
-        let mut out = state.take(self.output, shape, shape.len());
-        let input = state.floats(self.input);
-        let (least, most) = min_max(cpu, input);
+        let (least, most) = min_max(state.cpu, state.floats(self.input));
         let (scale, zero_point) = dynamic_parameters(least, most);
-        let to = QuantizeTo::all_bytes(scale, zero_point);
-        threads.rows(out.u8s_mut(), 1, LEAST, |first, out| {
-            quantize(cpu, &input[first..][..out.len()], to, out);
-        });
-        state.give(self.output, out);
-        state.value_mut(self.output).dynamic = Some(ByteScale { scale, zero_point });
+        let scale = ByteScale { scale, zero_point };
+        to_bytes(state, self.input, self.output, scale, self.form);
+        state.value_mut(self.output).dynamic = Some(scale);
         Ok(())
     }
 }
