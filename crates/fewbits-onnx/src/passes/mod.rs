@@ -6,6 +6,7 @@ pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod own_shapes;
 pub mod qdq;
+mod same_sizes;
 pub mod section;
 pub mod to_qdq;
 pub mod upgrade_opset;

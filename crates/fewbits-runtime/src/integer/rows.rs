@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use fewbits_onnx::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 
 use crate::ValueSpec;
@@ -43,67 +44,6 @@ impl Shape {
     }
 }
 
-/// Functions of each element alone.
-const OF_ELEMENTS: [&str; 27] = [
-    "Abs",
-    "Cast",
-    "Ceil",
-    "Clip",
-    "Cos",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Floor",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Log",
-    "Mish",
-    "Neg",
-    "Not",
-    "Reciprocal",
-    "Relu",
-    "Round",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Softplus",
-    "Sqrt",
-    "Tanh",
-];
-/// Functions of elements that meet, of any number of values.
-const OF_PAIRS: [&str; 16] = [
-    "Add",
-    "And",
-    "Div",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Max",
-    "Min",
-    "Mul",
-    "Or",
-    "PRelu",
-    "Pow",
-    "Sub",
-    "Where",
-];
-/// What computes images from images, one by one, all else being the same for them.
-const OF_IMAGES: [&str; 9] = [
-    "AveragePool",
-    "Conv",
-    "ConvInteger",
-    "ConvTranspose",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "InstanceNormalization",
-    "MaxPool",
-    "QLinearConv",
-];
 /// Products of matrices, the place of their second factor, and those of its scales and zero points, of
 /// which it may have one a column.
 const PRODUCTS: [(&str, usize, &[usize]); 3] =
