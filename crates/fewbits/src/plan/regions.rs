@@ -146,9 +146,18 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent
     Regions { values: found, kept }
 }
 
+/// The inputs of a node that are activations if they are no constants.
+fn read(node: &NodeProto) -> &[String] {
+    match node.op_type() {
+        "Add" | "Mul" | "Concat" => &node.input,
+        // The second input of Reshape and the like is none.
+        _ => &node.input[..node.input.len().min(1)],
+    }
+}
+
 /// The inputs of a node that are not constants.
 fn activations<'a>(node: &'a NodeProto, index: &'a Index) -> impl Iterator<Item = &'a String> {
-    node.input.iter().filter(|i| !i.is_empty() && index.initializer(i).is_none())
+    read(node).iter().filter(|i| !i.is_empty() && index.initializer(i).is_none())
 }
 
 /// Marks the operators that are computed on integers because all they read is.
@@ -159,12 +168,7 @@ fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
         let elementwise = matches!(op, "Add" | "Mul");
         let known = node.is_onnx()
             && (PASSES_ON.contains(&op) || JOINS.contains(&op) || SATURATES.contains(&op));
-        // The second input of Reshape and the like is no activation.
-        let read: Vec<&String> = match op {
-            "Concat" => node.input.iter().collect(),
-            _ if elementwise => node.input.iter().collect(),
-            _ => node.input.iter().take(1).collect(),
-        };
+        let read = read(node);
         // A Gemm ends in integers where a Relu lets them saturate, as between the layers of a
         // perceptron; bare, its result is as likely to be scores.
         let made_by_integers = |v: &String| {
@@ -182,7 +186,7 @@ fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
                 .iter()
                 .any(|&r| is_core[r] && graph.node[r].is("Conv") && graph.node[r].input[0] == **v)
         };
-        let all_integers = read.iter().any(|v| made_by_integers(v))
+        let all_integers = read.iter().any(made_by_integers)
             && read.iter().all(|v| {
                 index.initializer(v).is_none()
                     && (made_by_integers(v) || (elementwise && read_as_integers(v)))
@@ -272,6 +276,24 @@ mod tests {
         );
         let groups: Vec<usize> = regions.values.iter().map(|v| v.group).collect();
         assert_eq!(groups, [0, 1, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn shapes_are_not_quantized() {
+        let graph = graph(
+            vec![
+                NodeProto::new("Conv", &["x", "w"], &["a"]),
+                NodeProto::new("Shape", &["a"], &["sizes"]),
+                NodeProto::new("Slice", &["sizes", "from", "to"], &["rows"]),
+                NodeProto::new("Concat", &["rows", "rest"], &["shape"]),
+                NodeProto::new("Reshape", &["a", "shape"], &["b"]),
+                NodeProto::new("MatMul", &["b", "w"], &["y"]),
+            ],
+            "y",
+        );
+        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        let all = |v| (v, Readers::All);
+        assert_eq!(names(&regions), [("x", Readers::Products), all("a"), all("b")]);
     }
 
     #[test]
