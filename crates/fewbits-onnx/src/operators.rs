@@ -61,3 +61,14 @@ pub const OF_IMAGES: [&str; 9] = [
     "MaxPool",
     "QLinearConv",
 ];
+/// Operators on more than single elements whose first result has the shape of their first input.
+pub const OF_SHAPE: [&str; 8] = [
+    "BatchNormalization",
+    "DequantizeLinear",
+    "Dropout",
+    "LayerNormalization",
+    "LogSoftmax",
+    "QuantizeLinear",
+    "RMSNormalization",
+    "Softmax",
+];

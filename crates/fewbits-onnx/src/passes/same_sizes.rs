@@ -3,20 +3,8 @@
 use std::collections::HashMap;
 
 use crate::graph::Index;
-use crate::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS};
+use crate::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS, OF_SHAPE};
 use crate::proto::{GraphProto, NodeProto};
-
-/// More that leaves the shape of its first input alone.
-const OF_SHAPE: [&str; 8] = [
-    "BatchNormalization",
-    "DequantizeLinear",
-    "Dropout",
-    "LayerNormalization",
-    "LogSoftmax",
-    "QuantizeLinear",
-    "RMSNormalization",
-    "Softmax",
-];
 
 /// What is known of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,6 +5,7 @@
 //! ([`schedule`]). A run is then a list of steps ([`steps`]) over memory that is planned once
 //! ([`state`]).
 
+mod dims;
 mod lower;
 mod net;
 mod parts;

@@ -10,6 +10,7 @@ use fewbits_onnx::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 
 use crate::ValueSpec;
+use crate::integer::dims::AllDims;
 use crate::integer::net::Net;
 
 /// What is known of a value.
@@ -53,6 +54,7 @@ const REDUCTIONS: [&str; 5] = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSu
 /// Whether the rows of all outputs depend on the same rows of the inputs only.
 pub(crate) fn are_apart(graph: &GraphProto, opset: i64) -> bool {
     let net = Net::new(graph, opset);
+    let dims = AllDims::infer(&net);
     let mut values: HashMap<&str, Value> = HashMap::new();
     for tensor in &graph.initializer {
         let shape = tensor.shape().map_or(Shape::default(), |dims| Shape::of(&dims));
@@ -73,7 +75,9 @@ pub(crate) fn are_apart(graph: &GraphProto, opset: i64) -> bool {
                 name => values.get(name).copied().map(Some),
             })
             .collect();
-        let Some(result) = read.and_then(|read| Node { node, read, net: &net }.result()) else {
+        let Some(result) =
+            read.and_then(|read| Node { node, read, net: &net, dims: &dims }.result())
+        else {
             return false;
         };
         values.extend(node.output.iter().map(|name| (name.as_str(), result)));
@@ -86,6 +90,7 @@ struct Node<'a> {
     node: &'a NodeProto,
     read: Vec<Option<Value>>,
     net: &'a Net<'a>,
+    dims: &'a AllDims<'a>,
 }
 
 impl Node<'_> {
@@ -143,8 +148,7 @@ impl Node<'_> {
             "Flatten" => first.filter(|_| self.node.int("axis", 1) == 1).map(|_| 2),
             "Reshape" => {
                 let shape = self.ints(1)?;
-                let keeps = shape.first() == Some(&0) && self.node.int("allowzero", 0) == 0;
-                first.filter(|_| keeps).map(|_| shape.len())
+                first.filter(|_| self.dims.keeps_rows(self.node, &shape)).map(|_| shape.len())
             }
             "Transpose" => first.filter(|_| self.node.ints("perm").first() == Some(&0)),
             "Concat" => {
@@ -303,6 +307,10 @@ mod tests {
                 floats("filters", &[2, 4, 3]),
                 ints("keeps", &[0, 24]),
                 ints("joins", &[-1, 24]),
+                ints("halves", &[-1, 2, 12]),
+                ints("pairs", &[-1, 48]),
+                ints("parts", &[-1, 12]),
+                ints("open", &[-1, 4, 0]),
                 ints("zero", &[0]),
                 ints("last", &[-1]),
                 ints("two", &[2]),
@@ -335,6 +343,8 @@ mod tests {
             node("Gemm", &["ids", "matrix", "row"]),
             node("Conv", &["x", "filters"]),
             node("Reshape", &["x", "keeps"]),
+            node("Reshape", &["x", "joins"]),
+            node("Reshape", &["x", "halves"]),
             node("Flatten", &["x"]),
             node("Transpose", &["x"]).with(AttributeProto::of_ints("perm", &[0, 2, 1])),
             node("Softmax", &["x"]),
@@ -361,7 +371,11 @@ mod tests {
             node("MatMul", &["matrix", "ids"]),
             node("MatMulInteger", &["x", "matrix", "row"]),
             node("Gemm", &["ids", "matrix"]).with(int("transA", 1)),
-            node("Reshape", &["x", "joins"]),
+            node("Reshape", &["x", "pairs"]),
+            node("Reshape", &["x", "parts"]),
+            node("Reshape", &["x", "open"]),
+            node("Reshape", &["ids", "joins"]),
+            node("Reshape", &["x", "keeps"]).with(int("allowzero", 1)),
             node("Flatten", &["x"]).with(int("axis", 0)),
             node("Transpose", &["x"]),
             node("Softmax", &["x"]).with(int("axis", 0)),
@@ -385,6 +399,37 @@ mod tests {
         ] {
             assert!(!apart(std::slice::from_ref(&one)), "{one:?}");
         }
+    }
+
+    #[test]
+    fn rows_of_known_size_are_kept() {
+        let joined = |nodes: &[NodeProto], to: &str| {
+            let reshape = NodeProto::new("Reshape", &["v", to], &["y"]);
+            apart(&[nodes, &[reshape]].concat())
+        };
+        let one = |op: &str, inputs: &[&str]| NodeProto::new(op, inputs, &["v"]);
+        let joins = |node: NodeProto| joined(std::slice::from_ref(&node), "joins");
+        assert!(joins(one("Relu", &["x"])));
+        assert!(joins(one("Add", &["x", "column"])));
+        assert!(joins(one("MatMul", &["x", "matrix"])));
+        assert!(joins(one("Reshape", &["x", "halves"])));
+        assert!(joins(one("Transpose", &["x"]).with(AttributeProto::of_ints("perm", &[0, 2, 1]))));
+        let conv = one("Conv", &["x", "filters"]).with(AttributeProto::of_ints("pads", &[4, 4]));
+        // Two filters over 14 pixels with a window of three.
+        assert!(joins(conv.clone()));
+        assert!(!joined(&[conv], "pairs"));
+        assert!(!joins(one("Conv", &["x", "filters"])));
+        let pool = |stride: i64| {
+            let ints = AttributeProto::of_ints;
+            let pool = one("MaxPool", &["x"]).with(ints("kernel_shape", &[2]));
+            pool.with(ints("strides", &[stride]))
+        };
+        assert!(joined(&[pool(2)], "parts"));
+        assert!(!joined(&[pool(1)], "parts"));
+        assert!(!joins(one("Concat", &["x", "x"]).with(int("axis", 1))));
+        assert!(joined(&[one("Concat", &["x", "x"]).with(int("axis", 1))], "pairs"));
+        // The batch itself is what is joined.
+        assert!(!joins(one("Transpose", &["x"])));
     }
 
     #[test]

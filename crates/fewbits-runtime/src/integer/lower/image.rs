@@ -9,6 +9,9 @@ use crate::integer::net::pair;
 use crate::integer::state::ValueId;
 use crate::integer::steps::pool::{GlobalAverage, Pool, Pooling};
 
+/// Pixels that a window may reach, so that sums and products of two such numbers can be counted.
+const LARGEST: usize = 1 << 24;
+
 impl<'a> Lowering<'a> {
     /// A pooling node of bytes.
     pub(super) fn pool(
@@ -71,7 +74,7 @@ impl<'a> Lowering<'a> {
 }
 
 /// The window of a pooling node, and its padding at the end.
-pub(super) fn window(node: &NodeProto) -> Option<(Window, [usize; 2])> {
+pub(crate) fn window(node: &NodeProto) -> Option<(Window, [usize; 2])> {
     let rank = node.ints("kernel_shape").len();
     (node.int("ceil_mode", 0) == 0 && (1..=2).contains(&rank)).then_some(())?;
     let kernel = pair(node, "kernel_shape", rank, 1)?;
@@ -80,7 +83,7 @@ pub(super) fn window(node: &NodeProto) -> Option<(Window, [usize; 2])> {
 
 /// The window of `kernel` that a node moves over images of `rank` spatial axes, and its padding at
 /// the end; `None` if that depends on the size of the images.
-pub(super) fn window_of(
+pub(crate) fn window_of(
     node: &NodeProto,
     kernel: [usize; 2],
     rank: usize,
@@ -97,5 +100,7 @@ pub(super) fn window_of(
         ([t, l, b, r], 2) => ([*t, *l], [*b, *r]),
         _ => return None,
     };
-    Some((Window { kernel, stride, pads_begin: begin, dilation }, end))
+    let steps = [kernel, stride, dilation].into_iter().flatten();
+    let of_images = steps.clone().all(|step| step > 0) && steps.chain(pads).all(|n| n <= LARGEST);
+    of_images.then_some((Window { kernel, stride, pads_begin: begin, dilation }, end))
 }

@@ -26,6 +26,7 @@ use fewbits_kernels::{Cpu, Halo};
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::integer::lower::function::name_of;
+pub(crate) use crate::integer::lower::image::{window, window_of};
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Place, Step, Unit};
 use crate::integer::state::{ByteScale, ValueId};

@@ -37,7 +37,12 @@ pub(crate) fn shape(dims: &[usize]) -> Result<Shape> {
 }
 
 /// The shape of `[images, channels, ..]` behind a window over images.
-fn windowed(input: Shape, channels: usize, window: &Window, end: [usize; 2]) -> Result<Shape> {
+pub(crate) fn windowed(
+    input: Shape,
+    channels: usize,
+    window: &Window,
+    end: [usize; 2],
+) -> Result<Shape> {
     let dims = input.dims();
     let spatial = dims.len().saturating_sub(2);
     if !(1..=2).contains(&spatial) || (spatial == 1 && window.kernel[0] != 1) {
