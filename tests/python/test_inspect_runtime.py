@@ -7,7 +7,7 @@ import pytest
 from conftest import Fewbits
 from models import FIXTURES
 from nets import save
-from onnx import helper
+from onnx import TensorProto, helper
 
 CNN = FIXTURES / "digits_cnn"
 STEP_KEYS = {"node", "what", "where", "nodes", "why"}
@@ -127,6 +127,38 @@ def test_padding_that_depends_on_the_size(fewbits: Fewbits, tmp_path: Path) -> N
     left = execution(fewbits, convolution(tmp_path / "b.onnx", auto_pad="SAME_UPPER"))
     [region] = [step for step in left["steps"] if step["where"] == "rten"]
     assert (region["node"], region["why"]) == ("conv", ["Conv: auto_pad is SAME_UPPER"])
+
+
+def dynamic_convolution(path: Path, spatial: int = 2, **attributes: object) -> Path:
+    """One of values quantized as they come."""
+    weights = np.random.default_rng(0).integers(-9, 9, (4, 2, *[3] * spatial)).astype(np.int8)
+    constants = {"w": weights, "wz": np.array(1, np.int8), "ws": np.array(0.5, np.float32)}
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("ConvInteger", ["q", "w", "z", "wz"], ["c"], name="conv", **attributes),
+        helper.make_node("Cast", ["c"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["ws", "s"], ["m"]),
+        helper.make_node("Mul", ["m", "f"], ["y"]),
+    ]
+    return save(path, nodes, constants, {"x": ("n", 2, *[6] * spatial)}, rank=2 + spatial)
+
+
+@pytest.mark.parametrize(
+    ("spatial", "attributes", "why"),
+    [
+        (2, {"auto_pad": "SAME_UPPER"}, "auto_pad is SAME_UPPER"),
+        (3, {}, "it has more than 2 spatial axes"),
+    ],
+)
+def test_convolutions_quantized_as_they_come(
+    fewbits: Fewbits, tmp_path: Path, spatial: int, attributes: dict[str, str], why: str
+) -> None:
+    fused = execution(fewbits, dynamic_convolution(tmp_path / "a.onnx", pads=[1, 1, 1, 1]))
+    steps = [(step["what"], step["where"], step["nodes"]) for step in fused["steps"]]
+    assert steps == [("DynamicQuantizeLinear", "integers", 1), ("ConvInteger", "integers", 4)]
+    model = dynamic_convolution(tmp_path / "b.onnx", spatial, **attributes)
+    reasons = [reason for step in execution(fewbits, model)["steps"] for reason in step["why"]]
+    assert f"ConvInteger: {why}" in reasons
 
 
 def test_float_models_and_what_cannot_run(fewbits: Fewbits, tmp_path: Path) -> None:

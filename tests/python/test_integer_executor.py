@@ -323,6 +323,79 @@ def test_nets(
                 assert part.tobytes() == ours[:rows].tobytes()
 
 
+def steps_of(fewbits: Fewbits, model: Path) -> list[dict]:
+    return fewbits("inspect", model, "--runtime", "--json").assert_done().json()["steps"]
+
+
+@pytest.mark.parametrize("form", ["dynamic u8", "dynamic s8"])
+@pytest.mark.parametrize("net", NETS)
+def test_convolutions_quantized_as_they_come(
+    fewbits: Fewbits, tmp_path: Path, net: str, form: str
+) -> None:
+    model = quantized(fewbits, tmp_path, net, form)
+    steps = steps_of(fewbits, model)
+    assert all(step["where"] != "rten" for step in steps), steps
+    count = [node.op_type for node in onnx.load(model).graph.node].count("ConvInteger")
+    fused = [step for step in steps if step["what"].startswith("ConvInteger")]
+    assert len(fused) == count > 0 and all(step["where"] == "integers" for step in fused)
+    # What follows is computed where sums become floats.
+    function = {"depthwise": "Clip", "excited": "HardSwish"}.get(net, "Relu")
+    assert f"ConvInteger + Add + {function}" in {step["what"] for step in fused}
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_a_convolution_quantized_as_it_comes_is_that_of_onnxruntime(
+    run: Run, cpus: list[str], tmp_path: Path, kind: type
+) -> None:
+    """All sums are exact, so that nothing but the order of float operations could differ."""
+    g = Graph()
+    low = np.iinfo(kind).min
+    w = g.constant(g.rng.integers(low + 3, low + 256, (24, 3, 3, 3)), kind)
+    q, scale, zero = "q", "scale", "zero"
+    g.nodes.append(h.make_node("DynamicQuantizeLinear", ["x"], [q, scale, zero]))
+    inputs = [q, w, zero, g.constant(low + 119, kind)]
+    sums = g.node("ConvInteger", inputs, pads=[2, 1, 0, 1], strides=[1, 2])
+    sums = g.node("Cast", [sums], to=T.FLOAT)
+    y = g.node("Mul", [sums, g.node("Mul", [scale, g.constant(0.003)])])
+    g.node("Add", [y, g.constant(g.rng.normal(0, 1, (1, 24, 1, 1)))], "y")
+    model = g.save(tmp_path / "conv.onnx", rank=4)
+    data = images(9, 3)
+    ours = assert_same_bits(run, model, data, cpus)["y"]
+    np.testing.assert_allclose(ours, theirs(model, data)["y"], rtol=1e-6, atol=1e-6)
+
+
+def view(g: Graph, x: str, how: str, size: int) -> str:
+    """The rows of `x`, of `size` elements, as PyTorch writes them."""
+    ints = lambda *values: g.constant(values, np.int64)  # noqa: E731
+    if how == "constant":
+        return g.node("Reshape", [x, ints(-1, size)])
+    sizes = g.node("Shape", ["x" if how == "of the input" else x])
+    if how == "slice":
+        rows = g.node("Slice", [sizes, ints(0), ints(1), ints(0)])
+    else:
+        rows = g.node("Gather", [sizes, g.constant(0, np.int64)], axis=0)
+        rows = g.node("Unsqueeze", [rows, ints(0)])
+    return g.node("Reshape", [x, g.node("Concat", [rows, ints(-1)], axis=0)])
+
+
+@pytest.mark.parametrize("how", ["gather", "slice", "of the input", "constant"])
+def test_views(
+    fewbits: Fewbits, run: Run, cpus: list[str], tmp_path: Path, how: str
+) -> None:
+    g = Graph()
+    x = view(g, g.relu(g.conv("x", 8, 3, 3, 3, **SAME)), how, 800)
+    g.node("MatMul", [x, g.constant(g.rng.normal(0, 0.1, (800, 10)))], "y")
+    np.savez(tmp_path / "calib.npz", **images(64, 1))
+    out = quantized_by_fewbits(
+        fewbits, g.save(tmp_path / "f.onnx"), tmp_path / "calib.npz", tmp_path / "q.onnx", "static"
+    )
+    assert all(step["where"] != "rten" for step in steps_of(fewbits, out))
+    data = images(ROWS, 2)
+    ours = assert_same_bits(run, out, data, cpus)["y"]
+    apart = steps_apart(out, ours, theirs(out, data)["y"])
+    assert apart.max() <= 2.001 and apart.mean() <= 0.2, (apart.max(), apart.mean())
+
+
 def quantized_by_fewbits(
     fewbits: Fewbits, model: Path, calib: Path, out: Path, recipe: str
 ) -> Path:

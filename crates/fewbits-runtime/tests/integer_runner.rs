@@ -835,3 +835,100 @@ fn random_products_are_within_a_few_steps() {
 fn convolutions_quantized_as_they_come_are_exact() {
     (0..150).for_each(dynamic::check);
 }
+
+/// A convolution of 6 filters 3x3 over images of 3 channels that leaves them 6 wide.
+fn dynamic_conv(seed: u64) -> dynamic::Case {
+    let random = &mut Random(seed);
+    dynamic::Case {
+        channels: 3,
+        size: [7, 6],
+        filters: 6,
+        group: 1,
+        kernel: [3, 3],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pads: [1; 4],
+        weights: Weights::random(random, &[6, 3, 3, 3], 0, 100, 0.01, [false, true]),
+        bias: None,
+        relu: false,
+        is_line: false,
+    }
+}
+
+#[test]
+fn bytes_of_images_quantized_as_they_come_are_shared() {
+    let mut net = net_of(&IMAGES);
+    let x = dynamic::bytes(&mut net, "x");
+    let narrow = dynamic_conv(1);
+    let wide = dynamic::Case { pads: [3, 2, 0, 4], ..dynamic_conv(2) };
+    for case in [&narrow, &wide] {
+        let y = case.write(&mut net, &x);
+        net.output(&y, FLOAT);
+    }
+    // Rows of the same images.
+    let w = Weights::random(&mut Random(3), &[6, 5], 1, 100, 0.01, [true, false]);
+    let name = net.fresh();
+    let codes = net.constant(integers(&name, &w.dims, true, &w.values));
+    let sums = net.node("MatMulInteger", &[&x[0], &codes, &x[2]], &[]);
+    let sums = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
+    let product = net.node("Mul", &[&sums, &x[1]], &[]);
+    net.output(&product, FLOAT);
+    let runner = integer_runner(&net.model(), 2);
+    assert!(runner.fusions().iter().all(|step| step.place != Place::Rten));
+    let outputs = assert_runs(&net, &images(3), 0.01);
+    assert_eq!(outputs[0].1, narrow.wanted(&images(3)[0].1));
+    assert_eq!(outputs[1].1, wide.wanted(&images(3)[0].1));
+}
+
+#[test]
+fn floats_of_images_quantized_as_they_come_are_read_as_any_others() {
+    let values: Vec<f32> = (0..6).map(|i| i as f32 / 4.0 - 1.0).collect();
+    let conv = |net: &mut Net, seed: u64| {
+        let x = dynamic::bytes(net, "x");
+        dynamic_conv(seed).write(net, &x)
+    };
+    let mut net = net_of(&IMAGES);
+    // Of the width of the images, as many as filters.
+    let row = net.floats(&[6], &values);
+    let sums = conv(&mut net, 1);
+    let y = net.node("Add", &[&sums, &row], &[]);
+    net.output(&y, FLOAT);
+    let filters = net.floats(&[6, 1, 1], &values);
+    let sums = conv(&mut net, 2);
+    let y = net.node("Add", &[&filters, &sums], &[]);
+    let y = net.node("LeakyRelu", &[&y], &[]);
+    net.output(&y, FLOAT);
+    let more_axes = net.floats(&[1, 1, 6, 1, 1], &values);
+    let sums = conv(&mut net, 3);
+    let y = net.node("Add", &[&sums, &more_axes], &[]);
+    net.output(&y, FLOAT);
+    let (a, b) = (conv(&mut net, 4), conv(&mut net, 5));
+    let y = net.node("Add", &[&a, &b], &[]);
+    net.output(&y, FLOAT);
+    // Rounded, in a convolution of bytes and given out.
+    let sums = conv(&mut net, 6);
+    let y = net.rounded(&sums, Scale::u8(0.1, 120));
+    let w = Weights::random(&mut Random(7), &[4, 6, 2, 2], 0, 100, 0.002, [true, true]);
+    let w = net.weights(&w);
+    let y = net.node("Conv", &[&y, &w], &[]);
+    let y = net.rounded(&y, Scale::u8(0.1, 120));
+    net.output(&y, FLOAT);
+    assert_runs(&net, &images(2), 0.1);
+    let steps = integer_runner(&net.model(), 1).fusions();
+    assert!(steps.iter().all(|step| step.place != Place::Rten), "{steps:?}");
+    assert!(steps.iter().any(|step| step.what == "ConvInteger + Add + LeakyRelu"), "{steps:?}");
+}
+
+#[test]
+fn images_quantized_as_they_come_are_of_the_right_channels() {
+    let mut net = net_of(&[None, None, None, None]);
+    let x = dynamic::bytes(&mut net, "x");
+    let y = dynamic_conv(1).write(&mut net, &x);
+    net.output(&y, FLOAT);
+    let runner = integer_runner(&net.model(), 2);
+    for shape in [[1, 4, 7, 6], [1, 3, 0, 6]] {
+        let result = runner.run(&[("x".into(), floats(&shape, 1))]);
+        assert!(matches!(result, Err(RuntimeError::Run { .. })), "{result:?}");
+        assert_eq!(runner.run(&images(2)).unwrap()[0].1, dynamic_conv(1).wanted(&images(2)[0].1));
+    }
+}

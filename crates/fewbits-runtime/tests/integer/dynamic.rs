@@ -83,8 +83,8 @@ impl Case {
         vec![("x".into(), floats(&shape, seed))]
     }
 
-    /// The chain that a quantizer writes, behind `x`.
-    pub fn write(&self, net: &mut Net, x: &str) -> String {
+    /// The chain that a quantizer writes, behind a value and its bytes, scale and zero point.
+    pub fn write(&self, net: &mut Net, [q, by, from]: &[String; 3]) -> String {
         let w = &self.weights;
         let dims = [&w.dims[..2], self.spatial(&w.dims[2..])].concat();
         let name = net.fresh();
@@ -94,9 +94,6 @@ impl Case {
         let zero = net.constant(integers(&name, zeros, w.signed, &w.zero_points));
         let scales = if w.scales.len() == 1 { Vec::new() } else { self.along(self.filters) };
         let scale = net.floats(&scales, &w.scales);
-        let outputs = [net.fresh(), net.fresh(), net.fresh()];
-        let [q, by, from] = outputs.each_ref().map(String::as_str);
-        net.push(NodeProto::new("DynamicQuantizeLinear", &[x], &[q, by, from]));
         let sums = net.node("ConvInteger", &[q, &codes, from, &zero], &self.attributes());
         let to = AttributeProto::of_int("to", i64::from(FLOAT));
         let sums = net.node("Cast", &[&sums], &[to]);
@@ -177,6 +174,14 @@ impl Case {
     }
 }
 
+/// The bytes, scale and zero point of a DynamicQuantizeLinear of `x`.
+pub fn bytes(net: &mut Net, x: &str) -> [String; 3] {
+    let outputs = [net.fresh(), net.fresh(), net.fresh()];
+    let names = outputs.each_ref().map(String::as_str);
+    net.push(NodeProto::new("DynamicQuantizeLinear", &[x], &names));
+    outputs
+}
+
 /// DynamicQuantizeLinear, as ONNX defines it.
 fn quantized(floats: &[f32]) -> (Vec<i64>, f32, i64) {
     let low = floats.iter().copied().fold(0f32, f32::min);
@@ -193,7 +198,8 @@ pub fn check(seed: u64) {
     println!("seed {seed}: {case:?}");
     let mut net = Net::new();
     net.input("x", FLOAT, &vec![None; if case.is_line { 3 } else { 4 }]);
-    let y = case.write(&mut net, "x");
+    let x = bytes(&mut net, "x");
+    let y = case.write(&mut net, &x);
     net.output(&y, FLOAT);
     let model = net.model();
     for threads in [1, 2] {
