@@ -566,8 +566,25 @@ fn batches_are_the_same_whole_and_in_parts() {
     let of_words = |rows: usize| vec![("x".to_string(), floats(&[rows, 5, 8], 3))];
     let regions = integer_runner(&placed, 1).fusions();
     assert!(regions.iter().any(|unit| unit.what.contains("Slice") && unit.place == Place::Rten));
-    let cases: [(&Model, &dyn Fn(usize) -> Named); 3] =
-        [(&convolutions, &of_images), (&encoder, &of_texts), (&placed, &of_words)];
+    // Views, as exporters write them, of images and of rows.
+    let mut net = net_of(&IMAGES);
+    let sums = conv(&mut net, "x", 3);
+    let sizes = net.node("Shape", &[&sums], &[int("end", 1)]);
+    let rest = net.ints(&[2, -1]);
+    let dims = net.node("Concat", &[&sizes, &rest], &[int("axis", 0)]);
+    let halves = net.node("Reshape", &[&sums, &dims], &[]);
+    let dims = net.ints(&[-1, 4 * 7 * 6]);
+    let rows = net.node("Reshape", &[&halves, &dims], &[]);
+    let rows = net.rounded(&rows, X);
+    let product = matmul(&mut net, &rows, 4 * 7 * 6);
+    net.output(&product, FLOAT);
+    let viewed = net.model();
+    let cases: [(&Model, &dyn Fn(usize) -> Named); 4] = [
+        (&convolutions, &of_images),
+        (&encoder, &of_texts),
+        (&placed, &of_words),
+        (&viewed, &of_images),
+    ];
     for (model, inputs) in cases {
         // More than what is kept in the cache, so that one thread cuts it as well.
         for rows in [7, 601, 4001] {

@@ -28,9 +28,9 @@ pub struct Case {
 impl Case {
     pub fn random(random: &mut Random) -> Case {
         let is_line = random.below(3) == 0;
-        let channels = random.any_of(&[1, 2, 3, 4, 6, 8, 17, 33]);
+        let channels = random.any_of(&[1usize, 2, 3, 4, 6, 8, 17, 33]);
         let groups: Vec<usize> =
-            [1, 1, 2, 3, channels].into_iter().filter(|&g| channels % g == 0).collect();
+            [1, 1, 2, 3, channels].into_iter().filter(|&g| channels.is_multiple_of(g)).collect();
         let group = random.any_of(&groups);
         let filters = group * random.any_of(&[1, 2, 5, 18]);
         let line = |x: usize, of_line: usize| if is_line { of_line } else { x };

@@ -248,7 +248,7 @@ impl Moves {
         };
         let (window, end) = window_of(node, kernel, rank)?;
         let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0)?;
-        (weights.shape[0] % groups == 0).then_some(Moves { window, end, groups })
+        weights.shape[0].is_multiple_of(groups).then_some(Moves { window, end, groups })
     }
 
     /// The halo that holds its padding.
