@@ -366,7 +366,10 @@ def test_a_convolution_quantized_as_it_comes_is_that_of_onnxruntime(
 
 def view(g: Graph, x: str, how: str, size: int) -> str:
     """The rows of `x`, of `size` elements, as PyTorch writes them."""
-    ints = lambda *values: g.constant(values, np.int64)  # noqa: E731
+
+    def ints(*values: int) -> str:
+        return g.constant(values, np.int64)
+
     if how == "constant":
         return g.node("Reshape", [x, ints(-1, size)])
     sizes = g.node("Shape", ["x" if how == "of the input" else x])
