@@ -232,6 +232,16 @@ impl TensorProto {
 
     /// The values of any integer or BOOL tensor as `i64`.
     pub fn ints(&self) -> Result<Vec<i64>> {
+        self.ints_as(|value| value)
+    }
+
+    /// The lower 16 bits of the values of any integer or BOOL tensor: all of those that have no more,
+    /// such as quantized weights, in a quarter of the memory.
+    pub fn shorts(&self) -> Result<Vec<i16>> {
+        self.ints_as(|value| value as i16)
+    }
+
+    fn ints_as<T>(&self, convert: impl Fn(i64) -> T) -> Result<Vec<T>> {
         self.check()?;
         let data_type = self.element_type()?;
         let count = self.element_count()?;
@@ -242,39 +252,52 @@ impl TensorProto {
                 self.raw_data().to_vec()
             };
             let per_byte = 8 / bits;
-            return Ok((0..count)
-                .map(|i| {
-                    let field = i64::from(bytes[i / per_byte] >> ((i % per_byte) * bits))
-                        & ((1 << bits) - 1);
-                    if signed && field >= 1 << (bits - 1) { field - (1 << bits) } else { field }
-                })
-                .collect());
+            let value = |i: usize| {
+                let field =
+                    i64::from(bytes[i / per_byte] >> ((i % per_byte) * bits)) & ((1 << bits) - 1);
+                if signed && field >= 1 << (bits - 1) { field - (1 << bits) } else { field }
+            };
+            return Ok((0..count).map(value).map(convert).collect());
         }
         if self.has_typed_data() {
             return match data_type {
-                DataType::Int64 => Ok(self.int64_data.clone()),
+                DataType::Int64 => Ok(self.int64_data.iter().copied().map(convert).collect()),
                 DataType::Uint32 | DataType::Uint64 => {
-                    Ok(self.uint64_data.iter().map(|&v| v as i64).collect())
+                    Ok(self.uint64_data.iter().map(|&v| v as i64).map(convert).collect())
                 }
                 DataType::Int32
                 | DataType::Int16
                 | DataType::Int8
                 | DataType::Uint16
                 | DataType::Uint8
-                | DataType::Bool => Ok(self.int32_data.iter().map(|&v| i64::from(v)).collect()),
+                | DataType::Bool => {
+                    Ok(self.int32_data.iter().map(|&v| i64::from(v)).map(convert).collect())
+                }
                 _ => Err(self.wrong_type("an integer type")),
             };
         }
         let bytes = self.raw_data();
         Ok(match data_type {
-            DataType::Int64 => words(bytes, i64::from_le_bytes).collect(),
-            DataType::Uint64 => words(bytes, u64::from_le_bytes).map(|v| v as i64).collect(),
-            DataType::Int32 => words(bytes, i32::from_le_bytes).map(i64::from).collect(),
-            DataType::Uint32 => words(bytes, u32::from_le_bytes).map(i64::from).collect(),
-            DataType::Int16 => words(bytes, i16::from_le_bytes).map(i64::from).collect(),
-            DataType::Uint16 => words(bytes, u16::from_le_bytes).map(i64::from).collect(),
-            DataType::Int8 => bytes.iter().map(|&v| i64::from(v as i8)).collect(),
-            DataType::Uint8 | DataType::Bool => bytes.iter().map(|&v| i64::from(v)).collect(),
+            DataType::Int64 => words(bytes, i64::from_le_bytes).map(convert).collect(),
+            DataType::Uint64 => {
+                words(bytes, u64::from_le_bytes).map(|v| v as i64).map(convert).collect()
+            }
+            DataType::Int32 => {
+                words(bytes, i32::from_le_bytes).map(i64::from).map(convert).collect()
+            }
+            DataType::Uint32 => {
+                words(bytes, u32::from_le_bytes).map(i64::from).map(convert).collect()
+            }
+            DataType::Int16 => {
+                words(bytes, i16::from_le_bytes).map(i64::from).map(convert).collect()
+            }
+            DataType::Uint16 => {
+                words(bytes, u16::from_le_bytes).map(i64::from).map(convert).collect()
+            }
+            DataType::Int8 => bytes.iter().map(|&v| i64::from(v as i8)).map(convert).collect(),
+            DataType::Uint8 | DataType::Bool => {
+                bytes.iter().map(|&v| i64::from(v)).map(convert).collect()
+            }
             _ => return Err(self.wrong_type("an integer type")),
         })
     }

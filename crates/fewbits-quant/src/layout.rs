@@ -25,6 +25,14 @@ pub enum Span {
 }
 
 impl Span {
+    /// The parameters that lie `count` behind these.
+    fn behind(self, count: usize) -> Span {
+        match self {
+            Span::One(param) => Span::One(param + count),
+            Span::Each(first) => Span::Each(first + count),
+        }
+    }
+
     /// The parameter of the run's element number `i`.
     pub fn param(self, i: usize) -> usize {
         match self {
@@ -137,6 +145,29 @@ impl Layout {
         }
     }
 
+    /// Calls `visit` with every run of consecutive elements of one row along the first axis; runs count
+    /// from the start of the row. A tensor has at least one axis.
+    pub fn for_each_run_of_row(&self, row: usize, mut visit: impl FnMut(Range<usize>, Span)) {
+        let width = self.shape[1..].iter().product();
+        // A row is a tensor of its own, whose parameters begin with `first`.
+        let mut as_tensor = |granularity, first: usize| {
+            let layout = Layout::new(&self.shape[1..], granularity).expect("an axis of the row");
+            layout.for_each_run(|run, span| visit(run, span.behind(first * layout.params())));
+        };
+        match self.granularity {
+            Granularity::Tensor => as_tensor(Granularity::Tensor, 0),
+            Granularity::Channel { axis: 0 } => as_tensor(Granularity::Tensor, row),
+            Granularity::Channel { axis } => as_tensor(Granularity::Channel { axis: axis - 1 }, 0),
+            Granularity::Group { axis: 0, .. } if width == 0 => {}
+            Granularity::Group { axis: 0, size } => {
+                visit(0..width, Span::Each(row / size.get() * width));
+            }
+            Granularity::Group { axis, size } => {
+                as_tensor(Granularity::Group { axis: axis - 1, size }, row);
+            }
+        }
+    }
+
     /// The number of elements that share each parameter.
     pub fn elements_per_param(&self) -> Vec<usize> {
         let mut counts = vec![0; self.params()];
@@ -196,6 +227,20 @@ mod tests {
             });
             prop_assert_eq!(next, shape.iter().product::<usize>());
             prop_assert_eq!(layout.elements_per_param().iter().sum::<usize>(), next);
+            // Row by row it is the same.
+            let width = next / shape[0];
+            for row in 0..shape[0] {
+                let mut next = 0;
+                layout.for_each_run_of_row(row, |run, span| {
+                    assert_eq!(run.start, next);
+                    next = run.end;
+                    for (i, element) in run.enumerate() {
+                        let param = param_of(&shape, granularity, row * width + element);
+                        assert_eq!(span.param(i), param);
+                    }
+                });
+                prop_assert_eq!(next, width);
+            }
         }
     }
 
@@ -209,5 +254,7 @@ mod tests {
     fn empty_tensors_have_no_runs() {
         let layout = Layout::new(&[0, 3], Granularity::Channel { axis: 1 }).unwrap();
         layout.for_each_run(|_, _| panic!("no run expected"));
+        let layout = Layout::new(&[3, 0], Granularity::Channel { axis: 0 }).unwrap();
+        layout.for_each_run_of_row(2, |_, _| panic!("no run expected"));
     }
 }

@@ -5,6 +5,8 @@
 //! take `ceil(n / 8) * width` bytes, and one small chain of standard ONNX operators (shift, mod,
 //! product with the powers of two) unpacks every width alike.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::FloatFormat;
@@ -122,16 +124,26 @@ impl PackedInts {
 
     /// The integers.
     pub fn unpack(&self) -> Vec<i16> {
-        let mut codes = Vec::with_capacity(self.len);
+        self.unpack_range(0..self.len)
+    }
+
+    /// Some of the integers.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn unpack_range(&self, range: Range<usize>) -> Vec<i16> {
+        assert!(range.end <= self.len, "{range:?} of {} integers", self.len);
+        let mut codes = Vec::with_capacity(range.len());
         if self.width == 8 {
             let signed = self.encoding == Encoding::TwosComplement;
-            codes.extend(
-                self.bytes.iter().map(|&b| if signed { i16::from(b as i8) } else { i16::from(b) }),
-            );
+            let bytes = self.bytes[range].iter();
+            codes.extend(bytes.map(|&b| if signed { i16::from(b as i8) } else { i16::from(b) }));
             return codes;
         }
-        for block in self.bytes.chunks_exact(usize::from(self.width)) {
-            for s in 0..8.min(self.len - codes.len()) {
+        let blocks = self.bytes.chunks_exact(usize::from(self.width)).enumerate();
+        for (i, block) in blocks.skip(range.start / 8).take(range.end.div_ceil(8) - range.start / 8)
+        {
+            for s in range.start.max(8 * i) - 8 * i..range.end.min(8 * i + 8) - 8 * i {
                 let bits = block
                     .iter()
                     .enumerate()
@@ -259,6 +271,8 @@ mod tests {
             let packed = PackedInts::pack(&codes, width, encoding);
             prop_assert_eq!(packed.bytes().len(), PackedInts::packed_bytes(codes.len(), width));
             prop_assert_eq!(packed.unpack(), codes.clone());
+            let (start, end) = (cut.min(codes.len()), (cut + 9).min(codes.len()));
+            prop_assert_eq!(packed.unpack_range(start..end), codes[start..end].to_vec());
             // In two pieces it is the same.
             let cut = cut.min(codes.len());
             let mut pieces = PackedInts::with_capacity(codes.len(), width, encoding);

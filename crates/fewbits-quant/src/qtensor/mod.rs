@@ -115,22 +115,46 @@ impl QTensor {
         let codes = self.codes.unpack();
         let mut values = vec![0f32; codes.len()];
         let floats = self.codes.encoding().floats();
+        self.layout.for_each_run(|run, span| {
+            self.dequantize_run(&codes[run.clone()], span, floats.as_deref(), &mut values[run]);
+        });
+        values
+    }
+
+    /// The same for one row along the first axis.
+    ///
+    /// # Panics
+    /// If there is no such row, or `values` has another length.
+    pub fn dequantize_row(&self, row: usize, values: &mut [f32]) {
+        assert!(row < self.layout.shape()[0], "row {row} of {:?}", self.layout.shape());
+        let codes = self.codes.unpack_range(row * values.len()..(row + 1) * values.len());
+        let floats = self.codes.encoding().floats();
+        self.layout.for_each_run_of_row(row, |run, span| {
+            self.dequantize_run(&codes[run.clone()], span, floats.as_deref(), &mut values[run]);
+        });
+    }
+
+    /// The values of consecutive codes; `floats` are those of all codes, if these are small floats.
+    fn dequantize_run(
+        &self,
+        codes: &[i16],
+        span: Span,
+        floats: Option<&[f32]>,
+        values: &mut [f32],
+    ) {
         let value = |code: i16, param: usize| {
-            let number = match &floats {
+            let number = match floats {
                 Some(floats) => floats[code as usize],
                 None => f32::from(code - self.params.zero_point_of(param)),
             };
             number * self.params.scale[param]
         };
-        self.layout.for_each_run(|run, span| {
-            let pairs = values[run.clone()].iter_mut().zip(&codes[run]);
-            match span {
-                Span::One(param) => pairs.for_each(|(x, &code)| *x = value(code, param)),
-                Span::Each(first) => {
-                    pairs.zip(first..).for_each(|((x, &code), param)| *x = value(code, param))
-                }
+        let pairs = values.iter_mut().zip(codes);
+        match span {
+            Span::One(param) => pairs.for_each(|(x, &code)| *x = value(code, param)),
+            Span::Each(first) => {
+                pairs.zip(first..).for_each(|((x, &code), param)| *x = value(code, param))
             }
-        });
-        values
+        }
     }
 }

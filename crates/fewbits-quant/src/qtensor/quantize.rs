@@ -437,6 +437,11 @@ mod tests {
             };
             let q = quantize(&values, &[2, 3, 4], scheme).unwrap();
             let restored = q.dequantize();
+            for (row, wanted) in restored.chunks(12).enumerate() {
+                let mut values = [0.0; 12];
+                q.dequantize_row(row, &mut values);
+                prop_assert_eq!(wanted, &values);
+            }
             q.layout().for_each_run(|run, span| for (i, e) in run.enumerate() {
                 let param = match span { Span::One(p) => p, Span::Each(p) => p + i };
                 // An affine zero point is rounded too, so its range may miss an end by half a step.

@@ -102,7 +102,7 @@ impl IntegerRunner {
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
         let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
-        let program = std::thread::scope(|scope| {
+        let (program, rows) = std::thread::scope(|scope| {
             let build = || compile(&model, &inputs, &outputs, cpu, options);
             let thread = std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
@@ -129,10 +129,7 @@ impl IntegerRunner {
         };
         // Where the float executor rounds, last bits may depend on the rows of a call.
         let exact = program.units.iter().all(exact);
-        let rows = match exact && rows::are_apart(model.graph(), model.opset()) {
-            true => Rows::Apart,
-            false => Rows::Mixed,
-        };
+        let rows = if exact { rows } else { Rows::Mixed };
         Ok(IntegerRunner {
             parts: Parts::new(rows, model.weight_bytes() as usize),
             program,
@@ -349,14 +346,19 @@ impl IntegerRunner {
     }
 }
 
+/// The steps for a model, and whether the rows of its batches are apart.
 fn compile(
     model: &Model,
     inputs: &[ValueSpec],
     outputs: &[ValueSpec],
     cpu: Cpu,
     options: &RunOptions,
-) -> Result<Program> {
+) -> Result<(Program, Rows)> {
     let net = Net::new(model.graph(), model.opset());
+    let rows = match rows::are_apart(&net) {
+        true => Rows::Apart,
+        false => Rows::Mixed,
+    };
     let mut lowering = Lowering::new(net, cpu);
     let constant = constant_nodes(model.graph());
     lowering.choose_float_nodes(&constant);
@@ -366,7 +368,7 @@ fn compile(
     for output in &model.graph().output {
         lowering.tensor(output.name());
     }
-    schedule(model, lowering, &constant, inputs, outputs, options)
+    Ok((schedule(model, lowering, &constant, inputs, outputs, options)?, rows))
 }
 
 impl Runner for IntegerRunner {

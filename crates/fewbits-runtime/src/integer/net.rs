@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use fewbits_onnx::qweight::WeightReader;
+use fewbits_onnx::qweight::{ReadWeight, WeightReader};
 use fewbits_quant::{Granularity, QTensor};
 
 use crate::integer::state::ByteScale;
@@ -15,8 +15,13 @@ pub(crate) struct Net<'a> {
     pub index: Index<'a>,
     pub opset: i64,
     weights: HashMap<String, QTensor>,
+    /// What is looked up in quantized tables, by the values that are the last of a look-up.
+    lookups: HashMap<&'a str, Lookup<'a>>,
     inputs: HashSet<&'a str>,
 }
+
+/// The value that says which rows are looked up, and the table.
+type Lookup<'a> = (&'a str, QTensor);
 
 /// The bytes of a quantized activation, as its QuantizeLinear says. Inside the executor all bytes
 /// are unsigned: signed ones are shifted by 128, and so is their zero point.
@@ -39,13 +44,24 @@ pub(crate) struct IntWeights {
 
 impl<'a> Net<'a> {
     pub(crate) fn new(graph: &'a GraphProto, opset: i64) -> Net<'a> {
-        let weights = WeightReader::new(graph)
-            .weights()
-            .filter(|w| w.lookup.is_none() && w.data_type == DataType::Float)
-            .map(|w| (w.name, w.weight))
-            .collect();
+        let mut weights = HashMap::new();
+        let mut lookups = HashMap::new();
+        let reader = WeightReader::new(graph);
+        for found in reader.weights().filter(|found| found.data_type == DataType::Float) {
+            let ReadWeight { name, lookup, weight, .. } = found;
+            let Some((last, places)) = lookup else {
+                weights.insert(name, weight);
+                continue;
+            };
+            let mut names = graph.node.iter().flat_map(|node| &node.input);
+            if let Some(places) = names.find(|name| **name == places)
+                && let Some(output) = graph.node[last].output.first()
+            {
+                lookups.insert(output.as_str(), (places.as_str(), weight));
+            }
+        }
         let inputs = graph.required_inputs().map(ValueInfoProto::name).collect();
-        Net { graph, index: Index::new(graph), opset, weights, inputs }
+        Net { graph, index: Index::new(graph), opset, weights, lookups, inputs }
     }
 
     pub(crate) fn producer(&self, name: &str) -> Option<(usize, &'a NodeProto)> {
@@ -118,6 +134,12 @@ impl<'a> Net<'a> {
     /// The quantized weights that `name` is.
     pub(crate) fn weight(&self, name: &str) -> Option<&QTensor> {
         self.weights.get(name)
+    }
+
+    /// Where rows of a quantized table are looked up and `name` is what comes of it: the value that says
+    /// which, and the table.
+    pub(crate) fn lookup(&self, name: &str) -> Option<(&'a str, &QTensor)> {
+        self.lookups.get(name).map(|(places, table)| (*places, table))
     }
 
     /// What all quantized weights take as floats.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS};
-use fewbits_onnx::proto::{GraphProto, NodeProto};
+use fewbits_onnx::proto::NodeProto;
 
 use crate::ValueSpec;
 use crate::integer::dims::AllDims;
@@ -52,9 +52,8 @@ const PRODUCTS: [(&str, usize, &[usize]); 3] =
 const REDUCTIONS: [&str; 5] = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceProd"];
 
 /// Whether the rows of all outputs depend on the same rows of the inputs only.
-pub(crate) fn are_apart(graph: &GraphProto, opset: i64) -> bool {
-    let net = Net::new(graph, opset);
-    let dims = AllDims::infer(&net);
+pub(crate) fn are_apart(net: &Net) -> bool {
+    let (graph, dims) = (net.graph, AllDims::infer(net));
     let mut values: HashMap<&str, Value> = HashMap::new();
     for tensor in &graph.initializer {
         let shape = tensor.shape().map_or(Shape::default(), |dims| Shape::of(&dims));
@@ -75,8 +74,7 @@ pub(crate) fn are_apart(graph: &GraphProto, opset: i64) -> bool {
                 name => values.get(name).copied().map(Some),
             })
             .collect();
-        let Some(result) =
-            read.and_then(|read| Node { node, read, net: &net, dims: &dims }.result())
+        let Some(result) = read.and_then(|read| Node { node, read, net, dims: &dims }.result())
         else {
             return false;
         };
@@ -278,7 +276,7 @@ impl Node<'_> {
 
 #[cfg(test)]
 mod tests {
-    use fewbits_onnx::proto::{AttributeProto, DataType, TensorProto, ValueInfoProto};
+    use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, TensorProto, ValueInfoProto};
 
     use super::*;
 
@@ -318,7 +316,7 @@ mod tests {
             ],
             ..GraphProto::default()
         };
-        are_apart(&graph, 17)
+        are_apart(&Net::new(&graph, 17))
     }
 
     fn node(op: &str, inputs: &[&str]) -> NodeProto {

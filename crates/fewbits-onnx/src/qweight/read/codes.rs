@@ -80,8 +80,8 @@ impl<'a> WeightReader<'a> {
             DataType::Uint2 => (2, Encoding::Unsigned),
             _ => return None,
         };
-        let codes: Vec<i16> = tensor.ints().ok()?.into_iter().map(|v| v as i16).collect();
-        Some(Codes { shape: tensor.shape().ok()?, ints: PackedInts::pack(&codes, width, encoding) })
+        let ints = PackedInts::pack(&tensor.shorts().ok()?, width, encoding);
+        Some(Codes { shape: tensor.shape().ok()?, ints })
     }
 
     /// The chain that the writer emits, followed backwards from its last `Reshape`.

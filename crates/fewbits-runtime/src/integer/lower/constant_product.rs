@@ -45,23 +45,20 @@ impl Order {
 }
 
 impl<'a> Lowering<'a> {
-    /// Whether the right side of a product is constant.
+    /// Whether a node is a product of floats with a constant matrix.
     pub(super) fn is_constant_product(&self, node: &NodeProto) -> bool {
-        let Some(name) = node.input.get(1) else { return false };
-        let float = self.is_float(name) || is_n_bits(node);
-        let rank = match (self.net.initializer(name), self.net.weight(name)) {
-            (_, Some(weight)) => weight.layout().shape().len(),
-            (Some(tensor), None) => tensor.dims.len(),
-            (None, None) => return false,
-        };
-        float && rank == 2
+        let Some(name) = node.input.get(1).filter(|_| is_product(node)) else { return false };
+        match (self.net.weight(name), self.net.initializer(name)) {
+            (Some(weight), _) => weight.layout().shape().len() == 2,
+            (None, Some(tensor)) => self.is_float(name) && tensor.dims.len() == 2,
+            (None, None) => false,
+        }
     }
 
     /// Whether the weights of a product of floats stay integers.
     pub(super) fn keeps_codes(&self, node: &NodeProto) -> bool {
-        let is_product = node.is("MatMul") || node.is("Gemm") || is_n_bits(node);
         let weight = node.input.get(1).and_then(|name| self.net.weight(name));
-        is_product
+        is_product(node)
             && self.net.float_bytes() >= LEAST_FLOAT_BYTES
             && weight.is_some_and(|weight| has_kernel(weight, Order::of(node)))
     }
@@ -102,6 +99,10 @@ impl<'a> Lowering<'a> {
             bias,
         }))
     }
+}
+
+fn is_product(node: &NodeProto) -> bool {
+    node.is("MatMul") || node.is("Gemm") || is_n_bits(node)
 }
 
 fn of_floats(

@@ -87,6 +87,7 @@ impl<'a> Lowering<'a> {
             "Softmax" => self.softmax_is_last(node),
             "Transpose" => permutation(node).is_some(),
             "Concat" => true,
+            "Gather" => self.is_embedding(node),
             "Cast" => self.is_float(&node.input[0]),
             "ReduceSum" | "ReduceMean" | "ReduceMax" => self.reduction(node).is_some(),
             "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" => {
@@ -162,6 +163,9 @@ impl<'a> Lowering<'a> {
     pub(super) fn float_node(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
         let (position, _) = self.net.producer(name)?;
         self.own_float.contains(&position).then_some(())?;
+        if self.is_embedding(node) {
+            return self.embedding(node);
+        }
         if let Some((function, input)) = self.function_at(node) {
             return Some(self.elementwise(input, function, node));
         }

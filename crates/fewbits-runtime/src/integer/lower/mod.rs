@@ -10,6 +10,7 @@ mod attention;
 mod constant_product;
 mod dynamic;
 mod elementwise;
+mod embedding;
 mod float;
 mod float_images;
 mod function;

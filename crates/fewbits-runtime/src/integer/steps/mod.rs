@@ -5,6 +5,7 @@ pub(crate) mod binary_of_bytes;
 pub(crate) mod constant_product;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
+pub(crate) mod embedding;
 pub(crate) mod float;
 pub(crate) mod float_images;
 pub(crate) mod label;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::integer::program::Step;
 use crate::integer::state::{Shape, State, ValueId};
 use crate::integer::steps::shape;
-use crate::{FloatRunner, Result, Runner, Tensor, Values};
+use crate::{FloatRunner, Result, Runner, RuntimeError, Tensor, Values};
 
 /// Operators that move, compare or convert elements one by one: their results have the same bits
 /// however many rows a call has.
@@ -77,6 +77,17 @@ impl State {
                 Tensor::new(value.shape.dims().to_vec(), self.buffer(id).i64s().to_vec())
             }
             None => Tensor::new(value.shape.dims().to_vec(), self.floats(id).to_vec()),
+        }
+    }
+
+    /// 64-bit integers, in whatever form they came.
+    pub(crate) fn ints(&self, id: ValueId) -> Result<&[i64]> {
+        match self.value(id).tensor.as_ref().map(Tensor::values) {
+            Some(Values::I64(ints)) => Ok(ints),
+            Some(other) => Err(RuntimeError::Run {
+                reason: format!("64-bit integers are wanted, {:?} given", other.data_type()),
+            }),
+            None => Ok(self.buffer(id).i64s()),
         }
     }
 
