@@ -10,7 +10,7 @@ from nets import save
 from onnx import TensorProto, helper
 
 CNN = FIXTURES / "digits_cnn"
-STEP_KEYS = {"node", "what", "where", "nodes", "why"}
+STEP_KEYS = {"node", "what", "where", "nodes", "why", "exact"}
 
 
 def execution(fewbits: Fewbits, model: Path) -> dict:
@@ -24,6 +24,7 @@ def execution(fewbits: Fewbits, model: Path) -> dict:
     assert result["nodes"] == sum(step["nodes"] for step in steps)
     assert result["nodes"] - result["own_nodes"] == sum(step["nodes"] for step in rest)
     assert all(bool(step["why"]) == (step["where"] == "rten") for step in steps)
+    assert all(step["exact"] for step in steps if step["where"] != "rten")
     return result
 
 
@@ -65,6 +66,29 @@ def test_the_table_says_the_same(fewbits: Fewbits, static: Path, tmp_path: Path)
     summary = f"{result['own_nodes']} of {result['nodes']} nodes run on our kernels; 1 region in rten"
     assert text.splitlines()[-1] == summary
     assert "whose last bits may depend on the CPU" in text
+    assert not any(step["exact"] for step in result["steps"] if step["where"] == "rten")
+
+
+def test_regions_that_round_nothing_are_told_apart(fewbits: Fewbits, tmp_path: Path) -> None:
+    constants = {
+        "from": np.array([1]),
+        "to": np.array([5]),
+        "s": np.array(0.1, np.float32),
+        "z": np.array(3, np.uint8),
+        "w": np.ones((4, 3), np.float32),
+    }
+    nodes = [
+        helper.make_node("Slice", ["x", "from", "to", "from"], ["part"], name="part"),
+        helper.make_node("QuantizeLinear", ["part", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("MatMul", ["d", "w"], ["y"]),
+    ]
+    model = save(tmp_path / "net.onnx", nodes, constants, {"x": ("n", 7)}, rank=2)
+    [region] = [step for step in execution(fewbits, model)["steps"] if step["where"] == "rten"]
+    assert (region["node"], region["exact"]) == ("part", True)
+    text = fewbits("inspect", model, "--runtime").assert_done().out
+    assert "in rten, which moves or converts values here: the same bits on every CPU: part" in text
+    assert text.splitlines()[-1].endswith("; 1 region in rten, which rounds nothing")
 
 
 def test_the_level_that_is_asked_for(

@@ -111,6 +111,27 @@ def test_products_of_groups(
     assert 1e-3 * scale < np.abs(theirs - exact).max() < 0.5 * scale
 
 
+def test_large_products_stay_integers_while_they_run(fewbits: Fewbits, tmp_path: Path) -> None:
+    # As floats the first weight takes more than a mebibyte.
+    model, k = net(tmp_path / "net.onnx", 6001), 6001
+    x = np.random.default_rng(6).normal(size=(5, k)).astype(np.float32)
+    answers = []
+    for target, operator in (("onnx", "MatMul"), ("onnxruntime", "MatMulNBits")):
+        out = tmp_path / f"{target}.onnx"
+        options = ["--bits", 4, "--granularity", "group=32", "--scheme", "affine"]
+        fewbits("quantize", model, "-o", out, *options, "--target", target).assert_done()
+        seen = fewbits("inspect", out, "--runtime", "--json").assert_done().json()
+        what = {step["what"]: step for step in seen["steps"]}
+        step = what[f"{operator} by 4-bit weights"]
+        assert step["where"] == "floats" and step["exact"]
+        # All but the Gemm that is more than a product.
+        assert seen["own_nodes"] == seen["nodes"] - 1
+        answers.append(ours(fewbits, out, x))
+    np.testing.assert_array_equal(*answers)
+    [theirs] = run_plainly(out, {"x": x})
+    np.testing.assert_allclose(answers[0], theirs, atol=1e-5 * np.abs(theirs).max())
+
+
 def test_integers_stay_in_the_file_that_is_read_back(fewbits: Fewbits, tmp_path: Path) -> None:
     model, out = net(tmp_path / "net.onnx", 45), tmp_path / "q.onnx"
     options = ["--bits", 4, "--granularity", "group=16", "--target", "onnxruntime"]

@@ -2,6 +2,8 @@
 
 #[path = "integer/dynamic.rs"]
 mod dynamic;
+#[path = "integer/kept.rs"]
+mod kept;
 #[path = "integer/net.rs"]
 mod net;
 #[path = "integer/random.rs"]

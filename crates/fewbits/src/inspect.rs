@@ -127,8 +127,10 @@ pub struct StepInfo {
     pub r#where: &'static str,
     /// How many ONNX nodes it takes the place of.
     pub nodes: usize,
-    /// Why it is left to rten, whose last bits may depend on the CPU.
+    /// Why it is left to rten.
     pub why: Vec<String>,
+    /// Whether every CPU gives the same bits: rten cannot promise it where it rounds.
+    pub exact: bool,
 }
 
 /// Describes how `model` is run on this machine.
@@ -151,6 +153,7 @@ pub fn execution(model: &Model) -> Result<Execution> {
             },
             nodes: step.nodes,
             why: step.why,
+            exact: step.is_exact,
         })
         .collect();
     let count = |steps: &mut dyn Iterator<Item = &StepInfo>| steps.map(|s| s.nodes).sum();

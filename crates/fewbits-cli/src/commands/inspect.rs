@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use fewbits::Model;
-use fewbits::inspect::{Execution, Inspection};
+use fewbits::inspect::{Execution, Inspection, StepInfo};
 
 use crate::args::InspectArgs;
 use crate::failure::Failure;
@@ -36,15 +36,20 @@ fn print_execution(execution: &Execution, args: &InspectArgs) {
     }
     println!("{table}");
     // Layers that are alike stay for the same reasons.
-    let mut regions: Vec<(&[String], Vec<&str>)> = Vec::new();
+    let mut regions: Vec<(&StepInfo, Vec<&str>)> = Vec::new();
     for step in execution.steps.iter().filter(|step| step.r#where == "rten") {
-        match regions.iter_mut().find(|(why, _)| *why == step.why) {
+        let is_alike = |first: &StepInfo| first.why == step.why && first.exact == step.exact;
+        match regions.iter_mut().find(|(first, _)| is_alike(first)) {
             Some((_, nodes)) => nodes.push(&step.node),
-            None => regions.push((&step.why, vec![&step.node])),
+            None => regions.push((step, vec![&step.node])),
         }
     }
-    for (why, nodes) in regions {
-        println!("in rten, whose last bits may depend on the CPU: {}", nodes.join(", "));
+    for (StepInfo { why, exact, .. }, nodes) in regions {
+        let bits = match exact {
+            true => "which moves or converts values here: the same bits on every CPU",
+            false => "whose last bits may depend on the CPU",
+        };
+        println!("in rten, {bits}: {}", nodes.join(", "));
         for why in why {
             println!("  {why}");
         }
@@ -53,10 +58,12 @@ fn print_execution(execution: &Execution, args: &InspectArgs) {
         "{} of {} nodes run on our kernels; {}",
         execution.own_nodes,
         execution.nodes,
-        match execution.rten_regions {
-            0 => "nothing in rten, so every CPU gives the same bits".to_string(),
-            1 => "1 region in rten".to_string(),
-            n => format!("{n} regions in rten"),
+        match (execution.rten_regions, execution.steps.iter().all(|step| step.exact)) {
+            (0, _) => "nothing in rten, so every CPU gives the same bits".to_string(),
+            (1, true) => "1 region in rten, which rounds nothing".to_string(),
+            (n, true) => format!("{n} regions in rten, which round nothing"),
+            (1, false) => "1 region in rten".to_string(),
+            (n, false) => format!("{n} regions in rten"),
         }
     );
 }

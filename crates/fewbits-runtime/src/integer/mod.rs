@@ -30,7 +30,7 @@ use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
 use crate::integer::parts::{Parts, Rows};
 pub use crate::integer::program::Place;
-use crate::integer::program::{AnyStep, Program, Unit};
+use crate::integer::program::{Program, Unit};
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
@@ -67,6 +67,8 @@ pub struct Fusion {
     pub nodes: usize,
     /// Why it is left to rten, one reason a kind of node; empty for what is not.
     pub why: Vec<String>,
+    /// Whether every CPU gives the same bits.
+    pub is_exact: bool,
 }
 
 /// What a step takes.
@@ -123,13 +125,8 @@ impl IntegerRunner {
                     .map_err(|e| RuntimeError::Load { reason: format!("no threads: {e}") })?,
             ),
         };
-        let exact = |unit: &Unit| match &unit.step {
-            AnyStep::Region(region) => region.is_exact,
-            _ => true,
-        };
         // Where the float executor rounds, last bits may depend on the rows of a call.
-        let exact = program.units.iter().all(exact);
-        let rows = if exact { rows } else { Rows::Mixed };
+        let rows = if program.units.iter().all(Unit::is_exact) { rows } else { Rows::Mixed };
         Ok(IntegerRunner {
             parts: Parts::new(rows, model.weight_bytes() as usize),
             program,
@@ -158,6 +155,7 @@ impl IntegerRunner {
                 place: unit.place,
                 nodes: unit.nodes,
                 why: unit.why.clone(),
+                is_exact: unit.is_exact(),
             })
             .collect()
     }

@@ -144,7 +144,9 @@ impl<'a> Net<'a> {
 
     /// What all quantized weights take as floats.
     pub(crate) fn float_bytes(&self) -> usize {
-        self.weights.values().map(|weight| weight.layout().elements() * size_of::<f32>()).sum()
+        let tables = self.lookups.values().map(|(_, table)| table);
+        let elements = self.weights.values().chain(tables).map(|weight| weight.layout().elements());
+        elements.sum::<usize>() * size_of::<f32>()
     }
 
     /// The floats that the quantized weights `name` stand for, with their shape.

@@ -57,6 +57,16 @@ pub(crate) struct Unit {
     pub why: Vec<String>,
 }
 
+impl Unit {
+    /// Whether every CPU gives the same bits.
+    pub(crate) fn is_exact(&self) -> bool {
+        match &self.step {
+            AnyStep::Region(region) => region.is_exact,
+            _ => true,
+        }
+    }
+}
+
 /// Where a step computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
@@ -64,7 +74,7 @@ pub enum Place {
     Integers,
     /// On floats, in kernels of ours: the same bits on every CPU.
     Floats,
-    /// In the float executor: the last bits may depend on the CPU.
+    /// In the float executor: where it rounds, the last bits may depend on the CPU.
     Rten,
 }
 
