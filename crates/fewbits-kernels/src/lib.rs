@@ -26,4 +26,4 @@ pub use cpu::{Cpu, Level, UnknownCpu};
 pub use image::{Halo, ImageLayout};
 pub use mapping::MappedFile;
 pub use memory::keep_freed_blocks;
-pub use threads::Threads;
+pub use threads::{Pool, Threads};

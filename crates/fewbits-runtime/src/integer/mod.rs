@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use fewbits_kernels::{Cpu, Threads};
+use fewbits_kernels::{Cpu, Pool, Threads};
 use fewbits_onnx::Model;
 
 use crate::double::DoubleHead;
@@ -48,7 +48,7 @@ pub struct IntegerRunner {
     outputs: Vec<ValueSpec>,
     cpu: Cpu,
     threads: Threads,
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Pool>,
     parts: Parts,
     /// The memory of earlier runs.
     idle: Mutex<Vec<State>>,
@@ -118,12 +118,9 @@ impl IntegerRunner {
         };
         let pool = match threads {
             1 => None,
-            n => Some(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(n)
-                    .build()
-                    .map_err(|e| RuntimeError::Load { reason: format!("no threads: {e}") })?,
-            ),
+            n => Some(Pool::new(n).ok_or_else(|| RuntimeError::Load {
+                reason: format!("the system has no {n} threads; ask for fewer"),
+            })?),
         };
         // Where the float executor rounds, last bits may depend on the rows of a call.
         let rows = if program.units.iter().all(Unit::is_exact) { rows } else { Rows::Mixed };
@@ -172,7 +169,7 @@ impl IntegerRunner {
     pub fn profile(&self, inputs: &[(String, Tensor)], calls: usize) -> Result<Vec<StepTime>> {
         let units = &self.program.units;
         let mut times: Vec<Vec<Duration>> = vec![Vec::new(); units.len()];
-        let mut timed = |state: &mut State| {
+        let mut timed = |state: &mut State| -> Result<()> {
             units.iter().zip(&mut times).try_for_each(|(unit, times)| {
                 let begun = Instant::now();
                 unit.step.run(state)?;
@@ -206,11 +203,7 @@ impl IntegerRunner {
     }
 
     /// Does `work` where it finds the threads that its kernels share.
-    fn on_threads<T: Send>(
-        &self,
-        threads: Threads,
-        work: impl FnOnce() -> Result<T> + Send,
-    ) -> Result<T> {
+    fn on_threads<T>(&self, threads: Threads, work: impl FnOnce() -> T) -> T {
         match &self.pool {
             Some(pool) if threads != Threads::ONE => pool.install(work),
             _ => work(),
@@ -242,25 +235,16 @@ impl IntegerRunner {
         threads: Threads,
     ) -> Result<Vec<(String, Tensor)>> {
         let inputs = &*self.accepted(inputs)?;
-        let of_each = parts.len() / threads.count();
+        let shares: Vec<&[Range<usize>]> = parts.chunks(parts.len() / threads.count()).collect();
         let mut outputs: Vec<Result<Vec<Tensor>>> = Vec::new();
-        match &self.pool {
-            Some(pool) if threads != Threads::ONE => {
-                outputs.resize_with(parts.len().div_ceil(of_each), || Ok(Vec::new()));
-                let mut shares = parts.chunks(of_each).zip(&mut outputs);
-                // The calling thread takes a share, too: one thread less to be woken.
-                let own = shares.next();
-                pool.in_place_scope(|scope| {
-                    for (parts, outputs) in shares {
-                        scope.spawn(move |_| *outputs = self.run_in_turn(inputs, parts));
-                    }
-                    if let Some((parts, outputs)) = own {
-                        *outputs = self.run_in_turn(inputs, parts);
-                    }
-                });
-            }
-            _ => outputs.push(self.run_in_turn(inputs, parts)),
-        }
+        outputs.resize_with(shares.len(), || Ok(Vec::new()));
+        self.on_threads(threads, || {
+            threads.rows(&mut outputs, 1, 1, |first, outputs| {
+                for (output, share) in outputs.iter_mut().zip(&shares[first..]) {
+                    *output = self.run_in_turn(inputs, share);
+                }
+            });
+        });
         let mut all = Vec::new();
         let rows = parts.iter().map(Range::len).sum();
         for outputs in outputs {
