@@ -43,7 +43,7 @@ unsafe fn sum_of<const ROWS: usize>(
     sums: &mut [i32],
 ) {
     let steps = args.run_bytes / STEP;
-    let mut weights = args.panels[panel * args.panel_bytes..].as_ptr();
+    let mut weights = args.panels[panel * args.panel_len..].as_ptr();
     let starts: &[usize; ROWS] = rows.first_chunk().expect("as many rows");
     let mut acc = [[_mm256_setzero_si256(); VECTORS]; ROWS];
     for &run in args.runs {

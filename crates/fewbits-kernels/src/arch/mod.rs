@@ -28,20 +28,43 @@ pub(crate) struct TileArgs<'a> {
     pub run_bytes: usize,
     /// The panels, from the first that is wanted on.
     pub panels: &'a [u8],
-    /// Bytes of a panel.
-    pub panel_bytes: usize,
+    /// What a weight takes in them.
+    pub width: Width,
+    /// Weights of a panel.
+    pub panel_len: usize,
     /// The weights of each column of the panels, added up.
     pub column_sums: &'a [i32],
+}
+
+/// What a weight takes in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    Byte,
+    /// Half a byte: the vectors of two steps, an even one and the next, are one.
+    Nibble,
+}
+
+impl Width {
+    /// Bytes of so many weights, which are whole vectors.
+    pub(crate) fn bytes(self, len: usize) -> usize {
+        match self {
+            Width::Byte => len,
+            Width::Nibble => len / 2,
+        }
+    }
 }
 
 impl TileArgs<'_> {
     /// Panics unless the rows and `panels` panels can be read.
     fn check(&self, panels: usize) {
         assert!(self.rows.len() <= TILE_ROWS && panels * PANEL <= TILE_COLUMNS);
-        assert_eq!(self.panel_bytes, self.runs.len() * self.run_bytes * PANEL);
-        assert!(
-            self.run_bytes.is_multiple_of(STEP) && panels * self.panel_bytes <= self.panels.len()
-        );
+        assert_eq!(self.panel_len, self.runs.len() * self.run_bytes * PANEL);
+        let steps = match self.width {
+            Width::Byte => STEP,
+            Width::Nibble => 2 * STEP,
+        };
+        assert!(self.run_bytes.is_multiple_of(steps), "runs that are no whole steps");
+        assert!(self.width.bytes(panels * self.panel_len) <= self.panels.len(), "panels too short");
         assert!(panels * PANEL <= self.column_sums.len());
         let row = self.rows.iter().max().copied().unwrap_or(0);
         let run = self.runs.iter().max().copied().unwrap_or(0);
@@ -95,6 +118,16 @@ impl Kernel {
         TILE_ROWS / together * together
     }
 
+    /// Whether weights of 4 bits are unpacked in registers where so many rows are multiplied: more rows
+    /// are faster if that is done once for all of them.
+    pub(crate) fn reads_nibbles(self, rows: usize) -> bool {
+        match self.0.level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni | Level::Amx => rows <= avx512vnni::NIBBLE_ROWS,
+            _ => false,
+        }
+    }
+
     /// Begins a product on this thread.
     pub(crate) fn session(self) -> Session {
         Session {
@@ -117,7 +150,15 @@ impl Session {
     /// Fills as many rows as `args` has and `panels` panels of `sums`; the rest is unspecified.
     pub(crate) fn sum(&mut self, args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
         args.check(panels);
+        if args.width == Width::Nibble {
+            assert!(self.kernel.reads_nibbles(args.rows.len()), "weights that were not unpacked");
+        }
         match self.kernel.0.level() {
+            // SAFETY: as below.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni | Level::Amx if args.width == Width::Nibble => unsafe {
+                avx512vnni::sum_nibbles(args, panels, sums);
+            },
             // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
             // bounds have been checked.
             #[cfg(target_arch = "aarch64")]

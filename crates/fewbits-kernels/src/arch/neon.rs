@@ -55,7 +55,7 @@ unsafe fn sum_of<const ROWS: usize>(
 ) {
     let steps = args.run_bytes / STEP;
     let (whole, rest) = (steps / STEPS, steps % STEPS);
-    let mut weights = args.panels[panel * args.panel_bytes..].as_ptr();
+    let mut weights = args.panels[panel * args.panel_len..].as_ptr();
     let starts: &[usize; ROWS] = rows.first_chunk().expect("as many rows");
     let mut acc = [missing(&args.column_sums[panel * PANEL..]); ROWS];
     for &run in args.runs {

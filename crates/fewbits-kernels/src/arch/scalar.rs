@@ -9,7 +9,7 @@ pub(crate) fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
         let sums = &mut sums.0[row * TILE_COLUMNS..][..panels * PANEL];
         sums.fill(0);
         for (panel, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
-            let panel = &args.panels[panel * args.panel_bytes..][..args.panel_bytes];
+            let panel = &args.panels[panel * args.panel_len..][..args.panel_len];
             let mut steps = panel.chunks_exact(PANEL * STEP);
             for run in args.runs {
                 let run = &args.input[start + run..][..args.run_bytes];

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::gemm::nibbles;
 
 /// Bytes that end where a page begins that cannot be read.
 #[cfg(target_os = "linux")]
@@ -138,13 +139,55 @@ proptest! {
                     runs: &runs,
                     run_bytes,
                     panels: &weights,
-                    panel_bytes,
+                    width: Width::Byte,
+                    panel_len: panel_bytes,
                     column_sums: &column_sums,
                 };
                 let mut wanted = Tile([7; TILE_ROWS * TILE_COLUMNS]);
                 scalar::sum(&args, panels, &mut wanted);
                 let mut sums = Tile([9; TILE_ROWS * TILE_COLUMNS]);
                 session.sum(&args, panels, &mut sums);
+                for row in 0..count {
+                    let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
+                    prop_assert_eq!(
+                        &sums.0[columns.clone()], &wanted.0[columns], "{:?}, row {}", cpu, row
+                    );
+                }
+            }
+        }
+    }
+
+    /// Sums of weights of 4 bits are those of their bytes.
+    #[test]
+    fn nibbles_are_bytes((starts, (runs, run_bytes, panels), seed) in (rows(), sizes(), any::<u8>())) {
+        let run_bytes = run_bytes.next_multiple_of(2 * STEP);
+        let panel_len = runs.len() * run_bytes * PANEL;
+        let byte = |i: usize| (i * i + i / 7 * 31 + usize::from(seed)) as u8;
+        let len = starts.iter().max().unwrap() + runs.iter().max().unwrap() + run_bytes;
+        let input = Guarded::new(&(0..len).map(byte).collect::<Vec<u8>>());
+        let weight = |i: usize| (byte(i) as i8 >> 4) as u8;
+        let weights: Vec<u8> = (0..panels * panel_len).map(weight).collect();
+        let packed = nibbles::pack(&weights);
+        let packed = Guarded::new(packed.u8s());
+        let column_sums = column_sums(&weights, panel_len);
+        for cpu in Cpu::tested() {
+            let kernel = Kernel::of(cpu);
+            for count in (1..=starts.len()).take_while(|&count| kernel.reads_nibbles(count)) {
+                let args = TileArgs {
+                    input: &input,
+                    rows: &starts[..count],
+                    runs: &runs,
+                    run_bytes,
+                    panels: &weights,
+                    width: Width::Byte,
+                    panel_len,
+                    column_sums: &column_sums,
+                };
+                let mut wanted = Tile([7; TILE_ROWS * TILE_COLUMNS]);
+                scalar::sum(&args, panels, &mut wanted);
+                let mut sums = Tile([9; TILE_ROWS * TILE_COLUMNS]);
+                let args = TileArgs { panels: &packed, width: Width::Nibble, ..args };
+                kernel.session().sum(&args, panels, &mut sums);
                 for row in 0..count {
                     let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
                     prop_assert_eq!(

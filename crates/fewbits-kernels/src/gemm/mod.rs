@@ -6,6 +6,7 @@
 
 mod epilogue;
 mod grid;
+pub(crate) mod nibbles;
 mod packed;
 mod shared;
 
@@ -18,13 +19,10 @@ pub use grid::{Grid, Walk};
 pub use packed::PackedWeights;
 pub(crate) use packed::{PANEL, STEP};
 
-use crate::arch::{Session, TileArgs};
+use crate::arch::{Session, TileArgs, Width};
 use crate::bytes::QuantizeTo;
 use crate::{SLACK_BYTES, Threads};
 use shared::Shared;
-
-/// Packed weights that stay in the second cache while all rows pass.
-const CHUNK_BYTES: usize = 384 << 10;
 
 /// Products of a thread below which another thread costs more than it gains.
 const PRODUCTS_A_THREAD: usize = 200_000;
@@ -158,8 +156,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// Computes some rows of some columns.
     fn run(&self, rows: Range<usize>, columns: Range<usize>) {
-        let panel_bytes = self.weights.panel_bytes();
-        let chunk = (CHUNK_BYTES / panel_bytes * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS;
+        let chunk = self.weights.chunk_columns();
         let mut room = Room {
             session: self.weights.kernel.session(),
             sums: Tile([0; TILE_ROWS * TILE_COLUMNS]),
@@ -170,18 +167,26 @@ impl Job<'_> {
         };
         for start in columns.clone().step_by(chunk) {
             let columns = start..columns.end.min(start + chunk);
-            let mut row = rows.start;
-            while row < rows.end {
-                let left = rows.end - row;
-                let count = self.weights.kernel.tile_rows(left).min(left);
-                self.rows(row..row + count, columns.clone(), &mut room);
-                row += count;
-            }
+            self.weights.with_panels(columns.clone(), rows.len(), |panels, width| {
+                let mut row = rows.start;
+                while row < rows.end {
+                    let left = rows.end - row;
+                    let count = self.weights.kernel.tile_rows(left).min(left);
+                    self.rows(row..row + count, columns.clone(), (panels, width), &mut room);
+                    row += count;
+                }
+            });
         }
     }
 
-    /// Computes the rows of one tile.
-    fn rows(&self, rows: Range<usize>, columns: Range<usize>, room: &mut Room) {
+    /// Computes the rows of one tile for a chunk of columns, whose panels are given.
+    fn rows(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        (panels, width): (&[u8], Width),
+        room: &mut Room,
+    ) {
         let Input { bytes, walk, runs } = *self.input;
         let Room { session, sums, floats, inputs, outputs, others } = room;
         let count = rows.len();
@@ -200,27 +205,30 @@ impl Job<'_> {
             }
             None => &[],
         };
+        let panel_len = self.weights.panel_len();
         for first in columns.clone().step_by(TILE_COLUMNS) {
-            let width = TILE_COLUMNS.min(columns.end - first);
+            let count = TILE_COLUMNS.min(columns.end - first);
+            let before = (first - columns.start) / PANEL * panel_len;
             let args = TileArgs {
                 input: bytes,
                 rows: inputs,
                 runs,
                 run_bytes: self.weights.padded_bytes(),
-                panels: &self.weights.panels()[first / PANEL * self.weights.panel_bytes()..],
-                panel_bytes: self.weights.panel_bytes(),
+                panels: &panels[width.bytes(before)..],
+                width,
+                panel_len,
                 column_sums: self.weights.panel_sums(first),
             };
             // `multiply` checked the furthest row and run; a kernel reads less than the slack
             // behind them.
-            session.sum(&args, width.div_ceil(PANEL), sums);
+            session.sum(&args, count.div_ceil(PANEL), sums);
             let cpu = self.weights.kernel.cpu();
             match self.sink {
                 Sink::Bytes { out, requantize, .. } => epilogue::requantize_tile(
-                    cpu, sums, width, first, requantize, outputs, others, *out,
+                    cpu, sums, count, first, requantize, outputs, others, *out,
                 ),
                 Sink::Floats { out, dequantize, .. } => epilogue::floats_of_tile(
-                    cpu, sums, width, first, dequantize, outputs, others, floats, *out,
+                    cpu, sums, count, first, dequantize, outputs, others, floats, *out,
                 ),
             }
         }

@@ -1,10 +1,16 @@
 //! Weights in the order in which the kernels read them.
 
-use crate::arch::Kernel;
+use std::ops::Range;
+
+use super::{TILE_COLUMNS, nibbles};
+use crate::arch::{Kernel, Width};
 use crate::{Buffer, Cpu};
 
 /// Columns (output channels) of a panel.
 pub(crate) const PANEL: usize = 16;
+
+/// Panels that stay in the second cache while all rows pass.
+const CHUNK_BYTES: usize = 384 << 10;
 
 /// Products added in one step of a dot product.
 pub(crate) const STEP: usize = 4;
@@ -16,6 +22,7 @@ pub(crate) const STEP: usize = 4;
 /// window. In memory: panels of 16 columns; in a panel every step of 4 activations; in a step 16
 /// columns of 4 weights, which is one 64-byte vector for VNNI and one row of an AMX tile. Runs are
 /// filled up with zeros, so that what a kernel reads behind the end of a run does not count.
+/// Weights that all have 4 bits take half a byte until they are multiplied.
 pub struct PackedWeights {
     pub(crate) kernel: Kernel,
     columns: usize,
@@ -23,6 +30,7 @@ pub struct PackedWeights {
     run_bytes: usize,
     padded_bytes: usize,
     panels: Buffer,
+    width: Width,
     /// One a column, those of the last panel that are filled up included.
     sums: Vec<i32>,
 }
@@ -41,14 +49,18 @@ impl PackedWeights {
     ) -> PackedWeights {
         assert_eq!(weights.len(), columns * runs * run_bytes, "weights of another shape");
         let kernel = Kernel::of(cpu);
-        let padded_bytes = run_bytes.next_multiple_of(kernel.run_multiple());
-        let panel_bytes = runs * padded_bytes * PANEL;
-        let mut panels = Buffer::new(columns.div_ceil(PANEL) * panel_bytes);
+        let (width, steps) = match nibbles::fit(weights) {
+            true => (Width::Nibble, 2),
+            false => (Width::Byte, 1),
+        };
+        let padded_bytes = run_bytes.next_multiple_of(kernel.run_multiple().max(steps * STEP));
+        let panel_len = runs * padded_bytes * PANEL;
+        let mut panels = Buffer::new(columns.div_ceil(PANEL) * panel_len);
         let packed = panels.i8s_mut();
         packed.fill(0);
         let mut sums = vec![0i32; columns.next_multiple_of(PANEL)];
         for (column, sum) in sums.iter_mut().take(columns).enumerate() {
-            let panel = &mut packed[column / PANEL * panel_bytes..][..panel_bytes];
+            let panel = &mut packed[column / PANEL * panel_len..][..panel_len];
             for run in 0..runs {
                 let from = &weights[(column * runs + run) * run_bytes..][..run_bytes];
                 let steps = panel[run * padded_bytes * PANEL..].chunks_exact_mut(PANEL * STEP);
@@ -58,7 +70,10 @@ impl PackedWeights {
                 *sum += from.iter().map(|&w| i32::from(w)).sum::<i32>();
             }
         }
-        PackedWeights { kernel, columns, runs, run_bytes, padded_bytes, panels, sums }
+        if width == Width::Nibble {
+            panels = nibbles::pack(panels.u8s());
+        }
+        PackedWeights { kernel, columns, runs, run_bytes, padded_bytes, panels, width, sums }
     }
 
     /// Output columns.
@@ -96,13 +111,39 @@ impl PackedWeights {
         self.padded_bytes
     }
 
-    /// Bytes of a panel.
-    pub(crate) fn panel_bytes(&self) -> usize {
+    /// Weights of a panel.
+    pub(crate) fn panel_len(&self) -> usize {
         self.runs * self.padded_bytes * PANEL
     }
 
-    /// All panels.
-    pub(crate) fn panels(&self) -> &[u8] {
-        self.panels.u8s()
+    /// Columns that all rows pass before the next, whole tiles: as many as stay in the second cache, or
+    /// as are unpacked at once.
+    pub(crate) fn chunk_columns(&self) -> usize {
+        match self.width {
+            Width::Byte => {
+                (CHUNK_BYTES / self.panel_len() * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS
+            }
+            Width::Nibble => TILE_COLUMNS,
+        }
+    }
+
+    /// Calls `work` with the panels of a chunk of columns, in a width that the kernel reads for so many
+    /// rows.
+    pub(crate) fn with_panels<R>(
+        &self,
+        columns: Range<usize>,
+        rows: usize,
+        work: impl FnOnce(&[u8], Width) -> R,
+    ) -> R {
+        let start = self.width.bytes(columns.start / PANEL * self.panel_len());
+        let len = self.width.bytes(columns.len().div_ceil(PANEL) * self.panel_len());
+        let panels = &self.panels.u8s()[start..][..len];
+        match self.width {
+            Width::Nibble if !self.kernel.reads_nibbles(rows) => {
+                let cpu = self.kernel.cpu();
+                nibbles::with_bytes(cpu, panels, |bytes| work(bytes, Width::Byte))
+            }
+            width => work(panels, width),
+        }
     }
 }

@@ -52,9 +52,11 @@ fn byte() -> impl Strategy<Value = u8> {
 }
 
 fn product() -> impl Strategy<Value = (Vec<i8>, Vec<Vec<u8>>)> {
-    (1..70usize, 1..90usize, 1..70usize).prop_flat_map(|(rows, columns, depth)| {
+    // 8 bits, or 4.
+    let shift = prop_oneof![Just(0), Just(4)];
+    (1..70usize, 1..90usize, 1..70usize, shift).prop_flat_map(|(rows, columns, depth, shift)| {
         (
-            prop::collection::vec(byte().prop_map(|b| b as i8), columns * depth),
+            prop::collection::vec(byte().prop_map(move |b| b as i8 >> shift), columns * depth),
             prop::collection::vec(prop::collection::vec(byte(), depth), rows),
         )
     })

@@ -144,7 +144,7 @@ impl Tiles {
     pub(crate) unsafe fn sum(&mut self, args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
         let rows = args.rows.len();
         assert!((1..=TILE_ROWS).contains(&rows) && args.run_bytes.is_multiple_of(ROW_BYTES));
-        if args.panel_bytes == 0 {
+        if args.panel_len == 0 {
             sums.0.fill(0);
             return;
         }
@@ -166,7 +166,7 @@ impl Tiles {
             run_count: args.runs.len(),
             run_tiles: args.run_bytes / ROW_BYTES,
             panels: args.panels.as_ptr(),
-            panel_bytes: args.panel_bytes,
+            panel_bytes: args.panel_len,
         };
         // SAFETY: `Group::of` saw that 16 rows can be read, and the contract that the panels can;
         // 16 rows behind the start of each group and the panels' columns lie in the sums.
