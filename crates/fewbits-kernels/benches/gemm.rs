@@ -46,16 +46,17 @@ fn at_every_level(c: &mut Criterion, name: &str, products: usize, mut run: impl 
     group.finish();
 }
 
-/// A product of `rows` rows with weights of `depth` times `columns`.
-fn matrix(c: &mut Criterion, [rows, depth, columns]: [usize; 3]) {
+/// A product of `rows` rows with weights of `depth` times `columns`, of so many bits.
+fn matrix(c: &mut Criterion, [rows, depth, columns]: [usize; 3], bits: u32) {
     let input = activations(rows * depth);
-    let (ints, scale) = (weights(columns * depth), scales(columns, depth));
+    let (mut ints, scale) = (weights(columns * depth), scales(columns, depth));
+    ints.iter_mut().for_each(|w| *w >>= 8 - bits);
     let packed: Vec<(Cpu, PackedWeights)> = Cpu::available()
         .into_iter()
         .map(|cpu| (cpu, PackedWeights::new(cpu, &ints, columns, 1, depth)))
         .collect();
     let mut out = vec![0; rows * columns];
-    let name = format!("matrix {rows}x{depth}x{columns}");
+    let name = format!("matrix of {bits} bits {rows}x{depth}x{columns}");
     at_every_level(c, &name, rows * depth * columns, |cpu| {
         let (_, packed) = packed.iter().find(|(of, _)| *of == cpu).expect("packed for all");
         multiply(
@@ -240,21 +241,22 @@ fn float_convolution(
 }
 
 fn all(c: &mut Criterion) {
-    matrix(c, [512, 512, 512]);
-    matrix(c, [128, 384, 1536]);
-    matrix(c, [1, 1024, 1024]);
+    matrix(c, [512, 512, 512], 8);
+    matrix(c, [128, 384, 1536], 8);
+    for bits in [8, 4] {
+        matrix(c, [1, 1024, 1024], bits);
+        matrix(c, [32, 1024, 1024], bits);
+    }
     convolution(c, 56, 64, 64);
     convolution(c, 14, 64, 64);
     convolution(c, 28, 1, 32);
     depthwise(c, 56, 144);
     floats(c, [512, 512, 512]);
-    for rows in [1, 4, 32] {
-        // The floats of 4096 x 4096 weights do not fit in the last cache.
-        for size in [1024, 4096] {
-            floats(c, [rows, size, size]);
-            codes(c, [rows, size, size], 4);
-            codes(c, [rows, size, size], 8);
-        }
+    // The floats of 4096 x 4096 weights do not fit in the last cache.
+    for shape in [[1, 1024, 1024], [1, 4096, 4096], [32, 1024, 1024]] {
+        floats(c, shape);
+        codes(c, shape, 4);
+        codes(c, shape, 8);
     }
     float_convolution(c, 56, [64, 64, 1], 1);
     float_convolution(c, 14, [64, 64, 1], 1);

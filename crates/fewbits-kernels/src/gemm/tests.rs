@@ -62,6 +62,15 @@ fn product() -> impl Strategy<Value = (Vec<i8>, Vec<Vec<u8>>)> {
     })
 }
 
+#[test]
+fn weights_of_4_bits_take_half_a_byte() {
+    let len_bytes = |largest: i8| {
+        let weights: Vec<i8> = (0..64 * 96).map(|i| (i % 16) as i8 - 8).chain([largest]).collect();
+        PackedWeights::new(Cpu::SCALAR, &weights[1..], 64, 1, 96).len_bytes()
+    };
+    assert_eq!((len_bytes(7), len_bytes(8)), (64 * 96 / 2, 64 * 96));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
