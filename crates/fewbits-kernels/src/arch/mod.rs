@@ -118,13 +118,13 @@ impl Kernel {
         TILE_ROWS / together * together
     }
 
-    /// Whether weights of 4 bits are unpacked in registers where so many rows are multiplied: more rows
-    /// are faster if that is done once for all of them.
-    pub(crate) fn reads_nibbles(self, rows: usize) -> bool {
+    /// Up to how many rows weights of 4 bits are unpacked in registers: more are faster if that is done
+    /// once for all of them.
+    pub(crate) fn nibble_rows(self) -> usize {
         match self.0.level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni | Level::Amx => rows <= avx512vnni::NIBBLE_ROWS,
-            _ => false,
+            Level::Avx512Vnni | Level::Amx => avx512vnni::NIBBLE_ROWS,
+            _ => 0,
         }
     }
 
@@ -151,7 +151,7 @@ impl Session {
     pub(crate) fn sum(&mut self, args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
         args.check(panels);
         if args.width == Width::Nibble {
-            assert!(self.kernel.reads_nibbles(args.rows.len()), "weights that were not unpacked");
+            assert!(args.rows.len() <= self.kernel.nibble_rows(), "weights that were not unpacked");
         }
         match self.kernel.0.level() {
             // SAFETY: as below.

@@ -172,7 +172,7 @@ proptest! {
         let column_sums = column_sums(&weights, panel_len);
         for cpu in Cpu::tested() {
             let kernel = Kernel::of(cpu);
-            for count in (1..=starts.len()).take_while(|&count| kernel.reads_nibbles(count)) {
+            for count in 1..=starts.len().min(kernel.nibble_rows()) {
                 let args = TileArgs {
                     input: &input,
                     rows: &starts[..count],

@@ -139,7 +139,7 @@ impl PackedWeights {
         let len = self.width.bytes(columns.len().div_ceil(PANEL) * self.panel_len());
         let panels = &self.panels.u8s()[start..][..len];
         match self.width {
-            Width::Nibble if !self.kernel.reads_nibbles(rows) => {
+            Width::Nibble if rows > self.kernel.nibble_rows() => {
                 let cpu = self.kernel.cpu();
                 nibbles::with_bytes(cpu, panels, |bytes| work(bytes, Width::Byte))
             }
