@@ -22,7 +22,8 @@ pub(crate) const STEP: usize = 4;
 /// window. In memory: panels of 16 columns; in a panel every step of 4 activations; in a step 16
 /// columns of 4 weights, which is one 64-byte vector for VNNI and one row of an AMX tile. Runs are
 /// filled up with zeros, so that what a kernel reads behind the end of a run does not count.
-/// Weights that all have 4 bits take half a byte until they are multiplied.
+/// Weights that all have 4 bits take half a byte until they are multiplied, where a kernel unpacks them
+/// in registers.
 pub struct PackedWeights {
     pub(crate) kernel: Kernel,
     columns: usize,
@@ -49,7 +50,8 @@ impl PackedWeights {
     ) -> PackedWeights {
         assert_eq!(weights.len(), columns * runs * run_bytes, "weights of another shape");
         let kernel = Kernel::of(cpu);
-        let (width, steps) = match nibbles::fit(weights) {
+        // Elsewhere one row would take longer by half than with bytes.
+        let (width, steps) = match kernel.nibble_rows() > 0 && nibbles::fit(weights) {
             true => (Width::Nibble, 2),
             false => (Width::Byte, 1),
         };

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bytes::QuantizeTo;
-use crate::{Buffer, Cpu, Halo, ImageLayout};
+use crate::{Buffer, Cpu, Halo, ImageLayout, Level};
 
 /// A product as one would write it down.
 fn oracle(weights: &[i8], rows: &[Vec<u8>]) -> Vec<i32> {
@@ -64,11 +64,15 @@ fn product() -> impl Strategy<Value = (Vec<i8>, Vec<Vec<u8>>)> {
 
 #[test]
 fn weights_of_4_bits_take_half_a_byte() {
-    let len_bytes = |largest: i8| {
-        let weights: Vec<i8> = (0..64 * 96).map(|i| (i % 16) as i8 - 8).chain([largest]).collect();
-        PackedWeights::new(Cpu::SCALAR, &weights[1..], 64, 1, 96).len_bytes()
-    };
-    assert_eq!((len_bytes(7), len_bytes(8)), (64 * 96 / 2, 64 * 96));
+    for cpu in Cpu::tested() {
+        let len_bytes = |largest: i8| {
+            let small = (0..64 * 128 - 1).map(|i| (i % 16) as i8 - 8);
+            let weights: Vec<i8> = small.chain([largest]).collect();
+            PackedWeights::new(cpu, &weights, 64, 1, 128).len_bytes()
+        };
+        let parts = if cpu.level() >= Level::Avx512Vnni { 2 } else { 1 };
+        assert_eq!((len_bytes(7), len_bytes(8)), (64 * 128 / parts, 64 * 128), "{cpu:?}");
+    }
 }
 
 proptest! {
