@@ -110,6 +110,21 @@ fn column_sums(panels: &[u8], panel_bytes: usize) -> Vec<i32> {
     sums
 }
 
+/// Whether some rows of the panels have the same sums.
+fn same_sums(
+    cpu: Cpu,
+    rows: usize,
+    panels: usize,
+    sums: &Tile<i32>,
+    wanted: &Tile<i32>,
+) -> Result<(), TestCaseError> {
+    for row in 0..rows {
+        let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
+        prop_assert_eq!(&sums.0[columns.clone()], &wanted.0[columns], "{:?}, row {}", cpu, row);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -147,12 +162,7 @@ proptest! {
                 scalar::sum(&args, panels, &mut wanted);
                 let mut sums = Tile([9; TILE_ROWS * TILE_COLUMNS]);
                 session.sum(&args, panels, &mut sums);
-                for row in 0..count {
-                    let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
-                    prop_assert_eq!(
-                        &sums.0[columns.clone()], &wanted.0[columns], "{:?}, row {}", cpu, row
-                    );
-                }
+                same_sums(cpu, count, panels, &sums, &wanted)?;
             }
         }
     }
@@ -188,12 +198,7 @@ proptest! {
                 let mut sums = Tile([9; TILE_ROWS * TILE_COLUMNS]);
                 let args = TileArgs { panels: &packed, width: Width::Nibble, ..args };
                 kernel.session().sum(&args, panels, &mut sums);
-                for row in 0..count {
-                    let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
-                    prop_assert_eq!(
-                        &sums.0[columns.clone()], &wanted.0[columns], "{:?}, row {}", cpu, row
-                    );
-                }
+                same_sums(cpu, count, panels, &sums, &wanted)?;
             }
         }
     }

@@ -11,6 +11,11 @@ use crate::proto::{DataType, NodeProto, TensorProto};
 /// The domain of ONNX Runtime's own operators.
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 
+/// Whether a node is ONNX Runtime's product of floats by packed integers.
+pub fn is_mat_mul_n_bits(node: &NodeProto) -> bool {
+    node.op_type() == "MatMulNBits" && node.domain() == MICROSOFT
+}
+
 /// No model has a larger dimension, and products of two cannot overflow.
 const MAX_SIZE: usize = 1 << 28;
 

@@ -17,6 +17,8 @@ pub(crate) struct Net<'a> {
     weights: HashMap<String, QTensor>,
     /// What is looked up in quantized tables, by the values that are the last of a look-up.
     lookups: HashMap<&'a str, Lookup<'a>>,
+    /// What all of them take as floats.
+    pub float_bytes: usize,
     inputs: HashSet<&'a str>,
 }
 
@@ -46,9 +48,11 @@ impl<'a> Net<'a> {
     pub(crate) fn new(graph: &'a GraphProto, opset: i64) -> Net<'a> {
         let mut weights = HashMap::new();
         let mut lookups = HashMap::new();
+        let mut float_bytes = 0;
         let reader = WeightReader::new(graph);
         for found in reader.weights().filter(|found| found.data_type == DataType::Float) {
             let ReadWeight { name, lookup, weight, .. } = found;
+            float_bytes += weight.layout().elements() * size_of::<f32>();
             let Some((last, places)) = lookup else {
                 weights.insert(name, weight);
                 continue;
@@ -61,7 +65,7 @@ impl<'a> Net<'a> {
             }
         }
         let inputs = graph.required_inputs().map(ValueInfoProto::name).collect();
-        Net { graph, index: Index::new(graph), opset, weights, lookups, inputs }
+        Net { graph, index: Index::new(graph), opset, weights, lookups, float_bytes, inputs }
     }
 
     pub(crate) fn producer(&self, name: &str) -> Option<(usize, &'a NodeProto)> {
@@ -140,13 +144,6 @@ impl<'a> Net<'a> {
     /// which, and the table.
     pub(crate) fn lookup(&self, name: &str) -> Option<(&'a str, &QTensor)> {
         self.lookups.get(name).map(|(places, table)| (*places, table))
-    }
-
-    /// What all quantized weights take as floats.
-    pub(crate) fn float_bytes(&self) -> usize {
-        let tables = self.lookups.values().map(|(_, table)| table);
-        let elements = self.weights.values().chain(tables).map(|weight| weight.layout().elements());
-        elements.sum::<usize>() * size_of::<f32>()
     }
 
     /// The floats that the quantized weights `name` stand for, with their shape.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
+use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
 /// Of every value whose type is known.
 pub(crate) fn infer(graph: &GraphProto) -> HashMap<&str, DataType> {
@@ -31,15 +32,10 @@ pub(crate) fn infer(graph: &GraphProto) -> HashMap<&str, DataType> {
     types
 }
 
-/// Whether a node is ONNX Runtime's product of floats by packed integers.
-pub(crate) fn is_n_bits(node: &NodeProto) -> bool {
-    node.op_type() == "MatMulNBits" && node.domain() == "com.microsoft"
-}
-
 /// The type of a node's outputs.
 fn of(node: &NodeProto, types: &HashMap<&str, DataType>) -> Option<DataType> {
     let input = |i: usize| types.get(node.input.get(i)?.as_str()).copied();
-    if !node.is_onnx() && !is_n_bits(node) {
+    if !node.is_onnx() && !is_mat_mul_n_bits(node) {
         return None;
     }
     match node.op_type() {
@@ -103,7 +99,7 @@ fn rank_of(
         Some(axes) => lengths.get(axes).copied(),
         None => Some(node.ints("axes").len()).filter(|&n| n > 0),
     };
-    if !node.is_onnx() && !is_n_bits(node) {
+    if !node.is_onnx() && !is_mat_mul_n_bits(node) {
         return None;
     }
     match node.op_type() {

@@ -1,10 +1,10 @@
 //! `MatMulNBits` as a float product.
 
 use super::emit::{Emit, Why};
-use super::{MICROSOFT, Outcome, Rewritten, input, optional, output, rewrite};
+use super::{Outcome, Rewritten, input, optional, output, rewrite};
 use crate::Model;
 use crate::proto::{DataType, NodeProto, TensorProto};
-use crate::qweight::nbits::{Blocks, Fields};
+use crate::qweight::nbits::{Blocks, Fields, is_mat_mul_n_bits};
 
 /// Replaces every `MatMulNBits` of the main graph that has constant weights by a `MatMul` with the
 /// weights as floats, for executors without it: they take as much memory as before the
@@ -13,11 +13,9 @@ use crate::qweight::nbits::{Blocks, Fields};
 /// Weights that are grouped by an index, laid out for one runtime, or of another width than 2, 4
 /// and 8 bits stay.
 pub fn unpack_nbits(model: &mut Model) -> Rewritten {
-    rewrite(model, |node, emit| {
-        match node.op_type() == "MatMulNBits" && node.domain() == MICROSOFT {
-            true => replace(node, emit),
-            false => Ok(Outcome::Untouched),
-        }
+    rewrite(model, |node, emit| match is_mat_mul_n_bits(node) {
+        true => replace(node, emit),
+        false => Ok(Outcome::Untouched),
     })
 }
 

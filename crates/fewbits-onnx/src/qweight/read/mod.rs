@@ -53,7 +53,7 @@ impl<'a> WeightReader<'a> {
 
     /// The weight of a `MatMulNBits` at `position`, the first that reads it.
     fn multiplied(&self, position: usize, node: &NodeProto) -> Option<ReadWeight> {
-        if node.op_type() != "MatMulNBits" || node.domain() != nbits::MICROSOFT {
+        if !nbits::is_mat_mul_n_bits(node) {
             return None;
         }
         let name = node.input.get(1)?.clone();

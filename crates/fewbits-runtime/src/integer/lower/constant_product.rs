@@ -3,12 +3,12 @@
 use fewbits_kernels::Cpu;
 use fewbits_kernels::float::{Codes, PackedCodes, Strided};
 use fewbits_onnx::proto::NodeProto;
+use fewbits_onnx::qweight::is_mat_mul_n_bits;
 use fewbits_quant::{Granularity, QTensor};
 
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::state::ValueId;
 use crate::integer::steps::constant_product::{ConstantProduct, Right};
-use crate::integer::types::is_n_bits;
 
 /// A model whose quantized weights take less as floats has them in the second cache: there is nothing to
 /// be gained by reading less, and unpacking takes time.
@@ -59,7 +59,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn keeps_codes(&self, node: &NodeProto) -> bool {
         let weight = node.input.get(1).and_then(|name| self.net.weight(name));
         is_product(node)
-            && self.net.float_bytes() >= LEAST_FLOAT_BYTES
+            && self.net.float_bytes >= LEAST_FLOAT_BYTES
             && weight.is_some_and(|weight| has_kernel(weight, Order::of(node)))
     }
 
@@ -85,7 +85,7 @@ impl<'a> Lowering<'a> {
                 (of_floats(self.cpu, &values, shape[1], order, depth, columns), columns)
             }
         };
-        let bias = match node.input.get(if is_n_bits(node) { 5 } else { 2 }) {
+        let bias = match node.input.get(if is_mat_mul_n_bits(node) { 5 } else { 2 }) {
             Some(name) if !name.is_empty() => {
                 Some(super::product::spread(self.net.floats(name)?.0, columns)?)
             }
@@ -102,7 +102,7 @@ impl<'a> Lowering<'a> {
 }
 
 fn is_product(node: &NodeProto) -> bool {
-    node.is("MatMul") || node.is("Gemm") || is_n_bits(node)
+    node.is("MatMul") || node.is("Gemm") || is_mat_mul_n_bits(node)
 }
 
 fn of_floats(

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use fewbits_kernels::float::{Binary, Function};
 use fewbits_onnx::proto::NodeProto;
+use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
 use crate::integer::lower::function::{function_of, name_of};
 use crate::integer::lower::movement::permutation;
@@ -16,7 +17,6 @@ use crate::integer::steps::float::{
 };
 use crate::integer::steps::movement::{Concat, Transpose};
 use crate::integer::steps::product::{Epilogue, FloatResidual};
-use crate::integer::types::is_n_bits;
 
 /// The operators that start or end integers.
 const ANCHORS: [&str; 5] =
@@ -71,7 +71,7 @@ impl<'a> Lowering<'a> {
     /// Whether a step of ours computes this node, if its values are floats.
     pub(super) fn can_be_ours(&self, node: &NodeProto) -> bool {
         let Some(output) = node.output.first() else { return false };
-        if is_n_bits(node) {
+        if is_mat_mul_n_bits(node) {
             return self.is_float(output) && self.is_constant_product(node);
         }
         if !node.is_onnx() {

@@ -25,6 +25,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_kernels::{Cpu, Halo};
 use fewbits_onnx::proto::{DataType, NodeProto};
+use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
 use crate::integer::lower::function::name_of;
 pub(crate) use crate::integer::lower::image::{window, window_of};
@@ -34,7 +35,7 @@ use crate::integer::state::{ByteScale, ValueId};
 use crate::integer::steps::float_images::Convolution;
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
-use crate::integer::types::{self, is_n_bits};
+use crate::integer::types;
 
 /// How the elements of a value lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -327,7 +328,7 @@ impl<'a> Lowering<'a> {
 
     /// One of our own steps that computes `name` as floats, or as labels.
     fn own_step(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
-        if is_n_bits(node) {
+        if is_mat_mul_n_bits(node) {
             return self.float_product(node);
         }
         if !node.is_onnx() {
