@@ -12,6 +12,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+MARKS = {
+    "weakest": "runs on an emulated CPU as well: cargo xtask test --weakest",
+    "long": "too long for every change: cargo xtask long",
+}
+
 # Only stops a command that hangs; no test measures time.
 HANGS_AFTER_SECONDS = 300
 
@@ -49,6 +54,12 @@ class Outcome:
 
 
 Fewbits = Callable[..., Outcome]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
 
 
 @pytest.fixture(scope="session")

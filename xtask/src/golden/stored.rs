@@ -1,0 +1,112 @@
+//! The file of hashes: a line each, the name and then the hash.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::step::Result;
+
+/// Hashes by name. The first word of a name is its case.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stored(BTreeMap<String, String>);
+
+impl Stored {
+    /// Reads the file; without one there are none.
+    pub fn read(path: &Path) -> Result<Stored> {
+        if !path.exists() {
+            return Ok(Stored::default());
+        }
+        let text = fs::read_to_string(path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        Stored::parse(&text)
+            .ok_or_else(|| format!("{} holds a line without a hash", path.display()))
+    }
+
+    fn parse(text: &str) -> Option<Stored> {
+        let line =
+            |line: &str| line.rsplit_once(' ').map(|(name, hash)| (name.into(), hash.into()));
+        text.lines().map(line).collect::<Option<_>>().map(Stored)
+    }
+
+    /// Writes the file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        fs::write(path, self.text())
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(|(name, hash)| format!("{name} {hash}\n")).collect()
+    }
+
+    /// Adds a hash.
+    pub fn insert(&mut self, name: String, hash: String) {
+        self.0.insert(name, hash);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes over what `kept` holds of the cases that are missing here.
+    pub fn add_missing(&mut self, kept: &Stored, missing: &[String]) {
+        let of_missing = kept.0.iter().filter(|(name, _)| missing.contains(&case_of(name)));
+        self.0.extend(of_missing.map(|(name, hash)| (name.clone(), hash.clone())));
+    }
+
+    /// A line for every hash that `found` has otherwise, but for cases that are missing.
+    pub fn differences(&self, found: &Stored, missing: &[String]) -> Vec<String> {
+        let gone = self.0.keys().filter(|name| !found.0.contains_key(*name));
+        let gone = gone.filter(|name| !missing.contains(&case_of(name)));
+        let mut lines: Vec<String> = gone.map(|name| format!("gone     {name}")).collect();
+        for (name, hash) in &found.0 {
+            match self.0.get(name) {
+                Some(kept) if kept == hash => {}
+                Some(kept) => lines.push(format!("changed  {name}: {kept} is now {hash}")),
+                None => lines.push(format!("new      {name}: {hash}")),
+            }
+        }
+        lines
+    }
+}
+
+fn case_of(name: &str) -> String {
+    name.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT: &str =
+        "a/m.onnx static file 01\na/m.onnx static outputs 02\nb/m.onnx float outputs 03\n";
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let kept = Stored::parse(KEPT).unwrap();
+        assert_eq!(kept.len(), 3);
+        assert_eq!(kept.text(), KEPT);
+        assert_eq!(Stored::parse("line-without-a-hash"), None);
+    }
+
+    #[test]
+    fn what_changed_came_or_went_is_told() {
+        let kept = Stored::parse(KEPT).unwrap();
+        let found = Stored::parse("a/m.onnx static file 05\na/m.onnx dynamic file 06\n").unwrap();
+        let lines = kept.differences(&found, &["b/m.onnx".into()]);
+        let expected = [
+            "gone     a/m.onnx static outputs",
+            "new      a/m.onnx dynamic file: 06",
+            "changed  a/m.onnx static file: 01 is now 05",
+        ];
+        assert_eq!(lines, expected);
+        assert!(kept.differences(&kept, &[]).is_empty());
+    }
+
+    #[test]
+    fn hashes_of_a_missing_case_are_kept() {
+        let mut found = Stored::parse("a/m.onnx static file 05\n").unwrap();
+        found.add_missing(&Stored::parse(KEPT).unwrap(), &["b/m.onnx".into()]);
+        assert_eq!(found.text(), "a/m.onnx static file 05\nb/m.onnx float outputs 03\n");
+    }
+}
