@@ -1,7 +1,9 @@
 """What is wrong is refused in one line that says so, and nothing is written."""
 
 import os
+import resource
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -216,3 +218,31 @@ def test_a_full_disk_behind_standard_output_is_told(binary: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot write to standard output: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        (["quantize", MODEL], "q.onnx"),
+        (["quantize", MODEL, "-o", os.devnull, "--dry-run", "--save-plan"], "plan.json"),
+        (["run", MODEL, "--data", ROWS], "out.npz"),
+    ],
+)
+def test_what_a_killed_run_left_is_removed(
+    fewbits: Fewbits, binary: Path, tmp_path: Path, command: list[object], out: str
+) -> None:
+    """The system kills a run that writes more than it may, in the middle of its output."""
+    output = [] if "--save-plan" in command else ["-o"]
+    killed = subprocess.run(
+        [str(part) for part in (binary, *command, *output, tmp_path / out)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (256, 256)),
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGXFSZ, killed
+    [left] = os.listdir(tmp_path)
+    assert left.startswith(".tmp") and out in left
+    # Of another output: it is not ours to remove.
+    (tmp_path / ".tmp-other.onnx-abcdef").touch()
+    fewbits(*command, *output, tmp_path / out).assert_done()
+    assert sorted(os.listdir(tmp_path)) == sorted([out, ".tmp-other.onnx-abcdef"])

@@ -64,3 +64,59 @@ def test_force_replaces_an_output(fewbits: Fewbits, tmp_path: Path) -> None:
     four = quantize(fewbits, out, "--bits", 4, "--force")
     assert len(four) < len(eight)
     assert list(folder_bytes(tmp_path)) == ["q.onnx"]
+
+
+NO_FIT = FIXTURES / "reports" / "plan-does-not-fit"
+
+
+@pytest.mark.parametrize("methods", ["auto", "smoothquant", "equalization,smoothquant"])
+@pytest.mark.parametrize("recipe", ["static", "dynamic"])
+def test_a_plan_of_our_own_is_never_refused(
+    fewbits: Fewbits, tmp_path: Path, recipe: str, methods: str
+) -> None:
+    """The name that SmoothQuant gives to what it scales is taken here."""
+    plan = tmp_path / "plan.json"
+    command = ["quantize", NO_FIT / "model.onnx", "-o", tmp_path / "a.onnx", "--recipe", recipe]
+    command += ["--calibrate", NO_FIT / "in.npz", "--methods", methods, "--save-plan", plan]
+    fewbits(*command).assert_done()
+    command = ["quantize", NO_FIT / "model.onnx", "-o", tmp_path / "b.onnx", "--plan", plan]
+    fewbits(*command).assert_done()
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def broken_plans(plan: dict) -> dict[str, tuple[dict, str]]:
+    """Plans that do not fit the model, and what their refusal must name."""
+    first = next(t for t in plan["tensors"] if "scheme" in t)
+    name = first["tensor"]
+    float_entry = {k: first[k] for k in ("tensor", "shape", "read_by")} | {"float": "asked for"}
+    multiply = {"edit": {"multiply": {"tensor": "nothing like it", "axis": 0}}, "values": [1.0]}
+    return {
+        "float": ({"tensors": [*plan["tensors"], float_entry | {"tensor": name + "x"}]}, name),
+        "scheme": ({"tensors": [first | {"tensor": name + "x"}]}, name),
+        "only float": ({"tensors": [float_entry | {"tensor": name + "x"}]}, name),
+        "shape": ({"tensors": [float_entry | {"shape": [1, 2, 3]}]}, name),
+        "twice": ({"tensors": [first, float_entry]}, "twice"),
+        "activation": (
+            {"activations": [{"value": "no_such", "readers": "products", "float": "asked for"}]},
+            "no_such",
+        ),
+        "adjustment": ({"adjustments": [multiply | {"method": "smoothquant"}]}, "nothing like it"),
+    }
+
+
+@pytest.mark.parametrize(
+    "how", ["float", "scheme", "only float", "shape", "twice", "activation", "adjustment"]
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["written", "dry"])
+def test_a_plan_of_what_is_not_there_is_refused(
+    fewbits: Fewbits, tmp_path: Path, how: str, dry: list[str]
+) -> None:
+    saved = tmp_path / "plan.json"
+    quantize(fewbits, tmp_path / "a.onnx", "--save-plan", saved)
+    plan = json.loads(saved.read_text())
+    change, named = broken_plans(plan)[how]
+    saved.write_text(json.dumps(plan | change))
+    out = tmp_path / "b.onnx"
+    refused = fewbits("quantize", MODEL, "-o", out, "--plan", saved, *dry)
+    refused.assert_refused(1)
+    assert named in refused.err and not out.exists(), refused.report()

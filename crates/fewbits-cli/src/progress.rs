@@ -9,10 +9,19 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Work that ends before this is not worth a bar.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Draws a bar with the time left; nothing where standard error is not a terminal.
+/// Draws a bar with the time left; nothing where standard error is not a terminal. Warnings are
+/// printed, and kept for reports.
 #[derive(Default)]
 pub struct Bar {
     state: Mutex<Option<State>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Bar {
+    /// The warnings so far, in their order.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().expect("no bar panics while it is held").clone()
+    }
 }
 
 struct State {
@@ -51,5 +60,6 @@ impl Progress for Bar {
 
     fn warn(&self, message: &str) {
         eprintln!("warning: {message}");
+        self.warnings.lock().expect("no bar panics while it is held").push(message.to_string());
     }
 }

@@ -12,6 +12,7 @@ use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::proto::{DataLocation, GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+use crate::temporary::{publish, remove_left_over, temporary};
 use crate::{Model, OnnxError, Result};
 
 /// Above this many bytes of weights they go to a file beside the model: protobuf readers stop at
@@ -86,22 +87,18 @@ impl Model {
                 return Err(OnnxError::Exists { path: taken.to_path_buf() });
             }
         }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let temporary = || tempfile::NamedTempFile::new_in(folder).map_err(cannot_write);
-
+        // A run that was killed may have written weights beside where this one does not.
+        remove_left_over(&data_path);
         let mut proto = self.proto().clone();
         let mut file_bytes = 0;
         let mut data = None;
         if external {
-            let file = temporary()?;
+            let file = temporary(&data_path).map_err(cannot_write)?;
             file_bytes +=
                 move_outside(&mut proto, &data_name, file.as_file()).map_err(cannot_write)?;
             data = Some(file);
         }
-        let file = temporary()?;
+        let file = temporary(path).map_err(cannot_write)?;
         let mut out = BufWriter::new(file.as_file());
         file_bytes += write_model(&proto, &mut out).map_err(cannot_write)?;
         out.flush().map_err(cannot_write)?;
@@ -140,29 +137,6 @@ impl Model {
         self.graph_mut().initializer = initializers;
         (self.to_bytes(), payloads)
     }
-}
-
-/// Writes a file through `write` to a temporary one in `folder`, and renames it to `path` when it
-/// is complete.
-pub fn write_whole(
-    folder: &Path,
-    path: &Path,
-    write: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    write(file.as_file_mut())?;
-    publish(file, path)
-}
-
-fn publish(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    // A temporary file is private; the result gets the permissions of any new file.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }
 
 /// Moves the payloads of large initializers to `file`; returns its length in bytes.

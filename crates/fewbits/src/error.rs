@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use fewbits_onnx::OnnxError;
+use fewbits_onnx::{Model, OnnxError};
 use fewbits_quant::{QuantError, Rounding};
 use fewbits_runtime::RuntimeError;
 
@@ -92,6 +92,17 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A model that cannot be calibrated whatever the data are.
+    #[error(
+        "{file}: cannot calibrate: {constant}, so are activations computed from it; mend the model, or \
+         use --recipe weights without --calibrate"
+    )]
+    NotFinite {
+        /// The model's file.
+        file: String,
+        /// The constant, its element, and what that is.
+        constant: String,
+    },
     /// A model that fails on the calibration data.
     #[error(
         "{}: cannot calibrate: {source}; check that the model takes this data, or use --recipe \
@@ -176,6 +187,11 @@ pub enum Error {
         /// Why it is not written, and what to do.
         reason: String,
     },
+}
+
+/// A model's file as messages name it.
+pub(crate) fn file_of(model: &Model) -> String {
+    model.path().map_or("the model".to_string(), |path| path.display().to_string())
 }
 
 impl From<DataError> for Error {

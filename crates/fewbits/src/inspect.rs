@@ -12,6 +12,7 @@ use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTen
 use fewbits_runtime::{Place, RunOptions, ValueSpec, input_specs};
 use serde::Serialize;
 
+use crate::not_finite::{NotFinite, not_finite};
 use crate::prepare::{Prepared, prepare};
 use crate::weights::{Role, constants};
 use crate::{Result, run};
@@ -170,7 +171,8 @@ pub fn execution(model: &Model) -> Result<Execution> {
 /// Describes `model`.
 pub fn inspect(model: &Model) -> Result<Inspection> {
     let mut prepared = model.clone();
-    let Prepared { lowered, notes } = prepare(&mut prepared)?;
+    let Prepared { lowered, mut notes } = prepare(&mut prepared)?;
+    notes.extend(not_finite(&prepared, |_| true)?.iter().map(NotFinite::to_string));
     let mut tensors = quantized(&prepared);
     tensors.extend(floats(&prepared, &tensors)?);
     let mut operators = BTreeMap::new();
@@ -338,6 +340,9 @@ fn floats(model: &Model, quantized: &[TensorInfo]) -> Result<Vec<TensorInfo>> {
 }
 
 fn range(values: &[f32]) -> (f32, f32) {
+    if values.iter().any(|value| value.is_nan()) {
+        return (f32::NAN, f32::NAN);
+    }
     let range =
         values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
     if values.is_empty() { (0.0, 0.0) } else { range }

@@ -6,6 +6,7 @@ use fewbits_runtime::{RunOptions, Tensor, input_specs};
 use crate::apply::{FinishedLayers, Learning, apply, source_digest};
 use crate::bench::made_up;
 use crate::data::Dataset;
+use crate::error::file_of;
 use crate::never_slower::{Slower, keep_faster};
 use crate::plan::Plan;
 use crate::prepare::{Prepared, prepare_for};
@@ -50,7 +51,7 @@ impl<'a> Planned<'a> {
     /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
     ///
     /// # Errors
-    /// If the model cannot be read, or the plan decides about nothing.
+    /// If the model cannot be read, or the plan does not fit it or decides about nothing.
     pub fn by_plan(
         source: &'a Model,
         plan: Plan,
@@ -59,7 +60,10 @@ impl<'a> Planned<'a> {
         run: &RunOptions,
     ) -> Result<Planned<'a>> {
         let least_opset = plan.least_opset();
-        Planned::new(source, least_opset, data, finished, run, |_, _| Ok(plan))
+        Planned::new(source, least_opset, data, finished, run, |prepared, _| {
+            plan.check_fits(prepared)?;
+            Ok(plan)
+        })
     }
 
     fn new(
@@ -78,7 +82,7 @@ impl<'a> Planned<'a> {
             let hidden =
                 lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
             let reason = hidden.or(plan.why_nothing()).unwrap_or_default();
-            let file = source.path().map_or("the model".into(), |p| p.display().to_string());
+            let file = file_of(source);
             return Err(Error::NothingToQuantize { file, reason });
         }
         Ok(Planned { source, prepared, plan, notes, data, finished, run: run.clone() })

@@ -10,6 +10,7 @@ use fewbits::measure::peak_rss_bytes;
 use fewbits::never_slower::Slower;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{ActivationBecomes, Becomes, Plan};
+use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Observed, Request};
 use fewbits::run::RunOptions;
@@ -35,7 +36,7 @@ struct Report<'a> {
     kept_float: Vec<KeptFloat<'a>>,
     /// What stays float because it measured slower on integers.
     slower: &'a [Slower],
-    /// What preparation could not do.
+    /// What preparation could not do, what is worth knowing of the plan, and all warnings.
     notes: &'a [String],
     seconds: f64,
     peak_rss_bytes: Option<u64>,
@@ -71,10 +72,11 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         }
         None => by_recipe(args, &source, data.as_ref(), finished, &run, &bar)?,
     };
-    let notes = planned.notes().to_vec();
+    let mut notes: Vec<String> =
+        planned.notes().iter().cloned().chain(planned.plan().notes()).collect();
     show::notes(&notes);
     if let Some(why) = planned.plan().why_nothing() {
-        eprintln!("warning: nothing is quantized, the model stays as it is: {why}");
+        bar.warn(&format!("nothing is quantized, the model stays as it is: {why}"));
     }
     if let Some(path) = &args.save_plan {
         write_file(path, planned.plan().to_json().as_bytes(), replace)?;
@@ -94,6 +96,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let fixed_point = plan.quantized().any(|(_, s)| matches!(s, Scheme::FixedPoint { .. }));
     let integer_bits = fixed_point.then(|| integer_bits(&model));
     if args.json {
+        notes.extend(bar.warnings());
         show::json(&Report {
             out,
             file_bytes: saved.file_bytes,
@@ -263,7 +266,9 @@ fn print_tried(plan: &Plan) {
     let mut table = show::table(&["tried on a sample", "ranges", "output SQNR", ""], usize::MAX);
     for tried in &plan.tried {
         let methods = tried.methods.iter().map(|m| m.to_string());
-        let methods: Vec<String> = methods.chain(tried.rounding.map(|r| r.to_string())).collect();
+        let methods = methods.chain(tried.rounding.map(|r| r.to_string()));
+        let tables = tried.table_bits.map(|bits| format!("tables of {bits} bits"));
+        let methods: Vec<String> = methods.chain(tables).collect();
         let weight_range = tried.weight_range.map(|r| r.to_string());
         table.add_row([
             if methods.is_empty() { "plain".to_string() } else { methods.join(" + ") },

@@ -129,32 +129,37 @@ fn clip(
     clipped
 }
 
-/// Lets every `MatMul` and `Gemm` that reads `value` first read `value * factors` instead, along the
-/// last axis, under the name `scaled`; answers whether there was any and the name was free.
-pub fn scale_for_products(
-    graph: &mut GraphProto,
-    value: &str,
-    scaled: &str,
-    factors: &[f32],
-) -> bool {
-    let mut names = Names::new(graph);
-    if names.fresh(scaled) != scaled {
+/// The positions of the products that [`scale_for_products`] lets read a scaled `value`: every
+/// `MatMul` and `Gemm` that reads it first.
+pub fn scalable_products(graph: &GraphProto, value: &str) -> Vec<usize> {
+    let reads = |node: &NodeProto| {
+        (node.is("MatMul") || node.is("Gemm")) && node.input.first().is_some_and(|i| i == value)
+    };
+    (0..graph.node.len()).filter(|&i| reads(&graph.node[i])).collect()
+}
+
+/// The name that [`scale_for_products`] gives to a scaled `value`: one that the graph does not use.
+pub fn scaled_name(graph: &GraphProto, value: &str) -> String {
+    Names::new(graph).fresh(&format!("{value}_scaled"))
+}
+
+/// Lets the [`scalable_products`] of `value` read `value * factors` instead, along the last axis,
+/// under its [`scaled_name`]; answers whether there are any.
+pub fn scale_for_products(graph: &mut GraphProto, value: &str, factors: &[f32]) -> bool {
+    let products = scalable_products(graph, value);
+    if products.is_empty() {
         return false;
     }
-    let mut any = false;
-    for node in graph.node.iter_mut().filter(|n| n.is("MatMul") || n.is("Gemm")) {
-        if let Some(input) = node.input.first_mut().filter(|i| *i == value) {
-            *input = scaled.to_string();
-            any = true;
-        }
+    let mut names = Names::new(graph);
+    let scaled = names.fresh(&scaled_name(graph, value));
+    for product in products {
+        graph.node[product].input[0].clone_from(&scaled);
     }
-    if any {
-        let constant = names.fresh("f");
-        graph.initializer.push(TensorProto::from_f32(&constant, &[factors.len()], factors));
-        graph.node.push(NodeProto::new("Mul", &[value, &constant], &[scaled]));
-        graph.sort_topologically();
-    }
-    any
+    let constant = names.fresh("f");
+    graph.initializer.push(TensorProto::from_f32(&constant, &[factors.len()], factors));
+    graph.node.push(NodeProto::new("Mul", &[value, &constant], &[&scaled]));
+    graph.sort_topologically();
+    true
 }
 
 /// Removes the activation function that produces `value` if clipping to `bounds` does the same,

@@ -9,21 +9,14 @@ use fewbits_onnx::passes::qdq::{
 };
 use fewbits_quant::{Encoding, Granularity, QTensor, QuantParams, Scheme};
 
-use crate::plan::{ActivationBecomes, Plan, Readers, is_product};
-use crate::{Error, Result};
+use crate::plan::{ActivationBecomes, Plan, Readers, has_dynamic_form, is_product};
+use crate::Result;
 
 /// The parameters of every value with a planned range.
-pub(super) fn params(model: &Model, plan: &Plan) -> Result<HashMap<String, ActivationParams>> {
+pub(super) fn params(plan: &Plan) -> HashMap<String, ActivationParams> {
     let mut params = HashMap::new();
     for planned in &plan.activations {
         let ActivationBecomes::Static { scheme, low, high, .. } = planned.becomes else { continue };
-        let graph = model.graph();
-        let known = graph.node.iter().any(|n| n.output.contains(&planned.value))
-            || graph.input.iter().any(|i| i.name() == planned.value);
-        if !known {
-            let reason = format!("the model has no value '{}'", planned.value);
-            return Err(Error::PlanMismatch { reason });
-        }
         let (range, bits) = ([(low, high)], scheme.bits());
         let (quant, storage) = match scheme {
             Scheme::Affine { .. } => {
@@ -45,7 +38,7 @@ pub(super) fn params(model: &Model, plan: &Plan) -> Result<HashMap<String, Activ
             },
         );
     }
-    Ok(params)
+    params
 }
 
 /// Gives every product of a quantized value and an int8 weight an int32 bias.
@@ -101,12 +94,14 @@ pub(super) fn dynamic_products(model: &mut Model, plan: &Plan, weights: &HashMap
 fn products_of(model: &Model, value: &str, weights: &HashMap<&str, QTensor>) -> Vec<DynamicWeight> {
     let mut products = BTreeMap::new();
     for (position, node) in model.graph().node.iter().enumerate() {
-        let multiplies = is_product(node) && !node.is("Conv") && node.input[0] == value;
-        let Some(weight) =
-            weights.get(node.input[1..].first().map_or("", String::as_str)).filter(|_| multiplies)
-        else {
+        let [input, weight, ..] = node.input.as_slice() else { continue };
+        let Some(weight) = weights.get(weight.as_str()).filter(|_| input == value) else {
             continue;
         };
+        let layout = weight.layout();
+        if !has_dynamic_form(node, layout.shape(), layout.granularity()) {
+            continue;
+        }
         let transposed = node.is("Gemm") && node.int("transB", 0) != 0;
         if let Some((shape, integers)) = columns(weight, transposed) {
             products.insert(
@@ -124,17 +119,11 @@ fn products_of(model: &Model, value: &str, weights: &HashMap<&str, QTensor>) -> 
     products.into_values().collect()
 }
 
-/// A weight as `[k, n]` with one scale or one a column; `None` if it is not of that kind.
+/// The integers of a matrix as `[k, n]`; `None` if they are not of at most 8 bits and signed.
 fn columns(weight: &QTensor, transposed: bool) -> Option<(Vec<usize>, Vec<i8>)> {
     let [rows, columns] = *weight.layout().shape() else { return None };
-    let channel = if transposed { 0 } else { 1 };
-    let fits = match weight.layout().granularity() {
-        Granularity::Tensor => true,
-        Granularity::Channel { axis } => axis == channel,
-        Granularity::Group { .. } => false,
-    };
     let signed = matches!(weight.codes().encoding(), Encoding::TwosComplement | Encoding::Sign);
-    if !fits || !signed || weight.codes().width() > 8 {
+    if !signed || weight.codes().width() > 8 {
         return None;
     }
     let codes = weight.codes().unpack();

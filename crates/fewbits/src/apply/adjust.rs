@@ -1,10 +1,10 @@
 //! The part of a plan that comes before anything is quantized.
 
 use fewbits_onnx::Model;
-use fewbits_onnx::passes::qdq::scale_for_products;
+use fewbits_onnx::passes::qdq::{scalable_products, scale_for_products};
 use fewbits_onnx::proto::TensorProto;
 
-use crate::plan::{Adjustment, Edit, scaled_name};
+use crate::plan::{Adjustment, Edit};
 use crate::{Error, Result};
 
 /// Carries out the adjustments of a plan, in their order.
@@ -19,8 +19,7 @@ pub(crate) fn adjust(model: &mut Model, adjustments: &[Adjustment]) -> Result<()
             Edit::Add { tensor, axis } => edit(model, tensor, *axis, values, |x, v| x + v)?,
             Edit::MultiplyForProducts { value } => {
                 check_length(model, value, values.len())?;
-                let name = scaled_name(value);
-                if !scale_for_products(model.graph_mut(), value, &name, values) {
+                if !scale_for_products(model.graph_mut(), value, values) {
                     let reason = format!("no product reads a value '{value}' that can be scaled");
                     return Err(Error::PlanMismatch { reason });
                 }
@@ -33,11 +32,10 @@ pub(crate) fn adjust(model: &mut Model, adjustments: &[Adjustment]) -> Result<()
 /// Checks that the products of constants that read `value` sum over `length` channels.
 fn check_length(model: &Model, value: &str, length: usize) -> Result<()> {
     let graph = model.graph();
-    for node in graph.node.iter().filter(|n| n.is("MatMul") || n.is("Gemm")) {
-        let [input, weight, ..] = node.input.as_slice() else { continue };
-        let Some(tensor) = graph.find_initializer(weight).filter(|_| input == value) else {
-            continue;
-        };
+    for product in scalable_products(graph, value) {
+        let node = &graph.node[product];
+        let weight = node.input.get(1).and_then(|weight| graph.find_initializer(weight));
+        let Some(tensor) = weight else { continue };
         let shape = tensor.shape()?;
         let channels = match node.int("transB", 0) {
             0 => shape.iter().rev().nth(1),
@@ -125,13 +123,25 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_taken_is_no_obstacle() {
+        let mut changed = model();
+        let mut taken = NodeProto::new("Relu", &["z"], &["x_scaled"]);
+        std::mem::swap(&mut changed.graph_mut().node[1], &mut taken);
+        changed.graph_mut().node.push(taken);
+        let scale = adjustment(Edit::MultiplyForProducts { value: "x".into() }, &[2.0, 3.0]);
+        adjust(&mut changed, &[scale]).unwrap();
+        let product = changed.graph().node.iter().find(|n| n.is("MatMul")).unwrap();
+        assert_eq!(product.input[0], "x_scaled_1");
+    }
+
+    #[test]
     fn only_products_read_the_scaled_value() {
         let mut changed = model();
         let scale = adjustment(Edit::MultiplyForProducts { value: "x".into() }, &[2.0, 3.0]);
         adjust(&mut changed, &[scale]).unwrap();
         let nodes = &changed.graph().node;
         assert_eq!(nodes[0].op_type(), "Mul");
-        assert_eq!(nodes[1].input[0], scaled_name("x"));
+        assert_eq!(nodes[1].input[0], "x_scaled");
         assert_eq!(nodes[2].input[0], "x");
         let short = adjustment(Edit::MultiplyForProducts { value: "x".into() }, &[2.0]);
         assert!(matches!(adjust(&mut model(), &[short]), Err(Error::PlanMismatch { .. })));

@@ -25,8 +25,8 @@ use crate::{Error, Result};
 /// multiplied by learn that from `learning`.
 ///
 /// # Errors
-/// If the plan names a tensor that the model does not have, or one of another shape, or makes no
-/// sense for its target; if its methods need data and there are none.
+/// If the plan [does not fit](Plan::check_fits) the model or makes no sense for its target; if its
+/// methods need data and there are none.
 pub fn apply(
     mut model: Model,
     plan: &Plan,
@@ -36,12 +36,13 @@ pub fn apply(
     if let Some(reason) = plan.obstacle() {
         return Err(Error::Target { reason });
     }
+    plan.check_fits(&model)?;
     let planned: Vec<(&PlannedTensor, WeightScheme)> =
         plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;
     let weights = weights(&model, plan, &planned, learning, progress)?;
-    let params = activations::params(&model, plan)?;
+    let params = activations::params(plan);
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
     }
@@ -104,20 +105,10 @@ fn quantize_one(
     integers: WeightScheme,
     inputs: Option<Inputs>,
 ) -> Result<QTensor> {
-    let mismatch = |reason: String| Error::PlanMismatch { reason };
-    let tensor = model.graph().find_initializer(&planned.tensor).ok_or_else(|| {
-        mismatch(format!("the model has no constant tensor '{}'", planned.tensor))
-    })?;
-    let shape = tensor.shape()?;
-    if shape != planned.shape {
-        return Err(mismatch(format!(
-            "tensor '{}' has shape {shape:?}, the plan says {:?}",
-            planned.tensor, planned.shape
-        )));
-    }
-    let values = model.floats_released(tensor)?;
+    let tensor = model.graph().find_initializer(&planned.tensor);
+    let values = model.floats_released(tensor.expect("the plan fits the model"))?;
     integers
-        .quantize(&values, &shape, inputs)
+        .quantize(&values, &planned.shape, inputs)
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 

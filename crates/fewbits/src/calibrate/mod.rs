@@ -11,6 +11,8 @@ use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions};
 use rayon::prelude::*;
 
 use crate::data::Dataset;
+use crate::error::file_of;
+use crate::not_finite;
 use crate::progress::Progress;
 use crate::run::{Beside, batches_at_once, fixed_rows, part_for};
 use crate::{Error, Result};
@@ -185,8 +187,7 @@ fn in_batches(
     let (runner, at_once) = (Beside(&*runner), batches_at_once());
     let lost = |value: &String| out_of_reach.iter().any(|o| o.value == *value);
     if !wanted.values.is_empty() && wanted.values.iter().all(lost) {
-        let file = model.path().map_or("the model".to_string(), |p| p.display().to_string());
-        return Err(Error::OutOfReach { file, lacking: listed(&lacking) });
+        return Err(Error::OutOfReach { file: file_of(model), lacking: listed(&lacking) });
     }
     let mut watchers = Watchers::new(wanted, lost);
     progress.start("calibrating", data.rows() as u64);
@@ -216,7 +217,9 @@ fn in_batches(
         start = end;
     }
     progress.finish();
-    watchers.refuse_not_finite(data, &values, &is_input)?;
+    if let Some(value) = watchers.not_finite(&values) {
+        return Err(why_not_finite(model, data, value, is_input(value))?);
+    }
     let Watchers { observers, channels } = watchers;
     // Where activations stay float anyway, nothing is lost that was asked for.
     if !lacking.is_empty() && !wanted.values.is_empty() {
@@ -226,6 +229,24 @@ fn in_batches(
     let channels =
         channels.into_iter().filter_map(|(v, watch)| Some((v, watch.observer?.seen()))).collect();
     Ok(Calibration { observers, channels, out_of_reach, rows: data.rows(), bytes_per_row })
+}
+
+/// Who is to blame for NaN or infinities in a value: a constant of the model, or the data.
+fn why_not_finite(model: &Model, data: &Dataset, value: &str, is_input: bool) -> Result<Error> {
+    let reason = match is_input {
+        true => format!("input '{value}' holds NaN or infinities; clean the data"),
+        false => match not_finite::behind(model, value)? {
+            Some(constant) => {
+                let (file, constant) = (file_of(model), constant.to_string());
+                return Ok(Error::NotFinite { file, constant });
+            }
+            None => format!(
+                "value '{value}' becomes NaN or infinite on this data; check that it is what the \
+                 model was trained on, for example with --normalize"
+            ),
+        },
+    };
+    Ok(Error::Calibration { path: data.path().to_path_buf(), reason })
 }
 
 /// What the executor lacks, each thing once with the first node that asks for it.

@@ -109,26 +109,13 @@ impl Watchers {
             .collect()
     }
 
-    /// Refuses data on which one of `values` held NaN or infinities.
-    pub fn refuse_not_finite(
-        &self,
-        data: &Dataset,
-        values: &[&String],
-        is_input: &dyn Fn(&str) -> bool,
-    ) -> Result<()> {
+    /// The first of `values` that held NaN or infinities.
+    pub fn not_finite<'v>(&self, values: &[&'v String]) -> Option<&'v String> {
         let spoiled = |value: &String| {
             self.observers.get(value).is_some_and(|o| o.count_not_finite() > 0)
                 || self.channels.get(value).is_some_and(|c| c.spoiled)
         };
-        let Some(value) = values.iter().find(|v| spoiled(v)) else { return Ok(()) };
-        let reason = match is_input(value) {
-            true => format!("input '{value}' holds NaN or infinities; clean the data"),
-            false => format!(
-                "value '{value}' becomes NaN or infinite on this data; check that it is what the \
-                 model was trained on, for example with --normalize"
-            ),
-        };
-        Err(Error::Calibration { path: data.path().to_path_buf(), reason })
+        values.iter().copied().find(|value| spoiled(value))
     }
 }
 

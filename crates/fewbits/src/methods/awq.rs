@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
+use fewbits_onnx::passes::qdq::{scalable_products, scaled_name};
 use fewbits_quant::rounding::awq;
 use fewbits_quant::{Hessian, Matrix};
 
@@ -24,7 +25,7 @@ use crate::apply::Learning;
 use crate::calibrate::{ChannelAxis, Rescaled};
 use crate::inputs::Seen;
 use crate::padding::Tokens;
-use crate::plan::{Adjustment, Edit, Method, WeightScheme, scaled_name};
+use crate::plan::{Adjustment, Edit, Method, WeightScheme};
 use crate::walk::{Walk, calls};
 use crate::{Error, Result};
 
@@ -93,7 +94,7 @@ pub fn scale(
                 }));
             }
             Divisor::Mul => {
-                now = scaled_name(&first.value);
+                now = scaled_name(model.graph(), &first.value);
                 let value = first.value.clone();
                 proposal.edits.push(edit(Edit::MultiplyForProducts { value }, &inverse));
             }
@@ -129,11 +130,7 @@ fn divisors(model: &Model, index: &Index, found: &[Product]) -> HashMap<String, 
         let alike = readers.iter().all(|p| p.inputs() == product.inputs());
         let last_axis = readers.iter().all(|p| p.channel_axis() == ChannelAxis::Last);
         // Every product that reads a `Mul` is scaled, so all must be among those found.
-        let others = index.consumers(value).iter().any(|&n| {
-            let multiplies = matches!(graph.node[n].op_type(), "MatMul" | "Gemm")
-                && graph.node[n].input.first().is_some_and(|input| input == value);
-            multiplies && readers.iter().all(|reader| reader.node != n)
-        });
+        let others = scalable_products(graph, value).len() != readers.len();
         if divisors.contains_key(value) || !alike || !last_axis || others {
             continue;
         }

@@ -18,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
+use fewbits_onnx::passes::qdq::{scalable_products, scaled_name};
 use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Levels};
 use rayon::prelude::*;
@@ -27,7 +28,7 @@ use super::noise::{Outputs, Reader, WeightSteps, rescale};
 use super::product::{Product, own_vector};
 use crate::Result;
 use crate::calibrate::{ChannelAxis, Channels, Rescaled};
-use crate::plan::{Adjustment, Edit, Method, scaled_name};
+use crate::plan::{Adjustment, Edit, Method};
 
 /// An expected gain below this is not worth a `Mul`.
 const LEAST_GAIN: f64 = 1.5;
@@ -75,11 +76,7 @@ pub fn smooth(
             let all = |p: &&Product| {
                 p.channel_axis() == ChannelAxis::Last && p.inputs() == readers[0].inputs()
             };
-            let products_of_value = index.consumers(value).iter().filter(|&&n| {
-                matches!(graph.node[n].op_type(), "MatMul" | "Gemm")
-                    && graph.node[n].input[0] == value
-            });
-            if !readers.iter().all(all) || products_of_value.count() != readers.len() {
+            if !readers.iter().all(all) || scalable_products(graph, value).len() != readers.len() {
                 return Ok(Proposal::default());
             }
             let affine = affine(graph, &index, value, readers[0].inputs());
@@ -111,7 +108,7 @@ pub fn smooth(
                     .map(|tensor| adjustment(Edit::Multiply { tensor, axis: 0 }, &inverse))
                     .collect(),
                 None => {
-                    now = scaled_name(value);
+                    now = scaled_name(graph, value);
                     let value = value.to_string();
                     vec![adjustment(Edit::MultiplyForProducts { value }, &inverse)]
                 }

@@ -51,11 +51,7 @@ fn write_with(
         let reason = "exists already; add --force to replace it".to_string();
         return Err(Error::Output { path: path.to_path_buf(), reason });
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fewbits_onnx::write_whole(folder, path, write)
+    fewbits_onnx::write_whole(path, write)
         .map_err(|source| Error::Io { path: path.to_path_buf(), source })
 }
 

@@ -8,7 +8,10 @@ use fewbits_quant::{
     Bits, Granularity, Levels, RangeMethod, Scheme, affine_max, is_below_scales, symmetric_max,
 };
 
-use super::{ActivationBecomes, Plan, PlannedActivation, Readers, RegionValue, Regions, regions};
+use super::{
+    ActivationBecomes, ActivationUse, Plan, PlannedActivation, Readers, RegionValue, Regions,
+    has_dynamic_form, is_product, regions,
+};
 use crate::calibrate::Calibration;
 
 /// How activations are to be represented: by 8 bits in the file, all of whose values are used or,
@@ -63,15 +66,47 @@ impl ActivationScheme {
 impl Plan {
     /// The values that a static plan must know the range of.
     pub fn regions(&self, model: &Model) -> Regions {
-        // Integer products take weights without zero points and with a scale an output.
-        let weights: HashSet<&str> = self
-            .quantized()
-            .filter(|(_, scheme)| {
-                matches!(scheme, Scheme::Symmetric { granularity, .. } if !matches!(granularity, Granularity::Group { .. }))
-            })
-            .map(|(t, _)| t.tensor.as_str())
-            .collect();
-        regions(model.graph(), &weights, self.target.extent())
+        let (mut weights, mut others) = (HashSet::new(), HashMap::new());
+        for (planned, scheme) in self.quantized() {
+            match why_multiplied_as_floats(scheme) {
+                None => {
+                    weights.insert(planned.tensor.as_str());
+                }
+                Some(why) => {
+                    others.insert(planned.tensor.as_str(), why);
+                }
+            }
+        }
+        let graph = model.graph();
+        let mut regions = regions(graph, &weights, self.target.extent());
+        let of_others = graph.node.iter().filter(|node| is_product(node)).filter_map(|node| {
+            let why = others.get(node.input.get(1)?.as_str())?;
+            Some((node.output[0].clone(), (*why).to_string()))
+        });
+        for (value, why) in of_others {
+            match regions.kept.iter_mut().find(|(kept, _)| *kept == value) {
+                Some(kept) => kept.1 = why,
+                None => regions.kept.push((value, why)),
+            }
+        }
+        regions
+    }
+
+    /// Why no activation becomes integers: the reason for most of those that were looked at.
+    pub fn why_float_activations(&self) -> Option<String> {
+        if self.activation_use() != ActivationUse::Float {
+            return None;
+        }
+        let mut counted: Vec<(&str, usize)> = Vec::new();
+        for (_, why) in self.float_activations() {
+            match counted.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, count)) => *count += 1,
+                None => counted.push((why, 1)),
+            }
+        }
+        // Of equal ones the first.
+        let most = counted.iter().rev().max_by_key(|(_, count)| *count);
+        Some(most.map_or("no product reads one".to_string(), |(why, _)| (*why).to_string()))
     }
 
     /// Gives every value of `regions` the range that `method` finds in the calibration.
@@ -112,6 +147,7 @@ impl Plan {
                     _ => ActivationBecomes::Float(calibration.why_float(&value.value)),
                 },
             })
+            .chain(computed_in_float(regions))
             .collect();
         self
     }
@@ -127,6 +163,12 @@ impl Plan {
         self
     }
 
+    /// Keeps the activations of all products of `regions` that cannot read integers float.
+    pub fn with_float_products(mut self, regions: &Regions) -> Plan {
+        self.activations = computed_in_float(regions).collect();
+        self
+    }
+
     /// Lets every product of matrices quantize its activations as they come. Convolutions keep
     /// float activations: runtimes compute their dynamic form slower than the float one. So do
     /// inputs of the model that were not seen: the columns of a table may be of any scale, and the
@@ -136,23 +178,35 @@ impl Plan {
         let graph = model.graph();
         let unseen =
             |value: &str| inputs == Inputs::Unseen && graph.input.iter().any(|i| i.name() == value);
-        let read_by_product = |value: &str| {
-            graph.node.iter().any(|n| {
-                matches!(n.op_type(), "MatMul" | "Gemm")
-                    && n.is_onnx()
-                    && n.input.first().is_some_and(|i| i == value)
-            })
-        };
+        let weights: HashMap<&str, (&[usize], Scheme)> =
+            self.quantized().map(|(t, scheme)| (t.tensor.as_str(), (&*t.shape, scheme))).collect();
+        let mut read_by_product: HashSet<&str> = HashSet::new();
+        let mut read_by_matmul: HashSet<&str> = HashSet::new();
+        for node in graph.node.iter().filter(|node| is_product(node) && !node.is("Conv")) {
+            let [value, weight, ..] = node.input.as_slice() else { continue };
+            let Some(&(shape, scheme)) = weights.get(weight.as_str()) else { continue };
+            read_by_matmul.insert(value);
+            if has_dynamic_form(node, shape, scheme.granularity()) {
+                read_by_product.insert(value);
+            }
+        }
         self.activations = regions
             .values
             .iter()
             .cloned()
             .map(|value| PlannedActivation {
-                becomes: match read_by_product(&value.value) {
+                becomes: match read_by_product.contains(value.value.as_str()) {
                     true if unseen(&value.value) => ActivationBecomes::Float(
                         "an input whose columns may be of any scale; --calibrate shows them".into(),
                     ),
                     true => ActivationBecomes::Dynamic,
+                    false if read_by_matmul.contains(value.value.as_str()) => {
+                        ActivationBecomes::Float(
+                            "the products that read it have weights of more axes than a matrix, \
+                             which have no dynamic form"
+                                .into(),
+                        )
+                    }
                     false => ActivationBecomes::Float(
                         "only convolutions read it, whose dynamic form is slower than float".into(),
                     ),
@@ -160,15 +214,41 @@ impl Plan {
                 readers: value.readers,
                 value: value.value,
             })
-            .chain(computed_in_float(&regions.kept))
+            .chain(computed_in_float(&regions))
             .collect();
         self
     }
 }
 
+/// Why products cannot multiply integers of a weight by integers of an activation: they take weights
+/// without zero points and with a scale an output.
+fn why_multiplied_as_floats(scheme: Scheme) -> Option<&'static str> {
+    match scheme {
+        Scheme::Symmetric { granularity: Granularity::Group { .. }, .. } => Some(
+            "its weights have a scale a group, products of integers take one a channel: use \
+             --granularity channel",
+        ),
+        Scheme::Symmetric { .. } => None,
+        Scheme::Affine { .. } => Some(
+            "its weights have zero points, products of integers take weights without: use --scheme \
+             symmetric",
+        ),
+        Scheme::FixedPoint { .. } => Some(
+            "its weights are of fixed point, products of integers take a scale a channel: use \
+             --scheme symmetric",
+        ),
+        Scheme::Float { .. } | Scheme::Mx { .. } | Scheme::NvFp4 { .. } => {
+            Some("its weights are small floats and multiplied as floats")
+        }
+    }
+}
+
 /// Entries for the results of products that no recipe quantizes.
-fn computed_in_float(kept: &[(String, String)]) -> impl Iterator<Item = PlannedActivation> {
-    kept.iter().map(|(value, why)| PlannedActivation {
+fn computed_in_float(regions: &Regions) -> impl Iterator<Item = PlannedActivation> {
+    // What another product reads is decided about already.
+    let read: HashSet<&str> = regions.values.iter().map(|v| v.value.as_str()).collect();
+    let results = regions.kept.iter().filter(move |(value, _)| !read.contains(value.as_str()));
+    results.map(|(value, why)| PlannedActivation {
         value: value.clone(),
         readers: Readers::Products,
         becomes: ActivationBecomes::Float(why.clone()),

@@ -66,14 +66,10 @@ pub enum Edit {
         axis: usize,
     },
     /// Multiplies an activation by them, along its last axis, for the products that read it;
-    /// others read it as it was. The product is a value of the name that [`scaled_name`] gives.
+    /// others read it as it was. The product is a value of the name that
+    /// [`scaled_name`](fewbits_onnx::passes::qdq::scaled_name) gives.
     MultiplyForProducts {
         /// The activation.
         value: String,
     },
-}
-
-/// The name of the value that products read instead of `value`.
-pub fn scaled_name(value: &str) -> String {
-    format!("{value}_scaled")
 }

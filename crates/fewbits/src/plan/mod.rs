@@ -2,7 +2,9 @@
 
 mod activations;
 mod adjustment;
+mod fit;
 mod regions;
+mod tables;
 mod target;
 mod weights;
 
@@ -15,9 +17,11 @@ use fewbits_quant::{
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
-pub use adjustment::{Adjustment, Edit, Method, scaled_name};
+pub use adjustment::{Adjustment, Edit, Method};
+pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub use target::{ActivationUse, BiasForm, Target};
+pub(crate) use weights::plan_tables_as_asked;
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 
 use crate::{Error, Result};
@@ -59,6 +63,9 @@ pub struct Tried {
     /// How the ranges of weights were found, where that was to be chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_range: Option<WeightRange>,
+    /// The width of tables that only look-ups read, where that was to be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_bits: Option<u8>,
     /// How ranges were found, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<RangeMethod>,

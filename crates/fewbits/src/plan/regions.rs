@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, NodeProto};
+use fewbits_quant::Granularity;
 use serde::{Deserialize, Serialize};
 
 /// The values to quantize.
@@ -59,6 +60,19 @@ pub fn is_product(node: &NodeProto) -> bool {
     }
 }
 
+/// Whether a product can quantize its activation as it comes: with a matrix of weights that has one
+/// scale or one a column.
+pub(crate) fn has_dynamic_form(node: &NodeProto, shape: &[usize], scales: Granularity) -> bool {
+    let transposed = node.is("Gemm") && node.int("transB", 0) != 0;
+    let columns = usize::from(!transposed);
+    let fits = match scales {
+        Granularity::Tensor => true,
+        Granularity::Channel { axis } => axis == columns,
+        Granularity::Group { .. } => false,
+    };
+    is_product(node) && !node.is("Conv") && shape.len() == 2 && fits
+}
+
 /// Operators that hand integers on unchanged: input and output share a scale.
 const PASSES_ON: [&str; 6] = ["MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"];
 /// Operators with integer forms of their own.
@@ -77,7 +91,11 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent
     let is_core: Vec<bool> = graph
         .node
         .iter()
-        .map(|n| is_product(n) && n.input.get(1).is_some_and(|w| weights.contains(w.as_str())))
+        .map(|n| {
+            let reads_weight = n.input.get(1).is_some_and(|w| weights.contains(w.as_str()));
+            // A constant is no activation.
+            is_product(n) && reads_weight && index.initializer(&n.input[0]).is_none()
+        })
         .collect();
     let joined = joined(graph, &index, &is_core);
     let absorbed = |value: &str| {
@@ -229,7 +247,7 @@ fn why_float(node: &NodeProto, weights: &HashSet<&str>) -> &'static str {
     match node.op_type() {
         "ConvTranspose" => "runtimes have no integer form of it",
         "Gemm" if has_weight => "it is scaled or transposed on the activation's side",
-        _ if has_weight => "the weight stands on the left",
+        _ if has_weight => "no activation stands on the left of its weight",
         _ => "both sides are activations: attention scores and the like lose too much",
     }
 }

@@ -12,6 +12,7 @@ use fewbits_quant::{
 };
 use rayon::prelude::*;
 
+use super::tables::{self, TableWidth, is_table};
 use super::{ActivationUse, Becomes, Plan, PlannedTensor, Target};
 use crate::progress::Progress;
 use crate::weights::{Axes, Constant, Role, constants};
@@ -320,28 +321,48 @@ pub fn plan_weights(
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
+            let planned = plan_one(model, options, target, constant, TableWidth::Kept)?;
             progress.advance(1);
-            let Constant { tensor, shape, read_by, .. } = constant;
-            let layout =
-                becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
-            let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
-            let (range_method, rounding) = Default::default();
-            Ok(PlannedTensor {
-                tensor,
-                shape,
-                read_by,
-                range,
-                sqnr_db,
-                range_method,
-                rounding,
-                scale_type,
-                becomes,
-            })
+            Ok(planned)
         })
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(Plan::new(tensors, target))
+}
+
+/// Plans the tables that only look-ups read as wide as all weights.
+pub(crate) fn plan_tables_as_asked(
+    model: &Model,
+    options: &WeightOptions,
+    target: Target,
+) -> Result<Vec<PlannedTensor>> {
+    let tables = constants(model.graph()).into_iter().filter(is_table);
+    tables.map(|table| plan_one(model, options, target, table, TableWidth::AsAsked)).collect()
+}
+
+fn plan_one(
+    model: &Model,
+    options: &WeightOptions,
+    target: Target,
+    constant: Constant,
+    tables: TableWidth,
+) -> Result<PlannedTensor> {
+    let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant, tables)?;
+    let Constant { tensor, shape, read_by, .. } = constant;
+    let layout = becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
+    let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
+    let (range_method, rounding) = Default::default();
+    Ok(PlannedTensor {
+        tensor,
+        shape,
+        read_by,
+        range,
+        sqnr_db,
+        range_method,
+        rounding,
+        scale_type,
+        becomes,
+    })
 }
 
 /// What one tensor becomes, and what that does to it.
@@ -356,6 +377,7 @@ fn decide(
     options: &WeightOptions,
     target: Target,
     constant: &Constant,
+    tables: TableWidth,
 ) -> Result<Decided> {
     let float = |why: &str| {
         let becomes = Becomes::Float(why.to_string());
@@ -369,19 +391,26 @@ fn decide(
         }
         Role::Other => return float("no product or convolution reads it as a weight"),
     };
-    let is_table = constant.read_by.iter().any(|op| op == "Gather");
-    if let Some(why) = target.why_float_tables().filter(|_| is_table) {
+    let is_looked_up = constant.read_by.iter().any(|op| op == "Gather");
+    if let Some(why) = target.why_float_tables().filter(|_| is_looked_up) {
         return float(why);
     }
     let graph = model.graph();
     if graph.input.iter().any(|i| i.name() == *name) {
         return float("an input that the caller may replace");
     }
+    let options = match is_table(constant) && tables == TableWidth::Kept {
+        true => &tables::options(options),
+        false => options,
+    };
     let scheme = options.scheme_for(axes, shape.len());
     let tensor = graph.find_initializer(name).expect("a constant is an initializer");
     let values = model.floats_released(tensor)?;
     if values.is_empty() {
         return float("it is empty");
+    }
+    if is_table(constant) && tables::is_of_waves(&values, shape[0]) {
+        return float("sines and cosines, read by position: all layers depend on them");
     }
     if let Err(why) = check(&values, shape, scheme) {
         return float(&why.to_string());

@@ -55,15 +55,19 @@ impl Recipe<'_> {
         );
         let sample = self.sample(data, &chosen.seen);
         let open = open_range || matches!(methods, Methods::Measured);
-        let trial = if open { observed.trial(self.model, &sample, self.run) } else { None };
+        let instead = "no method is used that was not asked for, ranges are minmax";
+        let trial = match open {
+            true => observed.trial(self.model, &sample, self.run, instead, progress),
+            false => None,
+        };
         let measured = match trial {
-            Some(trial) => self.error(&trial, &chosen)?.map(|error| (trial, error)),
+            Some(trial) => self.error(&trial, &chosen, progress)?.map(|error| (trial, error)),
             None => None,
         };
         let Some((trial, error)) = measured else {
             if let Methods::Only(listed) = methods {
                 for &method in listed {
-                    self.edit(&mut chosen, method, &sample)?;
+                    self.edit(&mut chosen, method, &sample, progress)?;
                 }
             }
             return Ok(chosen);
@@ -75,20 +79,23 @@ impl Recipe<'_> {
         progress.advance(1);
         for method in Method::ALL.into_iter().filter(|&m| m != Method::BiasCorrection) {
             if methods.allow(method) {
-                self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
+                let edit = |chosen: &mut _| self.edit(chosen, method, &sample, progress);
+                self.compete(&mut contest, edit, progress)?;
             }
             progress.advance(1);
         }
         for range in RangeChoice::TRIED.into_iter().skip(1).filter(|_| open_range) {
-            self.compete(&mut contest, |chosen| {
+            let take = |chosen: &mut Chosen| {
                 chosen.choice.range = range;
                 Ok(())
-            })?;
+            };
+            self.compete(&mut contest, take, progress)?;
         }
         progress.advance(1);
         if methods.allow(Method::BiasCorrection) && self.corrects_plain_rounding() {
             let method = Method::BiasCorrection;
-            self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
+            let edit = |chosen: &mut _| self.edit(chosen, method, &sample, progress);
+            self.compete(&mut contest, edit, progress)?;
         }
         progress.advance(1);
         progress.finish();
@@ -96,12 +103,18 @@ impl Recipe<'_> {
     }
 
     /// Adds a method to a choice.
-    fn edit(&self, chosen: &mut Chosen, method: Method, sample: &Dataset) -> Result<()> {
+    fn edit(
+        &self,
+        chosen: &mut Chosen,
+        method: Method,
+        sample: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if method == Method::BiasCorrection {
             chosen.choice.bias = Bias::Corrected;
             return Ok(());
         }
-        let proposal = self.propose(method, &chosen.seen.channels)?;
+        let proposal = self.propose(method, &chosen.seen.channels, progress)?;
         if proposal.edits.is_empty() {
             return Ok(());
         }
@@ -117,6 +130,7 @@ impl Recipe<'_> {
         &self,
         contest: &mut Contest,
         change: impl FnOnce(&mut Chosen) -> Result<()>,
+        progress: &dyn Progress,
     ) -> Result<()> {
         let best = &contest.best;
         let mut chosen =
@@ -125,7 +139,7 @@ impl Recipe<'_> {
         if chosen.choice == best.choice {
             return Ok(());
         }
-        let error = self.error(&contest.trial, &chosen)?;
+        let error = self.error(&contest.trial, &chosen, progress)?;
         let asked = matches!(self.request.methods, Methods::Only(_))
             && chosen.choice.range == best.choice.range;
         let part = match chosen.choice.edits == best.choice.edits {
@@ -144,7 +158,12 @@ impl Recipe<'_> {
         Ok(())
     }
 
-    fn error(&self, trial: &Trial, chosen: &Chosen) -> Result<Option<f64>> {
+    fn error(
+        &self,
+        trial: &Trial,
+        chosen: &Chosen,
+        progress: &dyn Progress,
+    ) -> Result<Option<f64>> {
         // The adjusted weights are let go before they are made again.
         let plan = {
             let adjusted = self.adjusted(&chosen.choice.edits)?;
@@ -154,8 +173,18 @@ impl Recipe<'_> {
         // with plain rounding, too.
         let plan = if plan.needs_data() { plan.rounded_by(Rounding::Nearest) } else { plan };
         let quantized = apply(self.model.clone(), &plan, None, &Silent)?;
-        // A form that the executor cannot run measures nothing; other runtimes may well run it.
-        Ok(trial.error(quantized).unwrap_or(None))
+        Ok(trial.error(quantized, &self.described(&chosen.choice), progress))
+    }
+
+    /// A choice in words.
+    fn described(&self, choice: &Choice) -> String {
+        let Tried { methods, range, .. } = self.tried(choice, None);
+        let methods: Vec<String> = methods.iter().map(Method::to_string).collect();
+        let methods = if methods.is_empty() { "no method".to_string() } else { methods.join(" + ") };
+        match range {
+            Some(range) => format!("{methods} with ranges {range}"),
+            None => methods,
+        }
     }
 
     fn tried(&self, choice: &Choice, error: Option<f64>) -> Tried {
@@ -169,6 +198,7 @@ impl Recipe<'_> {
             methods,
             rounding: None,
             weight_range: None,
+            table_bits: None,
             range: is_static.then_some(choice.range),
             sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
             kept: true,

@@ -36,8 +36,8 @@ impl Recipe<'_> {
             return Ok(plain);
         }
         let sample = data.sample(ROWS);
-        // What the executor cannot run as a whole cannot be measured.
-        let Some(trial) = observed.trial(self.model, &sample, self.run) else {
+        let instead = "weights are rounded to nearest";
+        let Some(trial) = observed.trial(self.model, &sample, self.run, instead, progress) else {
             return Ok(plain);
         };
         // Biases were corrected for what rounding to nearest shifts.
@@ -50,7 +50,7 @@ impl Recipe<'_> {
         progress.start("choosing rounding", 1 + others.len() as u64);
         let error = |plan: &Plan| -> Result<Option<f64>> {
             let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
-            let error = trial.error(quantized).unwrap_or(None);
+            let error = trial.error(quantized, &described(plan), progress);
             progress.advance(1);
             Ok(error)
         };
@@ -79,12 +79,23 @@ fn ranged(plan: &Plan) -> Plan {
     plan
 }
 
+/// How a plan rounds, in words.
+fn described(plan: &Plan) -> String {
+    let Tried { rounding, weight_range, .. } = of(plan, None, false);
+    format!(
+        "rounding by {} with ranges {}",
+        rounding.unwrap_or_default(),
+        weight_range.unwrap_or_default()
+    )
+}
+
 fn of(plan: &Plan, error: Option<f64>, kept: bool) -> Tried {
     let first = plan.tensors.iter().find(|planned| planned.becomes.scheme().is_some());
     Tried {
         methods: Vec::new(),
         rounding: first.map(|planned| planned.rounding),
         weight_range: first.map(|planned| planned.range_method),
+        table_bits: None,
         range: None,
         sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
         kept,

@@ -2,6 +2,7 @@
 
 mod choose;
 mod choose_rounding;
+mod choose_tables;
 mod trial;
 
 use std::collections::{HashMap, HashSet};
@@ -11,20 +12,22 @@ use std::str::FromStr;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
-use fewbits_quant::{Bits, RangeMethod, Rounding, Scheme, symmetric_max};
+use fewbits_quant::{Bits, RangeMethod, Rounding, Scheme, is_below_scales, symmetric_max};
 use fewbits_runtime::RunOptions;
 
 use crate::apply::{FinishedLayers, Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
+use crate::error::file_of;
 use crate::methods::{
     Methods, PerOutput, Product, Proposal, WeightSteps, awq, bias_correction, equalization,
     products, smoothquant,
 };
 use crate::plan::{
-    ActivationScheme, ActivationUse, Adjustment, GranularityKind, Inputs, Method, Plan, Target,
+    ActivationScheme, ActivationUse, Adjustment, Becomes, Edit, GranularityKind, Inputs, Method, Plan, Target,
     Tried, WeightOptions, WeightScheme, plan_weights,
 };
+use crate::not_finite::{Reach, not_finite};
 use crate::progress::Progress;
 use crate::{Error, Result};
 use trial::Trial;
@@ -169,6 +172,34 @@ pub fn plan(
     plan_with(model, request, &mut Observed::default(), &finished, run, progress)
 }
 
+/// Keeps what holds NaN or an infinity float, and says so.
+///
+/// # Errors
+/// If activations that are to be calibrated cannot be anything else.
+fn tell_not_finite(
+    model: &Model,
+    plan: &mut Plan,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<()> {
+    // What becomes integers has been looked at.
+    let float: HashSet<String> = plan.kept_float().map(|(t, _)| t.tensor.clone()).collect();
+    for constant in not_finite(model, |name| float.contains(name))? {
+        let certain = constant.reach == Reach::Everything;
+        if certain && matches!(request.activations, Activations::Static { .. }) {
+            return Err(Error::NotFinite { file: file_of(model), constant: constant.to_string() });
+        }
+        progress.warn(&format!(
+            "{constant}: it stays float, and what is computed from it is no better than in the \
+             original; mend the model"
+        ));
+        for planned in plan.tensors.iter_mut().filter(|t| t.tensor == constant.tensor) {
+            planned.becomes = Becomes::Float(constant.to_string());
+        }
+    }
+    Ok(())
+}
+
 /// What was observed of a float model on its calibration data, for further plans of both: it does
 /// not depend on what weights become.
 #[derive(Default)]
@@ -196,15 +227,34 @@ impl Observed {
         Ok(seen)
     }
 
-    /// The float model's outputs on a sample of the data; `None` where it cannot be run as a whole.
-    fn trial(&mut self, model: &Model, sample: &Dataset, run: &RunOptions) -> Option<Rc<Trial>> {
+    /// The float model's outputs on a sample of the data; `None`, with a warning that ends in what
+    /// is done `instead`, where it cannot be run as a whole.
+    fn trial(
+        &mut self,
+        model: &Model,
+        sample: &Dataset,
+        run: &RunOptions,
+        instead: &str,
+        progress: &dyn Progress,
+    ) -> Option<Rc<Trial>> {
         let rows = sample.rows();
         if let Some((_, trial)) = self.trials.iter().find(|(known, _)| *known == rows) {
             return Some(trial.clone());
         }
-        let trial = Rc::new(Trial::new(model, sample.clone(), run).ok()?);
-        self.trials.push((rows, trial.clone()));
-        Some(trial)
+        match Trial::new(model, sample.clone(), run) {
+            Ok(trial) => {
+                let trial = Rc::new(trial);
+                self.trials.push((rows, trial.clone()));
+                Some(trial)
+            }
+            Err(why) => {
+                progress.warn(&format!(
+                    "nothing was tried on the data, which the float model does not run on here: \
+                     {instead}: {why}"
+                ));
+                None
+            }
+        }
     }
 }
 
@@ -232,6 +282,7 @@ pub fn plan_with(
         progress.warn(warning);
     }
     let mut weights = plan_weights(model, &request.weights, request.target, progress)?;
+    tell_not_finite(model, &mut weights, request, progress)?;
     if weights.quantized().next().is_none() {
         return Ok(weights);
     }
@@ -245,24 +296,24 @@ pub fn plan_with(
         }
         return Ok(weights.with_float_activations(&regions, &why));
     }
+    // Without a product that could read them all is as for weights alone.
+    let regions = weights.regions(model);
+    let weights_only = Request { activations: Activations::Float, ..request.clone() };
+    let request = if regions.values.is_empty() { &weights_only } else { request };
     let recipe = Recipe { model, request, weights, run, finished };
-    let Some(data) = request.data else {
-        return recipe.without_data();
+    let mut plan = match request.data {
+        Some(data) => recipe.with_data(data, observed, progress)?,
+        None => recipe.without_data(progress)?,
     };
-    let seen = observed.of(model, data, recipe.wanted(model), run, progress)?;
-    let Chosen { choice, seen, tried } = recipe.choose(data, seen, observed, progress)?;
-    let adjusted = recipe.adjusted(&choice.edits)?;
-    // What lies between two equalized layers was seen on a sample only.
-    let seen = match choice.edits.iter().any(|e| e.method == Method::Equalization) {
-        true => calibrate(&adjusted, data, &recipe.wanted(&adjusted), run, progress)?,
-        false => seen,
-    };
-    let mut plan = recipe.plan(&adjusted, &choice, &seen)?;
-    plan.tried = tried;
-    match request.activations {
-        Activations::Float => recipe.choose_rounding(plan, data, observed, progress),
-        _ => Ok(plan),
+    if activations != ActivationUse::Float {
+        if regions.values.is_empty() {
+            plan = plan.with_float_products(&regions);
+        }
+        if let Some(why) = plan.why_float_activations() {
+            progress.warn(&format!("activations stay float, only weights are quantized: {why}"));
+        }
     }
+    Ok(plan)
 }
 
 /// What was chosen and why.
@@ -389,11 +440,35 @@ impl Recipe<'_> {
         ActivationScheme { kind: self.request.target.activations(), bits }
     }
 
+    /// A plan by what the calibration data shows.
+    fn with_data(
+        &self,
+        data: &Dataset,
+        observed: &mut Observed,
+        progress: &dyn Progress,
+    ) -> Result<Plan> {
+        let seen = observed.of(self.model, data, self.wanted(self.model), self.run, progress)?;
+        let Chosen { choice, seen, tried } = self.choose(data, seen, observed, progress)?;
+        let adjusted = self.adjusted(&choice.edits)?;
+        // What lies between two equalized layers was seen on a sample only.
+        let seen = match choice.edits.iter().any(|e| e.method == Method::Equalization) {
+            true => calibrate(&adjusted, data, &self.wanted(&adjusted), self.run, progress)?,
+            false => seen,
+        };
+        let mut plan = self.plan(&adjusted, &choice, &seen)?;
+        plan.tried = tried;
+        let plan = match self.request.activations {
+            Activations::Float => self.choose_rounding(plan, data, observed, progress)?,
+            _ => plan,
+        };
+        self.choose_tables(plan, data, observed, progress)
+    }
+
     /// A plan for which nothing is known but the model.
-    fn without_data(&self) -> Result<Plan> {
+    fn without_data(&self, progress: &dyn Progress) -> Result<Plan> {
         let mut choice = self.plainest();
         if self.request.methods.allow(Method::SmoothQuant) {
-            choice.edits = self.propose(Method::SmoothQuant, &Channels::new())?.edits;
+            choice.edits = self.propose(Method::SmoothQuant, &Channels::new(), progress)?.edits;
         }
         let adjusted = self.adjusted(&choice.edits)?;
         self.plan(&adjusted, &choice, &Calibration::default())
@@ -409,7 +484,46 @@ impl Recipe<'_> {
 
     /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
     /// the others where they become integers.
-    fn propose(&self, method: Method, channels: &Channels) -> Result<Proposal> {
+    /// Nothing where a weight could not be quantized any more afterwards.
+    fn propose(
+        &self,
+        method: Method,
+        channels: &Channels,
+        progress: &dyn Progress,
+    ) -> Result<Proposal> {
+        let proposal = self.proposed(method, channels)?;
+        if let Some(why) = self.spoiled_by(&proposal)? {
+            progress.warn(&format!("{method} is left out: {why}"));
+            return Ok(Proposal::default());
+        }
+        Ok(proposal)
+    }
+
+    /// Which weight a proposal makes one that cannot be quantized, and why.
+    fn spoiled_by(&self, proposal: &Proposal) -> Result<Option<String>> {
+        if proposal.edits.is_empty() {
+            return Ok(None);
+        }
+        let adjusted = self.adjusted(&proposal.edits)?;
+        let graph = adjusted.graph();
+        let index = Index::new(graph);
+        for adjustment in &proposal.edits {
+            let Edit::Multiply { tensor: name, .. } = &adjustment.edit else { continue };
+            let Some(tensor) = index.initializer(name) else { continue };
+            let values = adjusted.floats_released(tensor)?;
+            if let Some(element) = values.iter().position(|value| !value.is_finite()) {
+                return Ok(Some(format!("element {element} of '{name}' would be infinite")));
+            }
+            let planned = self.weights.quantized().any(|(planned, _)| planned.tensor == *name);
+            let magnitude = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            if planned && is_below_scales((-magnitude, magnitude)) {
+                return Ok(Some(format!("'{name}' would be so small that no scale holds it")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn proposed(&self, method: Method, channels: &Channels) -> Result<Proposal> {
         let levels = match self.request.activations {
             Activations::Float if method == Method::Awq => return self.propose_awq(),
             Activations::Float => return Ok(Proposal::default()),

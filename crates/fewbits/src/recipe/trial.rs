@@ -10,6 +10,7 @@ use crate::Result;
 use crate::data::Dataset;
 use crate::evaluate::OutputError;
 use crate::padding::Tokens;
+use crate::progress::Progress;
 use crate::run::{Beside, batches_at_once, run_rows, runner};
 
 /// Rows at a time.
@@ -33,12 +34,20 @@ impl Trial {
         Ok(Trial { sample, run, expected })
     }
 
-    /// The error of the outputs of `model` relative to their power, the mean of all float outputs;
-    /// `None` if there are none.
-    ///
-    /// # Errors
-    /// If the model cannot be run.
-    pub fn error(&self, model: Model) -> Result<Option<f64>> {
+    /// The error of the outputs of `model` relative to their power, the mean of all float outputs.
+    /// `None`, with a warning that `what` was not tried, if there are none or the model cannot be run:
+    /// other runtimes may well run a form that ours lacks.
+    pub fn error(&self, model: Model, what: &str, progress: &dyn Progress) -> Option<f64> {
+        let why = match self.measured(model) {
+            Ok(Some(error)) => return Some(error),
+            Ok(None) => "the model has no float output that could be compared".to_string(),
+            Err(error) => error.to_string(),
+        };
+        progress.warn(&format!("{what} could not be tried on the data: {why}"));
+        None
+    }
+
+    fn measured(&self, model: Model) -> Result<Option<f64>> {
         let runner = runner(&model, &self.run)?;
         // The executor has its own copy of the weights.
         drop(model);

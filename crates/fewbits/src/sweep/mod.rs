@@ -231,9 +231,9 @@ fn save_all(
         if failed.load(Ordering::Relaxed) {
             break;
         }
-        for note in planned.notes() {
-            if !saved.notes.contains(note) {
-                saved.notes.push(note.clone());
+        for note in planned.notes().iter().cloned().chain(planned.plan().notes()) {
+            if !saved.notes.contains(&note) {
+                saved.notes.push(note);
             }
         }
         let (model, plan) = planned.carry_out(progress)?;

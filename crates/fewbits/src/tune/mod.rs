@@ -28,6 +28,7 @@ use serde::Serialize;
 
 use crate::apply::{adjust, source_digest};
 use crate::data::Dataset;
+use crate::error::file_of;
 use crate::evaluate::Baseline;
 use crate::methods::Methods;
 use crate::metric::Metric;
@@ -225,7 +226,7 @@ fn base_plan(
     }
     plan.tried.clear();
     if let Some(reason) = plan.why_nothing() {
-        let file = prepared.path().map_or("the model".to_string(), |p| p.display().to_string());
+        let file = file_of(prepared);
         return Err(Error::NothingToQuantize { file, reason });
     }
     Ok(plan)

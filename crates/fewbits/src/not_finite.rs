@@ -1,0 +1,184 @@
+//! Constants of a model that hold NaN or an infinity by mistake.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
+use fewbits_onnx::proto::AttributeProto;
+
+use crate::Result;
+use crate::weights::{Constant, Role, constants};
+
+/// An element of a constant that is not finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NotFinite {
+    /// The constant.
+    pub tensor: String,
+    /// The position of the first such element, counted through the whole tensor.
+    pub element: usize,
+    /// What it is.
+    pub value: f32,
+    /// What depends on it.
+    pub reach: Reach,
+}
+
+/// What an element that is not finite spoils.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Whatever is computed with the constant.
+    Everything,
+    /// What reads the element: another row of a table, or the other side of a choice, may be fine.
+    Readers,
+}
+
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.value.is_nan() { "NaN" } else { "infinite" };
+        write!(f, "element {} of '{}' is {what}", self.element, self.tensor)
+    }
+}
+
+/// Operators that scale and shift what they normalize by constants.
+const NORMS: [&str; 7] = [
+    "BatchNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "GroupNormalization",
+    "RMSNormalization",
+];
+/// Operators that add a bias to products.
+const ADD_BIASES: [&str; 6] = ["Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"];
+
+/// The constants among those of `names` that are not finite: those with a NaN, and the weights, biases
+/// and scales of norms with an infinity. Masks and bounds may well be infinite.
+///
+/// # Errors
+/// If a tensor cannot be read.
+pub fn not_finite(model: &Model, names: impl Fn(&str) -> bool) -> Result<Vec<NotFinite>> {
+    let mut found = Vec::new();
+    let graph = model.graph();
+    let index = Index::new(graph);
+    for constant in constants(graph).into_iter().filter(|constant| names(&constant.tensor)) {
+        let Some(tensor) = index.initializer(&constant.tensor) else { continue };
+        let values = model.floats_released(tensor)?;
+        let takes_infinities = takes_infinities(&constant);
+        let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && !takes_infinities);
+        if let Some(element) = values.iter().position(is_mistake) {
+            let (reach, tensor) = (reach(&constant), constant.tensor);
+            found.push(NotFinite { tensor, element, value: values[element], reach });
+        }
+    }
+    Ok(found)
+}
+
+fn read_by(constant: &Constant, operators: &[&str]) -> bool {
+    constant.read_by.iter().any(|op| operators.contains(&op.as_str()))
+}
+
+fn takes_infinities(constant: &Constant) -> bool {
+    match constant.role {
+        Role::Weight(_) => false,
+        Role::Bias => !read_by(constant, &ADD_BIASES),
+        Role::Other => !read_by(constant, &NORMS),
+    }
+}
+
+fn reach(constant: &Constant) -> Reach {
+    let is_table = constant.read_by.iter().all(|op| op == "Gather");
+    match constant.role {
+        Role::Weight(_) if is_table => Reach::Readers,
+        Role::Weight(_) | Role::Bias => Reach::Everything,
+        Role::Other if read_by(constant, &NORMS) => Reach::Everything,
+        Role::Other => Reach::Readers,
+    }
+}
+
+/// The one of the constants that are not finite that `value` is computed from.
+///
+/// # Errors
+/// Those of [`not_finite`].
+pub fn behind(model: &Model, value: &str) -> Result<Option<NotFinite>> {
+    let graph = model.graph();
+    let index = Index::new(graph);
+    let mut before: HashSet<&str> = HashSet::from([value]);
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        let Some(producer) = index.producer(value) else { continue };
+        let node = &graph.node[producer];
+        let mut read = |name| {
+            if before.insert(name) {
+                open.push(name);
+            }
+        };
+        node.input.iter().for_each(|name| read(name));
+        let subgraphs = node.attribute.iter().flat_map(AttributeProto::subgraphs);
+        subgraphs.for_each(|graph| graph.for_each_use(&mut |name| read(name)));
+    }
+    Ok(not_finite(model, |name| before.contains(name))?.into_iter().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto};
+
+    use super::*;
+
+    fn model(spoiled: &str, value: f32) -> Model {
+        let tensor = |name: &str, shape: &[usize]| {
+            let mut values = vec![1.0; shape.iter().product()];
+            if name == spoiled {
+                values[1] = value;
+            }
+            TensorProto::from_f32(name, shape, &values)
+        };
+        let graph = GraphProto {
+            node: vec![
+                NodeProto::new("Gather", &["table", "ids"], &["a"]),
+                NodeProto::new("LayerNormalization", &["a", "scale"], &["b"]),
+                NodeProto::new("Gemm", &["b", "weight", "bias"], &["c"]),
+                NodeProto::new("Add", &["c", "mask"], &["d"]),
+                NodeProto::new("MatMul", &["e", "other"], &["f"]),
+            ],
+            initializer: vec![
+                tensor("table", &[3, 2]),
+                tensor("scale", &[2]),
+                tensor("weight", &[2, 2]),
+                tensor("bias", &[2]),
+                tensor("mask", &[2]),
+                tensor("other", &[2, 2]),
+            ],
+            ..GraphProto::default()
+        };
+        Model::from_graph(graph, 17)
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found_wherever_it_is_a_mistake() {
+        for (name, reach) in [
+            ("table", Reach::Readers),
+            ("scale", Reach::Everything),
+            ("weight", Reach::Everything),
+            ("bias", Reach::Everything),
+            ("mask", Reach::Everything),
+        ] {
+            let found = not_finite(&model(name, f32::NAN), |_| true).unwrap();
+            let [found] = found.as_slice() else { panic!("{name}: {found:?}") };
+            assert_eq!((found.tensor.as_str(), found.element, found.reach), (name, 1, reach));
+            assert_eq!(found.to_string(), format!("element 1 of '{name}' is NaN"));
+            let infinite = not_finite(&model(name, f32::INFINITY), |_| true).unwrap();
+            assert_eq!(infinite.is_empty(), name == "mask", "{name}");
+        }
+        assert_eq!(not_finite(&model("", f32::NAN), |_| true).unwrap(), []);
+    }
+
+    #[test]
+    fn only_what_a_value_is_computed_from_is_to_blame() {
+        for (name, blamed) in [("table", true), ("bias", true), ("mask", false), ("other", false)] {
+            let found = behind(&model(name, f32::NAN), "c").unwrap();
+            assert_eq!(found.is_some(), blamed, "{name}");
+        }
+    }
+}
