@@ -36,9 +36,9 @@ def test_a_language_model_of_few_bits(
     fewbits(*command, "--rounding", rounding, *data).assert_done()
     assert_standard(out)
     assert perplexity(out) <= most
-    # 4 bits in groups of 32 take 4.6 bits with their scales and zero points; onnxruntime's own
-    # file of them has 253,811 bytes.
-    assert out.stat().st_size <= 220_000
+    # 4 bits in groups of 32 take 4.6 bits with their scales and zero points, the table has 8 bits;
+    # onnxruntime's own file of them has 253,811 bytes.
+    assert out.stat().st_size <= 224_000
 
 
 @pytest.mark.parametrize("rounding", ["gptq", "adaround"])
