@@ -22,8 +22,6 @@ mod tensor;
 
 pub use error::{OnnxError, Result};
 pub use model::{MODEL_DOMAIN_ML, Model, ir_version_of_opset};
-pub use save::{
-    EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved,
-};
+pub use save::{EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved};
 pub use temporary::write_whole;
 pub use tensor::{bits_per_element, payload_bytes};

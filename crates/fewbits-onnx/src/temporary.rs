@@ -23,8 +23,10 @@ pub(crate) fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     remove_left_over(path);
     let prefix = prefix(path);
     for _ in 0..ATTEMPTS {
-        let file =
-            tempfile::Builder::new().prefix(&prefix).rand_bytes(RANDOM).tempfile_in(folder(path))?;
+        let file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .rand_bytes(RANDOM)
+            .tempfile_in(folder(path))?;
         // Where a file system has no locks nothing is taken for left over.
         let _ = file.as_file().lock();
         if file.path().exists() {
@@ -116,7 +118,8 @@ mod tests {
         let alive = temporary(&path).unwrap();
         let name = alive.path().file_name().unwrap().to_str().unwrap().to_string();
         // Left over; of another output; of nobody that we know.
-        let kept = [".tmp-q.onnx.data-abcdef", ".tmp-q.onnx-abc", ".tmp-q.onnx-x-abcdef", ".tmpabc"];
+        let kept =
+            [".tmp-q.onnx.data-abcdef", ".tmp-q.onnx-abc", ".tmp-q.onnx-x-abcdef", ".tmpabc"];
         for name in kept.iter().chain(&[".tmp-q.onnx-abcdef"]) {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }

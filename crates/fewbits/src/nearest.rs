@@ -48,7 +48,8 @@ mod tests {
     #[test]
     fn letters_apart() {
         let letters = |text: &str| text.chars().collect::<Vec<_>>();
-        for (a, b, apart) in [("", "", 0), ("", "ab", 2), ("weight", "weihgt", 2), ("käse", "kase", 1)]
+        for (a, b, apart) in
+            [("", "", 0), ("", "ab", 2), ("weight", "weihgt", 2), ("käse", "kase", 1)]
         {
             assert_eq!(distance(&letters(a), &letters(b)), apart, "{a} {b}");
             assert_eq!(distance(&letters(b), &letters(a)), apart, "{b} {a}");

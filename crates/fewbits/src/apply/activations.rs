@@ -9,8 +9,8 @@ use fewbits_onnx::passes::qdq::{
 };
 use fewbits_quant::{Encoding, Granularity, QTensor, QuantParams, Scheme};
 
-use crate::plan::{ActivationBecomes, Plan, Readers, has_dynamic_form, is_product};
 use crate::Result;
+use crate::plan::{ActivationBecomes, Plan, Readers, has_dynamic_form, is_product};
 
 /// The parameters of every value with a planned range.
 pub(super) fn params(plan: &Plan) -> HashMap<String, ActivationParams> {

@@ -35,7 +35,9 @@ impl Plan {
             let shape = tensor.shape()?;
             if shape != planned.shape {
                 let of = &planned.shape;
-                return Ok(Some(format!("tensor '{name}' has shape {shape:?}, the plan says {of:?}")));
+                return Ok(Some(format!(
+                    "tensor '{name}' has shape {shape:?}, the plan says {of:?}"
+                )));
             }
             if !decided.insert(name) {
                 return Ok(Some(format!("it decides about tensor '{name}' twice")));
@@ -114,10 +116,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_whatever_it_is_to_become() {
-        let tensor = |name: &str, shape: &[usize]| {
-            json!({"tensor": name, "shape": shape, "read_by": ["MatMul"], "float": "asked for"})
-        };
-        let value = |name: &str| json!({"value": name, "readers": "products", "float": "asked for"});
+        let tensor = |name: &str, shape: &[usize]| json!({"tensor": name, "shape": shape, "read_by": ["MatMul"], "float": "asked for"});
+        let value =
+            |name: &str| json!({"value": name, "readers": "products", "float": "asked for"});
         assert_eq!(why(json!([tensor("weight", &[2, 3])]), json!([value("x")])), None);
         let refused = |tensors: serde_json::Value, values: serde_json::Value, part: &str| {
             let why = why(tensors, values).unwrap();

@@ -23,11 +23,11 @@ use crate::methods::{
     Methods, PerOutput, Product, Proposal, WeightSteps, awq, bias_correction, equalization,
     products, smoothquant,
 };
-use crate::plan::{
-    ActivationScheme, ActivationUse, Adjustment, Becomes, Edit, GranularityKind, Inputs, Method, Plan, Target,
-    Tried, WeightOptions, WeightScheme, plan_weights,
-};
 use crate::not_finite::{Reach, not_finite};
+use crate::plan::{
+    ActivationScheme, ActivationUse, Adjustment, Becomes, Edit, GranularityKind, Inputs, Method,
+    Plan, Target, Tried, WeightOptions, WeightScheme, plan_weights,
+};
 use crate::progress::Progress;
 use crate::{Error, Result};
 use trial::Trial;
