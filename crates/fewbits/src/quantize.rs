@@ -31,6 +31,13 @@ pub struct Planned<'a> {
     run: RunOptions,
 }
 
+/// What a plan asks of preparation.
+struct Preparation {
+    least_opset: i64,
+    /// How far integers reach, where activations may become some.
+    on_integers: Option<RegionExtent>,
+}
+
 /// How a plan was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
@@ -54,9 +61,11 @@ impl<'a> Planned<'a> {
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Planned<'a>> {
-        let least_opset = request.target.opset_for(&request.weights);
         let on_integers = request.activations.activation_use() != ActivationUse::Float;
-        let extent = on_integers.then(|| request.target.extent());
+        let preparation = Preparation {
+            least_opset: request.target.opset_for(&request.weights),
+            on_integers: on_integers.then(|| request.target.extent()),
+        };
         let asked = match request.weights.scheme() {
             SchemeKind::FixedPoint => Asked::Exactly,
             _ => Asked::Loosely,
@@ -64,8 +73,7 @@ impl<'a> Planned<'a> {
         let make = |prepared: &Model, finished: &FinishedLayers| {
             plan_with(prepared, request, observed, finished, run, progress)
         };
-        Planned::new(source, least_opset, extent, asked, request.data, finished, run, make)?
-            .fitted()
+        Planned::new(source, preparation, asked, request.data, finished, run, make)?.fitted()
     }
 
     /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
@@ -79,16 +87,17 @@ impl<'a> Planned<'a> {
         finished: FinishedLayers,
         run: &RunOptions,
     ) -> Result<Planned<'a>> {
-        let least_opset = plan.least_opset();
-        let extent = (!plan.activations.is_empty()).then(|| plan.target.extent());
+        let preparation = Preparation {
+            least_opset: plan.least_opset(),
+            on_integers: (!plan.activations.is_empty()).then(|| plan.target.extent()),
+        };
         let make = |_: &Model, _: &FinishedLayers| Ok(plan);
-        Planned::new(source, least_opset, extent, Asked::Exactly, data, finished, run, make)
+        Planned::new(source, preparation, Asked::Exactly, data, finished, run, make)
     }
 
     fn new(
         source: &'a Model,
-        least_opset: i64,
-        integers: Option<RegionExtent>,
+        preparation: Preparation,
         asked: Asked,
         data: Option<&'a Dataset>,
         finished: FinishedLayers,
@@ -96,8 +105,8 @@ impl<'a> Planned<'a> {
         make: impl FnOnce(&Model, &FinishedLayers) -> Result<Plan>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
-        let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
-        if let Some(extent) = integers {
+        let Prepared { lowered, notes } = prepare_for(&mut prepared, preparation.least_opset)?;
+        if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
         let plan = make(&prepared, &finished)?;

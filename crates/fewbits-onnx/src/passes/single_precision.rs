@@ -94,10 +94,9 @@ pub fn compute_in_single(graph: &mut GraphProto, nodes: &BTreeMap<usize, DataTyp
 
 /// The inputs of a node that are floats.
 fn float_inputs(node: &NodeProto) -> Vec<usize> {
-    let second_is_none = ["Reshape", "Squeeze", "Unsqueeze", "Gather"].contains(&node.op_type());
-    (0..node.input.len())
-        .filter(|&i| !node.input[i].is_empty() && !(i == 1 && second_is_none))
-        .collect()
+    let places = ["Reshape", "Squeeze", "Unsqueeze", "Gather"].contains(&node.op_type());
+    let is_float = |i: &usize| !node.input[*i].is_empty() && (*i != 1 || !places);
+    (0..node.input.len()).filter(is_float).collect()
 }
 
 struct Casts {
