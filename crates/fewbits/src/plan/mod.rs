@@ -20,6 +20,7 @@ pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, Method};
 pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
+pub(crate) use regions::{activations_of, hands_on};
 pub use target::{ActivationUse, BiasForm, Target};
 pub(crate) use weights::plan_tables_as_asked;
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};

@@ -309,10 +309,14 @@ const REPEATING_BYTES: usize = 200;
 /// About what the operator that turns a weight's integers into floats takes in a file.
 const DEQUANTIZE_BYTES: usize = 64;
 
-/// Plans every weight of a prepared model.
+/// Plans every weight of a prepared model for such activations beside them.
+///
+/// # Errors
+/// If a weight cannot be read.
 pub fn plan_weights(
     model: &Model,
     options: &WeightOptions,
+    activations: ActivationUse,
     target: Target,
     progress: &dyn Progress,
 ) -> Result<Plan> {
@@ -321,7 +325,8 @@ pub fn plan_weights(
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let planned = plan_one(model, options, target, constant, TableWidth::Kept)?;
+            let planned =
+                plan_one(model, options, activations, target, constant, TableWidth::Kept)?;
             progress.advance(1);
             Ok(planned)
         })
@@ -334,20 +339,25 @@ pub fn plan_weights(
 pub(crate) fn plan_tables_as_asked(
     model: &Model,
     options: &WeightOptions,
+    activations: ActivationUse,
     target: Target,
 ) -> Result<Vec<PlannedTensor>> {
     let tables = constants(model.graph()).into_iter().filter(is_table);
-    tables.map(|table| plan_one(model, options, target, table, TableWidth::AsAsked)).collect()
+    tables
+        .map(|table| plan_one(model, options, activations, target, table, TableWidth::AsAsked))
+        .collect()
 }
 
 fn plan_one(
     model: &Model,
     options: &WeightOptions,
+    activations: ActivationUse,
     target: Target,
     constant: Constant,
     tables: TableWidth,
 ) -> Result<PlannedTensor> {
-    let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant, tables)?;
+    let Decided { becomes, range, sqnr_db } =
+        decide(model, options, activations, target, &constant, tables)?;
     let Constant { tensor, shape, read_by, .. } = constant;
     let layout = becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
     let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
@@ -375,6 +385,7 @@ struct Decided {
 fn decide(
     model: &Model,
     options: &WeightOptions,
+    activations: ActivationUse,
     target: Target,
     constant: &Constant,
     tables: TableWidth,
@@ -384,12 +395,11 @@ fn decide(
         Ok(Decided { becomes, range: None, sqnr_db: None })
     };
     let Constant { tensor: name, shape, .. } = constant;
-    let axes = match constant.role {
-        Role::Weight(axes) => axes,
-        Role::Bias => {
-            return float("a bias: a small part of the file; int32 beside products of integers");
-        }
-        Role::Other => return float("no product or convolution reads it as a weight"),
+    let Some(axes) = constant.axes_beside(activations) else {
+        return float(match constant.role {
+            Role::Bias => "a bias: a small part of the file; int32 beside products of integers",
+            _ => "no product or convolution reads it as a weight",
+        });
     };
     let is_looked_up = constant.read_by.iter().any(|op| op == "Gather");
     if let Some(why) = target.why_float_tables().filter(|_| is_looked_up) {

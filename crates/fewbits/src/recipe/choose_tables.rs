@@ -59,8 +59,9 @@ impl Recipe<'_> {
     /// The plan with tables as narrow as was asked for; `None` where they are.
     fn with_narrow_tables(&self, kept: &Plan) -> Result<Option<Plan>> {
         let (weights, target) = (&self.request.weights, self.request.target);
+        let activations = self.request.activations.activation_use();
         let mut narrow = kept.clone();
-        for table in plan_tables_as_asked(self.model, weights, target)? {
+        for table in plan_tables_as_asked(self.model, weights, activations, target)? {
             let planned = narrow.tensors.iter_mut().find(|t| t.tensor == table.tensor);
             let Some(planned) = planned.filter(|t| t.becomes.scheme().is_some()) else { continue };
             if let Becomes::Scheme(_) = table.becomes {
