@@ -55,7 +55,7 @@ def quantize(
         ``example_input``; a fitted XGBoost or LightGBM model. Never a pickle.
     bits : int, 1 to 8, optional
         The width of weights, 8 if not given; for ``scheme="fixed-point"`` the digits after the binary
-        point. Small floats have their own.
+        point, 1 to 15. Small floats have their own.
     calibration : array-like, frame, or mapping of input names to arrays, optional
         Rows that the model sees in use, without labels: ranges of activations are measured on them.
     recipe : {"weights", "dynamic", "static", "auto"}, optional

@@ -24,12 +24,21 @@ pub(super) fn params(model: &Model, plan: &Plan) -> Result<HashMap<String, Activ
             let reason = format!("the model has no value '{}'", planned.value);
             return Err(Error::PlanMismatch { reason });
         }
-        let (range, bits) = ([(low, high)], scheme.bits());
-        let (quant, storage) = match scheme {
-            Scheme::Affine { .. } => {
-                (QuantParams::affine(&range, bits), ActivationStorage::Unsigned)
+        let range = [(low, high)];
+        let (quant, storage, bits) = match scheme {
+            Scheme::Affine { bits, .. } => {
+                (QuantParams::affine(&range, bits), ActivationStorage::Unsigned, bits)
             }
-            _ => (QuantParams::symmetric(&range, bits), ActivationStorage::Signed),
+            Scheme::Symmetric { bits, .. } => {
+                (QuantParams::symmetric(&range, bits), ActivationStorage::Signed, bits)
+            }
+            other => {
+                let reason = format!(
+                    "value '{}' cannot become {other}; activations are affine or symmetric",
+                    planned.value
+                );
+                return Err(Error::PlanMismatch { reason });
+            }
         };
         params.insert(
             planned.value.clone(),

@@ -4,6 +4,7 @@ mod activations;
 mod adjust;
 mod finished;
 mod layers;
+mod wide_fixed_point;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -40,6 +41,7 @@ pub fn apply(
         plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;
+    let planned = wide_fixed_point::round(&mut model, planned)?;
     let weights = weights(&model, plan, &planned, learning, progress)?;
     let params = activations::params(&model, plan)?;
     if plan.target.bias() == BiasForm::Integer {

@@ -2,23 +2,27 @@
 
 mod activations;
 mod adjustment;
+mod alone;
 mod regions;
 mod target;
 mod weights;
+mod width;
 
 use std::path::{Path, PathBuf};
 
 use fewbits_quant::{
     Inputs as ProductInputs, QTensor, RangeMethod, Rounding, ScaleType, Scheme, WeightRange,
-    quantize_on,
+    fixed_point_floats, quantize_on,
 };
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, Method, scaled_name};
+pub(crate) use alone::Alone;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub use target::{ActivationUse, BiasForm, Target};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
+pub use width::Width;
 
 use crate::{Error, Result};
 
@@ -185,6 +189,21 @@ impl WeightScheme {
         };
         let quantized = quantize_on(values, shape, scheme, range_method, rounding, inputs)?;
         Ok(quantized.with_scales(scale_type))
+    }
+}
+
+impl WeightScheme {
+    /// The floats that what becomes of a row-major tensor of `shape` stands for, where nothing is known of what
+    /// it is multiplied by.
+    ///
+    /// # Errors
+    /// Those of [`fewbits_quant::quantize_on`].
+    pub fn rounded(&self, values: &[f32], shape: &[usize]) -> fewbits_quant::Result<Vec<f32>> {
+        match self.scheme {
+            // Whatever bits their integers need.
+            Scheme::FixedPoint { fraction_bits } => Ok(fixed_point_floats(values, fraction_bits)),
+            _ => Ok(self.quantize(values, shape, None)?.dequantize()),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
 use crate::data::Dataset;
-use crate::methods::Methods;
+use crate::methods::{Methods, Without};
 use crate::plan::{Method, Tried};
 use crate::progress::{Progress, Silent};
 
@@ -18,6 +18,8 @@ use crate::progress::{Progress, Silent};
 const WORTHWHILE: f64 = 0.98;
 /// What rescales activations, and may add an operator for it, must lower it to this part.
 const WORTH_AN_EDIT: f64 = 0.9;
+/// An error beyond this one, 20 dB below the outputs, is poor.
+const POOR: f64 = 0.01;
 /// The sample is this part of the rows, or as many as hold [`SAMPLE_BYTES`] of observed activations
 /// if that is more.
 const SAMPLE_SHARE: usize = 64;
@@ -63,7 +65,7 @@ impl Recipe<'_> {
         let Some((trial, error)) = measured else {
             if let Methods::Only(listed) = methods {
                 for &method in listed {
-                    self.edit(&mut chosen, method, &sample)?;
+                    self.edit(&mut chosen, method, &sample, Without::Well)?;
                 }
             }
             return Ok(chosen);
@@ -75,7 +77,9 @@ impl Recipe<'_> {
         progress.advance(1);
         for method in Method::ALL.into_iter().filter(|&m| m != Method::BiasCorrection) {
             if methods.allow(method) {
-                self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
+                let without = if contest.error > POOR { Without::Poorly } else { Without::Well };
+                let edit = |chosen: &mut Chosen| self.edit(chosen, method, &sample, without);
+                self.compete(&mut contest, edit)?;
             }
             progress.advance(1);
         }
@@ -88,7 +92,8 @@ impl Recipe<'_> {
         progress.advance(1);
         if methods.allow(Method::BiasCorrection) && self.corrects_plain_rounding() {
             let method = Method::BiasCorrection;
-            self.compete(&mut contest, |chosen| self.edit(chosen, method, &sample))?;
+            let edit = |chosen: &mut Chosen| self.edit(chosen, method, &sample, Without::Well);
+            self.compete(&mut contest, edit)?;
         }
         progress.advance(1);
         progress.finish();
@@ -96,12 +101,18 @@ impl Recipe<'_> {
     }
 
     /// Adds a method to a choice.
-    fn edit(&self, chosen: &mut Chosen, method: Method, sample: &Dataset) -> Result<()> {
+    fn edit(
+        &self,
+        chosen: &mut Chosen,
+        method: Method,
+        sample: &Dataset,
+        without: Without,
+    ) -> Result<()> {
         if method == Method::BiasCorrection {
             chosen.choice.bias = Bias::Corrected;
             return Ok(());
         }
-        let proposal = self.propose(method, &chosen.seen.channels)?;
+        let proposal = self.propose(method, &chosen.seen.channels, without)?;
         if proposal.edits.is_empty() {
             return Ok(());
         }

@@ -18,8 +18,8 @@ use crate::apply::{FinishedLayers, Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::methods::{
-    Methods, PerOutput, Product, Proposal, WeightSteps, awq, bias_correction, equalization,
-    products, smoothquant,
+    Allowance, Methods, PerOutput, Product, Proposal, WeightSteps, Without, awq, bias_correction,
+    equalization, products, smoothquant,
 };
 use crate::plan::{
     ActivationScheme, ActivationUse, Adjustment, GranularityKind, Inputs, Method, Plan, Target,
@@ -393,7 +393,8 @@ impl Recipe<'_> {
     fn without_data(&self) -> Result<Plan> {
         let mut choice = self.plainest();
         if self.request.methods.allow(Method::SmoothQuant) {
-            choice.edits = self.propose(Method::SmoothQuant, &Channels::new())?.edits;
+            let unseen = Channels::new();
+            choice.edits = self.propose(Method::SmoothQuant, &unseen, Without::Well)?.edits;
         }
         let adjusted = self.adjusted(&choice.edits)?;
         self.plan(&adjusted, &choice, &Calibration::default())
@@ -409,9 +410,11 @@ impl Recipe<'_> {
 
     /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
     /// the others where they become integers.
-    fn propose(&self, method: Method, channels: &Channels) -> Result<Proposal> {
+    fn propose(&self, method: Method, channels: &Channels, without: Without) -> Result<Proposal> {
+        // Digits after the point are those of the weights as they are.
+        let Some(bits) = self.request.weights.bits() else { return Ok(Proposal::default()) };
         let levels = match self.request.activations {
-            Activations::Float if method == Method::Awq => return self.propose_awq(),
+            Activations::Float if method == Method::Awq => return self.propose_awq(without),
             Activations::Float => return Ok(Proposal::default()),
             Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
             Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
@@ -419,7 +422,7 @@ impl Recipe<'_> {
         let steps = WeightSteps {
             // One bit: the mean magnitude with a sign. Half the widest weight is taken for it, so
             // that the integers lie as far apart as the widest weight is from zero.
-            steps: f32::from(symmetric_max(self.request.weights.bits())),
+            steps: f32::from(symmetric_max(bits)),
             per_output: match self.request.weights.granularity() {
                 GranularityKind::Tensor => PerOutput::Shared,
                 _ => PerOutput::Own,
@@ -435,21 +438,40 @@ impl Recipe<'_> {
                 let index = Index::new(graph);
                 let pairs = equalization::pairs(graph, &index, &products);
                 let equalized = pairs.iter().map(|p| p.value.as_str()).collect();
-                smoothquant::smooth(self.model, &products, channels, &equalized, levels, steps)
+                smoothquant::smooth(
+                    self.model,
+                    &products,
+                    channels,
+                    &equalized,
+                    levels,
+                    steps,
+                    &self.allowance(without),
+                )
             }
             Method::Awq | Method::BiasCorrection => Ok(Proposal::default()),
         }
     }
 
+    /// What a method may add.
+    fn allowance(&self, without: Without) -> Allowance<'_> {
+        let activations = self.request.activations.activation_use();
+        match self.request.methods {
+            Methods::Only(_) => Allowance::Any,
+            Methods::Measured => Allowance::of(&self.weights, self.model, activations, without),
+        }
+    }
+
     /// At 8 bits little is lost by rounding: AWQ must be asked for.
-    fn propose_awq(&self) -> Result<Proposal> {
+    fn propose_awq(&self, without: Without) -> Result<Proposal> {
         let planned = self.weights.tensors.iter();
         let integers = planned.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
         let asked = matches!(self.request.methods, Methods::Only(_));
         let integers: HashMap<&str, WeightScheme> =
             integers.filter(|(_, integers)| asked || is_narrow(integers.scheme)).collect();
         match self.learning() {
-            Some(learning) if !integers.is_empty() => awq::scale(self.model, &integers, learning),
+            Some(learning) if !integers.is_empty() => {
+                awq::scale(self.model, &integers, learning, &self.allowance(without))
+            }
             _ => Ok(Proposal::default()),
         }
     }
