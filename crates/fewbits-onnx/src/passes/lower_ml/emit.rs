@@ -275,8 +275,9 @@ impl<'a> Emit<'a> {
         let (rows, weight) = self.factors(value, coefficients, 1)?;
         let bias = self.floats("intercept", &[1], &[intercept]);
         let score = self.op("Gemm", &[&rows, &weight, &bias], "s");
-        let sides = self.floats("k", &[2], &[-1.0, 1.0]);
-        Ok(self.op("Mul", &[&score, &sides], "scores"))
+        let minus = self.op("Neg", &[&score], "n");
+        let axis = vec![AttributeProto::of_int("axis", 1)];
+        Ok(self.op_with("Concat", &[&minus, &score], "b", axis))
     }
 
     /// The factors of a linear model's product: rows of features, and the weight `[features, outputs]`.

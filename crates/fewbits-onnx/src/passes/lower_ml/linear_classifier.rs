@@ -7,15 +7,14 @@
 //! - without class labels, one row gives the labels 0 and 1 and the bare scores `[N, 1]`, which
 //!   LOGISTIC does not change.
 //!
-//! A binary model whose two rows are mirrored, as scikit-learn's converter writes them, keeps one: its score
-//! times -1 and 1 are the two, to the bit.
+//! A binary model whose two rows are mirrored, as scikit-learn's converter writes them, keeps one: minus
+//! its score, and its score, are the two, to the bit.
 
 use super::emit::{Emit, Why};
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
-/// From so many features on a column of bytes takes more than the operator that does without it, and its
-/// constant.
-const LEAST_FEATURES: usize = 12;
+/// From so many features on a column of bytes takes more than the operators that do without it.
+const LEAST_FEATURES: usize = 10;
 
 pub(super) fn lower(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let input = emit.input(node)?;
@@ -196,12 +195,12 @@ mod tests {
         };
         let one = lowered(classifier(20, [-0.5, 0.5]));
         let ops: Vec<&str> = one.graph().node.iter().map(|n| n.op_type()).collect();
-        assert_eq!(ops, ["Gemm", "Mul", "ArgMax", "Sigmoid"]);
+        assert_eq!(ops, ["Gemm", "Neg", "Concat", "ArgMax", "Sigmoid"]);
         assert_eq!(one.graph().find_initializer("coef").unwrap().dims, [20, 1]);
         let two = lowered(classifier(20, [-0.5, 0.6]));
         assert_eq!(two.graph().find_initializer("coef").unwrap().dims, [20, 2]);
         assert!(one.to_bytes().len() + 60 < two.to_bytes().len());
-        // Of few features the operator would take more than the column.
+        // Of few features the operators would take more than the column.
         let few = lowered(classifier(4, [-0.5, 0.5]));
         assert_eq!(few.graph().find_initializer("coef").unwrap().dims, [4, 2]);
     }
