@@ -20,7 +20,8 @@ SIDE_KEYS = {
 }  # fmt: skip
 QUANTIZE_KEYS = {"out", "file_bytes", "quantized", "kept_float", "seconds", "peak_rss_bytes"}
 
-SWEEP_KEYS = {"metric", "rows", "float", "points", "notes", "verdict", "environment"}
+SWEEP_KEYS = {"metric", "rows", "float", "points", "advised", "notes", "verdict", "environment"}
+ADVISED_KEYS = {"bits", "file_bytes", "metric"}
 FLOAT_KEYS = {"metric", "file_bytes", "weight_bytes", "latency_ms"}
 POINT_KEYS = FLOAT_KEYS | {"bits", "drop", "agreement", "path"}
 
@@ -109,7 +110,9 @@ def test_sweep(fewbits: Fewbits, tmp_path: Path) -> None:
     for point, other in zip(result["points"], unkept["points"], strict=True):
         assert other["path"] is None
         assert point["metric"] == other["metric"] and point["agreement"] == other["agreement"]
-    assert "3 bits" in result["verdict"] or "2 bits" in result["verdict"], result["verdict"]
+    assert set(result["advised"]) == ADVISED_KEYS
+    # As many bytes as the others, and the most accurate.
+    assert result["advised"]["bits"] == 2 and result["verdict"].startswith("2 bits")
 
 
 def test_sweep_with_calibration(fewbits: Fewbits, tmp_path: Path) -> None:

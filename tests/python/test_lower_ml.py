@@ -146,6 +146,33 @@ def test_linear_classifier(lower, rows, labels, transform, opset):
         assert proto.graph.node[-1].op_type == "Gather"
 
 
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("opset", [13, 22])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("one_row", [False, True])
+def test_mirrored_columns_are_stored_as_one(lower, labels, transform, opset, dtype, one_row):
+    x = np.concatenate([4 * RNG.normal(size=(61, 20)), np.zeros((2, 20))]).astype(dtype)
+    row = RNG.normal(size=20).astype(np.float32)
+    for intercept, columns in [(0.0, 1), (0.25, 1), (None, 2)]:
+        both = [-0.25, 0.5] if intercept is None else [-intercept, intercept]
+        model = one_node(
+            "LinearClassifier", {"x": x},
+            {"label": T.STRING if labels == "strings" else T.INT64, "p": T.FLOAT}, opset,
+            coefficients=[*(-row).tolist(), *row.tolist()], intercepts=both, multi_class=0,
+            post_transform=transform, **LABELS[labels](2),
+        )
+        feeds = {"x": x}
+        if one_row:
+            feeds = {"x": x[0]}
+            model.graph.input[0].CopyFrom(
+                h.make_tensor_value_info("x", NP_TYPES[np.dtype(dtype)], [20]))
+        proto = assert_same(lower, model, feeds)
+        weights = {i.name: i for i in proto.graph.initializer}
+        [product] = [n for n in proto.graph.node if n.op_type in ("MatMul", "Gemm")]
+        assert list(weights[product.input[1]].dims) == [20, columns]
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int32])
 def test_linear_classifier_of_other_inputs(lower, dtype):
     x = (3 * X).astype(dtype)

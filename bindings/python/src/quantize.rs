@@ -2,7 +2,7 @@
 
 use fewbits::apply::FinishedLayers;
 use fewbits::methods::Methods;
-use fewbits::plan::{Plan, SchemeKind, Target, WeightOptions};
+use fewbits::plan::{Plan, SchemeKind, Target, WeightOptions, Width};
 use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
@@ -59,7 +59,7 @@ impl How {
             let value = options.get_item(name)?.filter(|value| !value.is_none());
             value.map(|_| text(name)).transpose()
         };
-        let width = given("bits")?.map(|text| parsed::<Bits>("bits", &text)).transpose()?;
+        let width = given("bits")?.map(|text| parsed::<Width>("bits", &text)).transpose()?;
         let granularity = given("granularity")?;
         let granularity = granularity.map(|text| parsed("granularity", &text)).transpose()?;
         let scheme = parsed::<SchemeKind>("scheme", &text("scheme")?)?;

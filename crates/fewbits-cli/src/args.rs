@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::data::{DataError, DataOptions, Dataset, Normalize, input_specs};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
-use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions};
+use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions, Width};
 use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
 use fewbits::sweep::Widths;
 use fewbits::{Bits, Model, ScaleType};
@@ -183,10 +183,10 @@ pub struct QuantizeArgs {
     /// measures slower than in float on this machine stays float: the bytes depend on the run
     #[arg(long, value_name = "RECIPE", default_value = "weights")]
     pub recipe: QuantizeRecipe,
-    /// Width of the integers, 1 to 8, 8 if not given; for fixed-point, digits after the binary point;
-    /// floats have their own
+    /// Width of the integers, 1 to 8, 8 if not given; for fixed-point, digits after the binary point, 1 to
+    /// 15; floats have their own
     #[arg(long, value_name = "N")]
-    pub bits: Option<Bits>,
+    pub bits: Option<Width>,
     #[command(flatten)]
     pub how: HowArgs,
     /// Data to calibrate on, as for compare: needed by --recipe static, of use to the others
@@ -267,7 +267,7 @@ impl HowArgs {
     pub fn request<'a>(
         &self,
         recipe: Recipe,
-        bits: Option<Bits>,
+        bits: Option<Width>,
         data: Option<&'a Dataset>,
     ) -> Result<Request<'a>, Failure> {
         let weights = WeightOptions::new(self.scheme, bits, self.granularity)
@@ -385,7 +385,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "DATA", required_if_eq("recipe", "static"))]
     pub calibrate: Option<PathBuf>,
     /// Widths: 1..8 (both ends belong to it), 4, or 2,4,8; for fixed-point, digits after the binary
-    /// point
+    /// point, up to 1..15
     #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
     pub bits: Widths,
     /// What becomes integers; static with --calibrate, weights without, if not given

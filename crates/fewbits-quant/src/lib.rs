@@ -33,9 +33,11 @@ pub use matrix::{Importance, Matrix};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Hessian, HessianObserver, Observer};
 pub use packing::{Encoding, PackedInts};
 pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
-pub use qtensor::{QTensor, check, quantize, quantize_by, quantize_within, sqnr_db};
+pub use qtensor::{
+    QTensor, check, fixed_point_floats, quantize, quantize_by, quantize_within, sqnr_db,
+};
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
 pub use rounding::{Inputs, Rounding, quantize_on};
 pub use scales::{MX_BLOCK, NV_BLOCK};
-pub use scheme::{Bits, Granularity, Scheme};
+pub use scheme::{Bits, FractionBits, Granularity, Scheme};

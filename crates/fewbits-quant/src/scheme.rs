@@ -67,6 +67,52 @@ impl fmt::Display for Bits {
     }
 }
 
+/// Binary digits after the point: 1 to 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct FractionBits(u8);
+
+impl FractionBits {
+    /// Eight digits, as the notebook has.
+    pub const EIGHT: FractionBits = FractionBits(8);
+
+    /// `None` unless `digits` is 1 to 15.
+    pub fn new(digits: u8) -> Option<FractionBits> {
+        (1..=15).contains(&digits).then_some(FractionBits(digits))
+    }
+
+    /// The number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Every number of digits, from 1 to 15.
+    pub fn all() -> impl Iterator<Item = FractionBits> {
+        (1..=15).map(FractionBits)
+    }
+}
+
+impl TryFrom<u8> for FractionBits {
+    type Error = String;
+
+    fn try_from(digits: u8) -> std::result::Result<FractionBits, String> {
+        FractionBits::new(digits)
+            .ok_or_else(|| format!("{digits} fractional bits: fixed-point numbers have 1 to 15"))
+    }
+}
+
+impl From<FractionBits> for u8 {
+    fn from(digits: FractionBits) -> u8 {
+        digits.0
+    }
+}
+
+impl fmt::Display for FractionBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Which elements of a tensor share one scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,7 +160,7 @@ pub enum Scheme {
     /// follows from the values.
     FixedPoint {
         /// Binary digits after the point.
-        fraction_bits: Bits,
+        fraction_bits: FractionBits,
     },
     /// `q` a small float; the scale maps the largest magnitude to the largest number.
     Float {
@@ -157,13 +203,13 @@ impl Scheme {
         }
     }
 
-    /// The width asked for; for fixed point the digits after the point.
-    pub fn bits(self) -> Bits {
+    /// The bits of an element; `None` for fixed point, where they follow from the values.
+    pub fn bits(self) -> Option<Bits> {
         match self {
-            Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => bits,
-            Scheme::FixedPoint { fraction_bits } => fraction_bits,
-            Scheme::Float { format, .. } | Scheme::Mx { format, .. } => format.bits(),
-            Scheme::NvFp4 { .. } => FloatFormat::E2m1.bits(),
+            Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => Some(bits),
+            Scheme::FixedPoint { .. } => None,
+            Scheme::Float { format, .. } | Scheme::Mx { format, .. } => Some(format.bits()),
+            Scheme::NvFp4 { .. } => Some(FloatFormat::E2m1.bits()),
         }
     }
 
@@ -208,5 +254,7 @@ mod tests {
         assert_eq!(Bits::all().count(), 8);
         assert!("9".parse::<Bits>().is_err());
         assert!("eight".parse::<Bits>().is_err());
+        assert_eq!([0, 16].map(FractionBits::new), [None, None]);
+        assert_eq!(FractionBits::all().count(), 15);
     }
 }

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use fewbits::Model;
 use fewbits::apply::apply;
 use fewbits::plan::{
-    ActivationUse, GranularityKind, Plan, SchemeKind, Target, WeightOptions, plan_weights,
+    ActivationUse, GranularityKind, Plan, SchemeKind, Target, WeightOptions, Width, plan_weights,
 };
 use fewbits::prepare::prepare;
 use fewbits::progress::Silent;
-use fewbits::{Bits, Model};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
@@ -24,7 +24,7 @@ fn planned(name: &str, options: WeightOptions) -> (Model, Plan) {
 }
 
 fn options(bits: u8, scheme: SchemeKind, granularity: GranularityKind) -> WeightOptions {
-    WeightOptions::new(scheme, Bits::new(bits), Some(granularity)).unwrap()
+    WeightOptions::new(scheme, Width::new(bits), Some(granularity)).unwrap()
 }
 
 /// The nodes and constants of a graph, one a line.

@@ -60,6 +60,12 @@ def test_compare_sweep_tune_and_plan(notebook) -> None:
     sweep = fb.sweep(model, X, y, bits=range(2, 9))
     accuracies = [0.865, 0.855, 0.87, 0.855, 0.855, 0.855, 0.855]
     assert [point["metric"] for point in sweep.points] == pytest.approx(accuracies, abs=1e-9)
+    assert sweep.advised["bits"] == 4 and sweep.advised["metric"] == pytest.approx(0.87, abs=1e-9)
+    assert "weight bytes" in repr(sweep) and sweep.verdict in repr(sweep)
+    fixed = fb.sweep(model, X, y, bits=range(1, 16), scheme="fixed-point")
+    assert [point["bits"] for point in fixed.points] == list(range(1, 16))
+    with pytest.raises(ValueError, match="fixed-point"):
+        fb.sweep(model, X, y, bits=[9])
     tuned = fb.tune(model, X_train, X, y, max_drop=0.005)
     assert tuned.model is not None and tuned.model.score(X, y) >= 0.85
     assert tuned.model.classes_.tolist() == [0, 1]

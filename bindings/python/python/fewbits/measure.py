@@ -91,6 +91,7 @@ def sweep(
     X, y
         As for :func:`compare`.
     bits : iterable of int, 1 to 8
+        For ``scheme="fixed-point"`` up to 15.
     calibration, recipe, act_bits, scheme, granularity, scales, methods, rounding, target
         As for :func:`quantize`.
     metric, threads

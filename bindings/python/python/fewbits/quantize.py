@@ -55,7 +55,7 @@ def quantize(
         ``example_input``; a fitted XGBoost or LightGBM model. Never a pickle.
     bits : int, 1 to 8, optional
         The width of weights, 8 if not given; for ``scheme="fixed-point"`` the digits after the binary
-        point. Small floats have their own.
+        point, 1 to 15. Small floats have their own.
     calibration : array-like, frame, or mapping of input names to arrays, optional
         Rows that the model sees in use, without labels: ranges of activations are measured on them.
     recipe : {"weights", "dynamic", "static", "auto"}, optional
@@ -186,7 +186,8 @@ def options_of(
     """How to quantize, as the native module reads it."""
     for name, width in (("bits", 8 if bits is None else bits), ("act_bits", act_bits)):
         if isinstance(width, bool) or not hasattr(width, "__index__"):
-            raise TypeError(f"{name} is a whole number from 1 to 8, not {width!r}")
+            most = 15 if name == "bits" and scheme == "fixed-point" else 8
+            raise TypeError(f"{name} is a whole number from 1 to {most}, not {width!r}")
     with_data = calibration is not None
     if recipe is None:
         for_activations = scheme in ("symmetric", "affine", "fixed-point") and scales == "f32"

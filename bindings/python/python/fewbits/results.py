@@ -116,6 +116,8 @@ class Sweep(_Result):
         ``metric``, ``file_bytes``, ``weight_bytes`` and ``latency_ms`` of the model as it came.
     points : list of dict
         The same and more for every width, and its ``bits``.
+    advised : dict or None
+        ``bits``, ``file_bytes`` and ``metric`` of the width to take, if one is to be advised.
     verdict : str
     """
 
@@ -126,6 +128,7 @@ class Sweep(_Result):
                 "float",
                 f"{whole['metric']:.4f}",
                 "",
+                count(whole["weight_bytes"]),
                 count(whole["file_bytes"]),
                 milliseconds(whole["latency_ms"]),
             ]
@@ -135,12 +138,14 @@ class Sweep(_Result):
                 str(point["bits"]),
                 f"{point['metric']:.4f}",
                 f"{100 * point['agreement']:.2f} %",
+                count(point["weight_bytes"]),
                 count(point["file_bytes"]),
                 milliseconds(point["latency_ms"]),
             ]
             for point in self.points
         ]
-        return ["bits", self.metric, "agreement", "file bytes", "one call"], rows
+        head = ["bits", self.metric, "agreement", "weight bytes", "file bytes", "one call"]
+        return head, rows
 
     def _words(self) -> list[str]:
         return [f"{self.rows} rows. {self.verdict}", *self.notes]
@@ -224,6 +229,7 @@ class Tuned(_Result):
                 f"{point['metric']:.4f}",
                 f"{point['drop']:.4f}",
                 f"{100 * point['agreement']:.2f} %",
+                count(point["weight_bytes"]),
                 count(point["file_bytes"]),
             ]
             for point in self.points[:_LISTED]

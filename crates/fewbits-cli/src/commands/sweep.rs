@@ -2,6 +2,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use fewbits::output::{check_output, write_file};
+use fewbits::plan::WeightOptions;
 use fewbits::run::RunOptions;
 use fewbits::sweep::{Sweep, SweepOptions, report, sweep as measure};
 use fewbits::{Model, Replace};
@@ -21,6 +22,9 @@ pub fn sweep(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode
         return Err(Failure::usage(format!(
             "{scheme} has a width of its own, there is nothing to sweep; use quantize --scheme {scheme}"
         )));
+    }
+    for &width in args.bits.as_slice() {
+        WeightOptions::new(scheme, Some(width), None).map_err(Failure::usage)?;
     }
     let source = Model::open(&args.model)?;
     let data = args.data.dataset(&source)?;
@@ -56,7 +60,8 @@ pub fn sweep(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode
 
 fn print(sweep: &Sweep) {
     let metric = sweep.metric.to_string();
-    let header = ["bits", &metric, "drop", "agreement", "file bytes", "smaller", "one call"];
+    let header =
+        ["bits", &metric, "drop", "agreement", "weight bytes", "file bytes", "smaller", "one call"];
     let mut table = show::table(&header, 1);
     let float = &sweep.float;
     table.add_row([
@@ -64,6 +69,7 @@ fn print(sweep: &Sweep) {
         format!("{:.4}", float.metric),
         String::new(),
         String::new(),
+        show::bytes(float.weight_bytes),
         show::bytes(float.file_bytes),
         String::new(),
         show::milliseconds(float.latency_ms),
@@ -75,6 +81,7 @@ fn print(sweep: &Sweep) {
             // No minus before what rounds to nothing.
             format!("{:.4}", point.drop).replace("-0.0000", "0.0000"),
             format!("{:.2} %", 100.0 * point.agreement),
+            show::bytes(point.weight_bytes),
             show::bytes(point.file_bytes),
             format!("{:.1} x", float.file_bytes as f64 / point.file_bytes.max(1) as f64),
             show::milliseconds(point.latency_ms),

@@ -1,7 +1,8 @@
 use std::num::NonZeroUsize;
 
 use fewbits_quant::{
-    Bits, FloatFormat, Granularity, PackedInts, QTensor, QuantParams, ScaleType, Scheme, quantize,
+    Bits, FloatFormat, FractionBits, Granularity, PackedInts, QTensor, QuantParams, ScaleType,
+    Scheme, quantize,
 };
 
 use super::{QWeightWriter, WeightForm, WeightReader, fields};
@@ -44,8 +45,8 @@ fn schemes() -> Vec<Scheme> {
             all.push(Scheme::Symmetric { bits, granularity });
             all.push(Scheme::Affine { bits, granularity });
         }
-        all.push(Scheme::FixedPoint { fraction_bits: bits });
     }
+    all.extend(FractionBits::all().map(|fraction_bits| Scheme::FixedPoint { fraction_bits }));
     all.extend(float_schemes());
     all
 }

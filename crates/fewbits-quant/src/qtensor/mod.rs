@@ -2,7 +2,7 @@
 
 mod quantize;
 
-pub use quantize::{check, quantize, quantize_by, quantize_within, sqnr_db};
+pub use quantize::{check, fixed_point_floats, quantize, quantize_by, quantize_within, sqnr_db};
 
 use crate::params::halve;
 use crate::{Layout, PackedInts, QuantParams, ScaleType, Span, scales};

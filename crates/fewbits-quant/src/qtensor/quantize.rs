@@ -4,8 +4,8 @@ use super::QTensor;
 use crate::params::{affine_max, symmetric_max, symmetric_scale};
 use crate::rounding::{nearest, nearest_float, sign};
 use crate::{
-    Bits, Encoding, FloatFormat, Importance, Layout, Levels, PackedInts, QuantError, QuantParams,
-    Result, Scheme, Span, WeightRange, range, round_half_even, scales,
+    Encoding, FloatFormat, FractionBits, Importance, Layout, Levels, PackedInts, QuantError,
+    QuantParams, Result, Scheme, Span, WeightRange, range, round_half_even, scales,
 };
 
 /// Quantizes `values`, a row-major tensor of `shape`, over their whole range, rounding to nearest.
@@ -266,12 +266,24 @@ fn first_not_finite(values: &[f32]) -> Option<usize> {
     values[start..].iter().position(|x| !x.is_finite()).map(|i| start + i)
 }
 
-fn fixed_point_scale(fraction_bits: Bits) -> f32 {
+/// What fixed-point integers of `values` stand for, whatever bits they need: `round(x * 2^f) / 2^f`, half to
+/// even.
+pub fn fixed_point_floats(values: &[f32], fraction_bits: FractionBits) -> Vec<f32> {
+    let scale = fixed_point_scale(fraction_bits);
+    let round = |&x: &f32| {
+        let scaled = x / scale;
+        // What is too large to be scaled has no digits after the point.
+        if scaled.is_finite() { scaled.round_ties_even() * scale } else { x }
+    };
+    values.iter().map(round).collect()
+}
+
+fn fixed_point_scale(fraction_bits: FractionBits) -> f32 {
     0.5f32.powi(i32::from(fraction_bits.get()))
 }
 
 /// Bits that the fixed-point integers of `values` need, the sign included.
-fn fixed_point_width(values: &[f32], fraction_bits: Bits) -> Result<u8> {
+fn fixed_point_width(values: &[f32], fraction_bits: FractionBits) -> Result<u8> {
     let scale = fixed_point_scale(fraction_bits);
     let (low, high) = values.iter().fold((0f32, 0f32), |(l, h), &x| (l.min(x), h.max(x)));
     let (low, high) = (low / scale, high / scale);
@@ -289,7 +301,7 @@ fn fixed_point_width(values: &[f32], fraction_bits: Bits) -> Result<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Granularity;
+    use crate::{Bits, Granularity};
     use proptest::prelude::*;
     use std::num::NonZeroUsize;
 
@@ -322,7 +334,7 @@ mod tests {
 
     #[test]
     fn the_notebooks_rule_needs_the_bits_that_its_integers_imply() {
-        let fixed = Scheme::FixedPoint { fraction_bits: bits(8) };
+        let fixed = Scheme::FixedPoint { fraction_bits: FractionBits::EIGHT };
         let q = quantize(&[1.601_612_4, -0.758_585_5], &[2], fixed).unwrap();
         assert_eq!(q.codes().unpack(), [410, -194]);
         assert_eq!(q.codes().width(), 10);
@@ -342,7 +354,7 @@ mod tests {
             symmetric(3),
             affine(8),
             affine(1),
-            Scheme::FixedPoint { fraction_bits: bits(4) },
+            Scheme::FixedPoint { fraction_bits: FractionBits::new(4).unwrap() },
         ] {
             assert_eq!(
                 quantize(&[0.0; 5], &[5], scheme).unwrap().dequantize(),
@@ -461,12 +473,26 @@ mod tests {
         }
 
         #[test]
-        fn fixed_point_is_the_notebooks_formula(values in prop::collection::vec(-30f32..30.0, 1..40), f in 1u8..=8) {
-            let q = quantize(&values, &[values.len()], Scheme::FixedPoint { fraction_bits: bits(f) }).unwrap();
+        fn fixed_point_is_the_notebooks_formula(values in prop::collection::vec(-1f32..0.999, 1..40), f in 1u8..=15) {
+            // As large as 16 bits hold, or 30.
+            let values: Vec<f32> = values.iter().map(|x| x * 30f32.min(f32::from(1u16 << (15 - f)))).collect();
+            let fixed = Scheme::FixedPoint { fraction_bits: FractionBits::new(f).unwrap() };
+            let q = quantize(&values, &[values.len()], fixed).unwrap();
             let power = f64::from(1u32 << f);
             let expected: Vec<f32> =
                 values.iter().map(|&x| ((f64::from(x) * power).round_ties_even() / power) as f32).collect();
             prop_assert_eq!(q.dequantize(), expected);
+        }
+
+        #[test]
+        fn fixed_point_floats_are_the_formula_of_any_magnitude(
+            mantissas in prop::collection::vec(-1f32..1.0, 1..40), exponent in -20i32..127, f in 1u8..=15,
+        ) {
+            let values: Vec<f32> = mantissas.iter().map(|m| m * 2f32.powi(exponent)).collect();
+            let power = f64::from(1u32 << f);
+            let expected: Vec<f32> =
+                values.iter().map(|&x| ((f64::from(x) * power).round_ties_even() / power) as f32).collect();
+            prop_assert_eq!(fixed_point_floats(&values, FractionBits::new(f).unwrap()), expected);
         }
     }
 }

@@ -124,7 +124,7 @@ fn normalized(mut factors: Vec<f32>) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::rounding::tests::{group, hessian, inputs, noise, scheme};
-    use crate::{Bits, Granularity, QuantError};
+    use crate::{FractionBits, Granularity, QuantError};
 
     /// Of one weight.
     fn search_one(
@@ -192,7 +192,7 @@ mod tests {
         // Multiplied by anything these overflow.
         let hessians = [hessian(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 6)];
         let inputs = Inputs { matrix, hessians: &hessians };
-        let fixed = Scheme::FixedPoint { fraction_bits: Bits::EIGHT };
+        let fixed = Scheme::FixedPoint { fraction_bits: FractionBits::EIGHT };
         let found = search_one(&[127.99; 24], &[4, 6], fixed, range, inputs).unwrap();
         assert_eq!(found.factors, [1.0; 6]);
         let wrong =

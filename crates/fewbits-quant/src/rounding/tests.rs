@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Bits, Granularity, HessianObserver, quantize};
+use crate::{Bits, FractionBits, Granularity, HessianObserver, quantize};
 
 const METHODS: [Rounding; 4] =
     [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound];
@@ -134,7 +134,7 @@ fn what_cannot_be_done_by_inputs_is_done_without_or_refused() {
             quantize_on(values, shape, scheme, range, rounding, Some(inputs)).unwrap()
         };
         let weight = noise(24, 8);
-        let fixed = Scheme::FixedPoint { fraction_bits: Bits::EIGHT };
+        let fixed = Scheme::FixedPoint { fraction_bits: FractionBits::EIGHT };
         assert_eq!(of(&weight, &[4, 6], fixed), quantize(&weight, &[4, 6], fixed).unwrap());
         let affine = scheme(4, true, group(1, 32));
         assert_eq!(of(&[], &[0, 6], affine), quantize(&[], &[0, 6], affine).unwrap());
@@ -280,7 +280,7 @@ fn hqq_leaves_what_has_no_better_parameters() {
     let weight = noise(40, 21);
     for scheme in [
         scheme(1, false, Granularity::Channel { axis: 0 }),
-        Scheme::FixedPoint { fraction_bits: Bits::EIGHT },
+        Scheme::FixedPoint { fraction_bits: FractionBits::EIGHT },
     ] {
         let range = WeightRange::MinMax;
         let hqq = quantize_on(&weight, &[4, 10], scheme, range, Rounding::Hqq, None);

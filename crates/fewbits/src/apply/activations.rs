@@ -14,16 +14,25 @@ use crate::weights::{UseForm, constants};
 use crate::{Error, Result};
 
 /// The parameters of every value with a planned range.
-pub(super) fn params(plan: &Plan) -> HashMap<String, ActivationParams> {
+pub(super) fn params(plan: &Plan) -> Result<HashMap<String, ActivationParams>> {
     let mut params = HashMap::new();
     for planned in &plan.activations {
         let ActivationBecomes::Static { scheme, low, high, .. } = planned.becomes else { continue };
-        let (range, bits) = ([(low, high)], scheme.bits());
-        let (quant, storage) = match scheme {
-            Scheme::Affine { .. } => {
-                (QuantParams::affine(&range, bits), ActivationStorage::Unsigned)
+        let range = [(low, high)];
+        let (quant, storage, bits) = match scheme {
+            Scheme::Affine { bits, .. } => {
+                (QuantParams::affine(&range, bits), ActivationStorage::Unsigned, bits)
             }
-            _ => (QuantParams::symmetric(&range, bits), ActivationStorage::Signed),
+            Scheme::Symmetric { bits, .. } => {
+                (QuantParams::symmetric(&range, bits), ActivationStorage::Signed, bits)
+            }
+            other => {
+                let reason = format!(
+                    "value '{}' cannot become {other}; activations are affine or symmetric",
+                    planned.value
+                );
+                return Err(Error::PlanMismatch { reason });
+            }
         };
         params.insert(
             planned.value.clone(),
@@ -39,7 +48,7 @@ pub(super) fn params(plan: &Plan) -> HashMap<String, ActivationParams> {
             },
         );
     }
-    params
+    Ok(params)
 }
 
 /// Refuses a scale for each channel where a product of a quantized value has its channels along another

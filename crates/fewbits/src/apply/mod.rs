@@ -4,6 +4,7 @@ mod activations;
 mod adjust;
 mod finished;
 mod layers;
+mod wide_fixed_point;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,6 +40,7 @@ pub fn apply(
     plan.check_fits(&model)?;
     progress.start("quantizing", plan.quantized().count() as u64);
     adjust(&mut model, &plan.adjustments)?;
+    wide_fixed_point::round(&mut model, plan)?;
     let weights = weights_of(&model, plan, learning, progress)?;
     let model = write(model, plan, weights)?;
     progress.finish();
@@ -49,13 +51,13 @@ pub fn apply(
 /// their places, and what the plan says of activations.
 ///
 /// # Errors
-/// If the plan names a value that the model does not have.
+/// If a range or axis of the plan makes no sense for the model.
 pub(crate) fn write(
     mut model: Model,
     plan: &Plan,
     mut weights: HashMap<String, QTensor>,
 ) -> Result<Model> {
-    let params = activations::params(plan);
+    let params = activations::params(plan)?;
     activations::check_axes(&model, &weights, &params)?;
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
@@ -98,8 +100,12 @@ pub(crate) fn weights_of(
     learning: Option<Learning>,
     progress: &dyn Progress,
 ) -> Result<HashMap<String, QTensor>> {
-    let planned: Vec<(&PlannedTensor, WeightScheme)> =
-        plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
+    let mut planned: Vec<(&PlannedTensor, WeightScheme)> = Vec::new();
+    for (tensor, integers) in plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))) {
+        if !wide_fixed_point::is_wide(model, tensor, integers.scheme)? {
+            planned.push((tensor, integers));
+        }
+    }
     match (planned.iter().find(|(_, integers)| integers.rounding.needs_inputs()), learning) {
         (None, _) => planned
             .par_iter()

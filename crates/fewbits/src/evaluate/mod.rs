@@ -322,7 +322,7 @@ mod tests {
         let data = data.unwrap();
         let mut narrow = model.clone();
         prepare(&mut narrow).unwrap();
-        let weights = WeightOptions::default().with_bits(Bits::new(2).unwrap()).unwrap();
+        let weights = WeightOptions::default().with_width(Bits::new(2).unwrap().into()).unwrap();
         let plan =
             plan_weights(&narrow, &weights, ActivationUse::Float, Target::default(), &Silent)
                 .unwrap();

@@ -17,10 +17,10 @@ use fewbits_onnx::passes::qdq::{scalable_products, scaled_name};
 use fewbits_quant::rounding::awq;
 use fewbits_quant::{Hessian, Matrix};
 
-use super::Proposal;
 use super::equalization::pairs;
 use super::product::{Product, products};
 use super::smoothquant::affine;
+use super::{Allowance, Proposal};
 use crate::apply::Learning;
 use crate::calibrate::{ChannelAxis, Rescaled};
 use crate::inputs::Seen;
@@ -45,6 +45,7 @@ enum Divisor {
 }
 
 /// The edits for the activations whose products gain by it; `integers` says what weights become.
+/// Factors for which a `Mul` is needed must be within the `allowance`.
 ///
 /// # Errors
 /// If the model cannot be run on the data, or a weight cannot be read.
@@ -52,6 +53,7 @@ pub fn scale(
     model: &Model,
     integers: &HashMap<&str, WeightScheme>,
     learning: Learning,
+    allowance: &Allowance,
 ) -> Result<Proposal> {
     let sample = learning.data.sample(ROWS);
     let calls = calls(model, &sample)?.into_iter().map(|call| {
@@ -74,8 +76,11 @@ pub fn scale(
         if !done.insert(&first.value) {
             continue;
         }
-        walk.advance(first.node)?;
         let readers: Vec<&Product> = found.iter().filter(|p| p.value == first.value).collect();
+        if matches!(divisor, Divisor::Mul) && !allowance.allows(&readers) {
+            continue;
+        }
+        walk.advance(first.node)?;
         let seen = Seen::of(&walk, first, learning.data)?;
         let Some(factors) = search(model, &readers, integers, seen.hessians(), divisor)? else {
             continue;

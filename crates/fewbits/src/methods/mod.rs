@@ -4,6 +4,7 @@
 //! that leave the float model as it is, or that correct it. [`crate::recipe`] keeps those that
 //! lower the error of the outputs on calibration data.
 
+mod allowance;
 pub mod awq;
 pub mod bias_correction;
 pub mod equalization;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use crate::calibrate::Rescaled;
 use crate::plan::{Adjustment, Method};
 
+pub use allowance::{Allowance, Without};
 pub use noise::{PerOutput, WeightSteps};
 pub use product::{Product, ProductKind, products};
 

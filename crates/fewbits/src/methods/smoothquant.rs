@@ -23,9 +23,9 @@ use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Levels};
 use rayon::prelude::*;
 
-use super::Proposal;
 use super::noise::{Outputs, Reader, WeightSteps, rescale};
 use super::product::{Product, own_vector};
+use super::{Allowance, Proposal};
 use crate::Result;
 use crate::calibrate::{ChannelAxis, Channels, Rescaled};
 use crate::plan::{Adjustment, Edit, Method};
@@ -45,7 +45,8 @@ pub(super) struct Affine {
 
 /// The edits for the activations that gain by it, `but` those that another method has changed.
 ///
-/// `channels` holds what was seen of activations; where nothing was, ranges are guessed.
+/// `channels` holds what was seen of activations; where nothing was, ranges are guessed. Factors for
+/// which a `Mul` is needed must be within the `allowance`.
 ///
 /// # Errors
 /// If a weight cannot be read.
@@ -56,6 +57,7 @@ pub fn smooth(
     but: &HashSet<&str>,
     levels: Levels,
     steps: WeightSteps,
+    allowance: &Allowance,
 ) -> Result<Proposal> {
     let graph = model.graph();
     let index = Index::new(graph);
@@ -80,6 +82,12 @@ pub fn smooth(
                 return Ok(Proposal::default());
             }
             let affine = affine(graph, &index, value, readers[0].inputs());
+            let only_products =
+                index.consumers(value).len() == readers.len() && !index.is_output(value);
+            let needs_mul = affine.is_none() || !only_products;
+            if needs_mul && !allowance.allows(readers) {
+                return Ok(Proposal::default());
+            }
             let (seen, least_gain) = match channels.get(value) {
                 Some(seen) if seen.len() == readers[0].inputs() => (seen.clone(), LEAST_GAIN),
                 Some(_) => return Ok(Proposal::default()),
@@ -99,8 +107,6 @@ pub fn smooth(
                 edit,
                 values: values.to_vec(),
             };
-            let only_products =
-                index.consumers(value).len() == readers.len() && !index.is_output(value);
             let mut now = value.to_string();
             let mut edits = match affine.filter(|_| only_products) {
                 Some(affine) => std::iter::once(affine.scale)
@@ -211,12 +217,20 @@ mod tests {
         let graph = model.graph();
         let found = products(graph, &Index::new(graph), &HashSet::from(["w"]));
         let steps = WeightSteps { steps: 127.0, per_output: PerOutput::Own };
-        smooth(model, &found, channels, &HashSet::new(), Levels::Affine(255), steps)
-            .unwrap()
-            .edits
-            .into_iter()
-            .map(|a| a.edit)
-            .collect()
+        smooth(
+            model,
+            &found,
+            channels,
+            &HashSet::new(),
+            Levels::Affine(255),
+            steps,
+            &Allowance::Any,
+        )
+        .unwrap()
+        .edits
+        .into_iter()
+        .map(|a| a.edit)
+        .collect()
     }
 
     fn multiply(tensor: &str) -> Edit {

@@ -2,28 +2,32 @@
 
 mod activations;
 mod adjustment;
+mod alone;
 mod fit;
 mod regions;
 mod tables;
 mod target;
 mod weights;
+mod width;
 
 use std::path::{Path, PathBuf};
 
 use fewbits_quant::{
     Inputs as ProductInputs, QTensor, RangeMethod, Rounding, ScaleType, Scheme, WeightRange,
-    quantize_on,
+    fixed_point_floats, quantize_on,
 };
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, Method};
+pub(crate) use alone::Alone;
 pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub(crate) use regions::{activations_of, hands_on};
 pub use target::{ActivationUse, BiasForm, Target};
 pub(crate) use weights::plan_tables_as_asked;
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
+pub use width::Width;
 
 use crate::{Error, Result};
 
@@ -193,6 +197,21 @@ impl WeightScheme {
         };
         let quantized = quantize_on(values, shape, scheme, range_method, rounding, inputs)?;
         Ok(quantized.with_scales(scale_type))
+    }
+}
+
+impl WeightScheme {
+    /// The floats that what becomes of a row-major tensor of `shape` stands for, where nothing is known of what
+    /// it is multiplied by.
+    ///
+    /// # Errors
+    /// Those of [`fewbits_quant::quantize_on`].
+    pub fn rounded(&self, values: &[f32], shape: &[usize]) -> fewbits_quant::Result<Vec<f32>> {
+        match self.scheme {
+            // Whatever bits their integers need.
+            Scheme::FixedPoint { fraction_bits } => Ok(fixed_point_floats(values, fraction_bits)),
+            _ => Ok(self.quantize(values, shape, None)?.dequantize()),
+        }
     }
 }
 

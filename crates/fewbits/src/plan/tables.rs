@@ -37,7 +37,7 @@ pub(crate) fn is_table(constant: &Constant) -> bool {
 /// What is asked of a table where `options` is asked of weights.
 pub(super) fn options(options: &WeightOptions) -> WeightOptions {
     let of_integers = matches!(options.scheme(), SchemeKind::Affine | SchemeKind::Symmetric);
-    if !of_integers || options.bits() >= BITS {
+    if !of_integers || options.bits().is_none_or(|bits| bits >= BITS) {
         return *options;
     }
     // A scale a row is fine enough for so many bits.
@@ -45,7 +45,7 @@ pub(super) fn options(options: &WeightOptions) -> WeightOptions {
         GranularityKind::Group(_) => GranularityKind::Channel,
         other => other,
     };
-    WeightOptions::new(options.scheme(), Some(BITS), Some(granularity))
+    WeightOptions::new(options.scheme(), Some(BITS.into()), Some(granularity))
         .and_then(|wider| wider.with_scales(options.scales()))
         .unwrap_or(*options)
 }
@@ -81,12 +81,13 @@ impl Plan {
     /// What is worth knowing of it, a line each.
     pub fn notes(&self) -> Vec<String> {
         let narrow = self.quantized().any(|(planned, scheme)| {
-            planned.read_by.iter().any(|op| op != "Gather") && scheme.bits() < BITS
+            planned.read_by.iter().any(|op| op != "Gather")
+                && scheme.bits().is_some_and(|bits| bits < BITS)
         });
         let kept: Vec<String> = self
             .quantized()
             .filter(|(planned, scheme)| {
-                planned.read_by.iter().all(|op| op == "Gather") && scheme.bits() == BITS
+                planned.read_by.iter().all(|op| op == "Gather") && scheme.bits() == Some(BITS)
             })
             .map(|(planned, _)| format!("'{}'", planned.tensor))
             .collect();
@@ -104,6 +105,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Width;
 
     /// A table of `rows` rows of 16 columns.
     fn table(rows: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
@@ -140,7 +142,7 @@ mod tests {
     fn a_table_has_8_bits_where_fewer_are_asked_for() {
         let of = |scheme: &str, bits: u8, granularity: &str| {
             let granularity = Some(granularity.parse().unwrap());
-            WeightOptions::new(scheme.parse().unwrap(), Bits::new(bits), granularity).unwrap()
+            WeightOptions::new(scheme.parse().unwrap(), Width::new(bits), granularity).unwrap()
         };
         assert_eq!(options(&of("affine", 2, "group=16")), of("affine", 8, "channel"));
         assert_eq!(options(&of("symmetric", 4, "tensor")), of("symmetric", 8, "tensor"));

@@ -121,7 +121,7 @@ impl Target {
     /// integers of 4 bits, and `DequantizeLinear` in blocks.
     pub fn opset_for(self, weights: &WeightOptions) -> i64 {
         let small_floats = weights.scheme().float_format().is_some();
-        match (self, weights.bits().get(), weights.granularity()) {
+        match (self, weights.width().get(), weights.granularity()) {
             (Target::OpenVino, 4, _) => 21,
             (Target::Onnx | Target::OnnxRuntime | Target::OpenVino, ..) if small_floats => 19,
             (Target::Onnx | Target::OnnxRuntime, _, GranularityKind::Group(_)) => 21,
@@ -134,7 +134,7 @@ impl Target {
         if let Some(why) = weights.obstacle(activations) {
             return Some(why);
         }
-        let bits = weights.bits().get();
+        let bits = weights.width().get();
         let small_floats = weights.scheme().float_format().is_some();
         let why = match (self, activations) {
             (Target::OpenVino, ActivationUse::Dynamic) => {
@@ -224,7 +224,9 @@ mod tests {
     #[test]
     fn what_a_target_cannot_do_is_refused_with_the_way_out() {
         let options = |bits: u8| {
-            WeightOptions::default().with_bits(fewbits_quant::Bits::new(bits).unwrap()).unwrap()
+            WeightOptions::default()
+                .with_width(fewbits_quant::Bits::new(bits).unwrap().into())
+                .unwrap()
         };
         for target in Target::ALL {
             assert_eq!(target.obstacle(&options(8), ActivationUse::Float), None);

@@ -7,13 +7,13 @@ use std::str::FromStr;
 use fewbits_onnx::Model;
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{
-    Bits, FloatFormat, Granularity, Layout, MX_BLOCK, NV_BLOCK, PackedInts, ScaleType, Scheme,
-    check, is_below_scales, sqnr_db,
+    Bits, FloatFormat, FractionBits, Granularity, Layout, MX_BLOCK, NV_BLOCK, PackedInts,
+    QuantError, ScaleType, Scheme, check, is_below_scales, quantize, sqnr_db,
 };
 use rayon::prelude::*;
 
 use super::tables::{self, TableWidth, is_table};
-use super::{ActivationUse, Becomes, Plan, PlannedTensor, Target};
+use super::{ActivationUse, Alone, Becomes, Plan, PlannedTensor, Target, Width};
 use crate::progress::Progress;
 use crate::weights::{Axes, Constant, Role, constants};
 use crate::{Error, Result};
@@ -21,17 +21,89 @@ use crate::{Error, Result};
 /// What the user asks of weights: a scheme with a width and a granularity that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightOptions {
-    bits: Bits,
-    scheme: SchemeKind,
+    numbers: Numbers,
     granularity: GranularityKind,
     scales: ScaleType,
+}
+
+/// What elements become: a kind of scheme with a width that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbers {
+    Affine(Bits),
+    Symmetric(Bits),
+    FixedPoint(FractionBits),
+    Float(FloatFormat),
+    Mx(FloatFormat),
+    NvFp4,
+}
+
+impl Numbers {
+    /// Those of a kind, of this width where it leaves the choice, or of 8 bits.
+    fn new(scheme: SchemeKind, width: Option<Width>) -> std::result::Result<Numbers, String> {
+        let own = |numbers, bits: Bits| match width {
+            Some(asked) if asked != Width::from(bits) => {
+                Err(format!("{scheme} has {bits} bits, not {asked}; leave --bits out"))
+            }
+            _ => Ok(numbers),
+        };
+        let bits = || width.map_or(Ok(Bits::EIGHT), Width::bits);
+        match scheme {
+            SchemeKind::Affine => bits().map(Numbers::Affine),
+            SchemeKind::Symmetric => bits().map(Numbers::Symmetric),
+            SchemeKind::FixedPoint => {
+                let digits = width.map_or(FractionBits::EIGHT, Width::fraction_bits);
+                Ok(Numbers::FixedPoint(digits))
+            }
+            SchemeKind::Float(format) => own(Numbers::Float(format), format.bits()),
+            SchemeKind::Mx(format) => own(Numbers::Mx(format), format.bits()),
+            SchemeKind::NvFp4 => own(Numbers::NvFp4, FloatFormat::E2m1.bits()),
+        }
+    }
+
+    fn of(scheme: Scheme) -> Numbers {
+        match scheme {
+            Scheme::Affine { bits, .. } => Numbers::Affine(bits),
+            Scheme::Symmetric { bits, .. } => Numbers::Symmetric(bits),
+            Scheme::FixedPoint { fraction_bits } => Numbers::FixedPoint(fraction_bits),
+            Scheme::Float { format, .. } => Numbers::Float(format),
+            Scheme::Mx { format, .. } => Numbers::Mx(format),
+            Scheme::NvFp4 { .. } => Numbers::NvFp4,
+        }
+    }
+
+    fn kind(self) -> SchemeKind {
+        match self {
+            Numbers::Affine(_) => SchemeKind::Affine,
+            Numbers::Symmetric(_) => SchemeKind::Symmetric,
+            Numbers::FixedPoint(_) => SchemeKind::FixedPoint,
+            Numbers::Float(format) => SchemeKind::Float(format),
+            Numbers::Mx(format) => SchemeKind::Mx(format),
+            Numbers::NvFp4 => SchemeKind::NvFp4,
+        }
+    }
+
+    fn width(self) -> Width {
+        match self {
+            Numbers::Affine(bits) | Numbers::Symmetric(bits) => bits.into(),
+            Numbers::FixedPoint(digits) => digits.into(),
+            Numbers::Float(format) | Numbers::Mx(format) => format.bits().into(),
+            Numbers::NvFp4 => FloatFormat::E2m1.bits().into(),
+        }
+    }
+
+    /// The bits of an element; `None` for fixed point, where they follow from the values.
+    fn bits(self) -> Option<Bits> {
+        match self {
+            Numbers::FixedPoint(_) => None,
+            _ => self.width().bits().ok(),
+        }
+    }
 }
 
 impl Default for WeightOptions {
     fn default() -> Self {
         WeightOptions {
-            bits: Bits::EIGHT,
-            scheme: SchemeKind::default(),
+            numbers: Numbers::Symmetric(Bits::EIGHT),
             granularity: GranularityKind::default(),
             scales: ScaleType::default(),
         }
@@ -158,30 +230,21 @@ impl WeightOptions {
     /// leaves the choice.
     ///
     /// # Errors
-    /// If the scheme has another width, or blocks of its own.
+    /// If the scheme takes no such width, or has blocks of its own.
     pub fn new(
         scheme: SchemeKind,
-        bits: Option<Bits>,
+        width: Option<Width>,
         granularity: Option<GranularityKind>,
     ) -> std::result::Result<WeightOptions, String> {
-        let own_bits = scheme.float_format().map(FloatFormat::bits);
-        if let (Some(own), Some(asked)) = (own_bits, bits)
-            && own != asked
-        {
-            return Err(format!("{scheme} has {own} bits, not {asked}; leave --bits out"));
-        }
+        let numbers = Numbers::new(scheme, width)?;
         let blocks = scheme.block().and_then(NonZeroUsize::new).map(GranularityKind::Group);
         if let (Some(own), Some(asked)) = (blocks, granularity)
             && own != asked
         {
             return Err(format!("{scheme} is {own}, not {asked}; leave --granularity out"));
         }
-        Ok(WeightOptions {
-            bits: own_bits.or(bits).unwrap_or(Bits::EIGHT),
-            scheme,
-            granularity: blocks.or(granularity).unwrap_or_default(),
-            scales: ScaleType::F32,
-        })
+        let granularity = blocks.or(granularity).unwrap_or_default();
+        Ok(WeightOptions { numbers, granularity, scales: ScaleType::F32 })
     }
 
     /// The same with scales of this type, where a tensor has so many that this saves bytes.
@@ -189,9 +252,9 @@ impl WeightOptions {
     /// # Errors
     /// If the scheme has a type of its own.
     pub fn with_scales(self, scales: ScaleType) -> std::result::Result<WeightOptions, String> {
-        match self.scheme.block() {
+        match self.scheme().block() {
             Some(_) if scales != ScaleType::F32 => {
-                Err(format!("{} has 8-bit scales of its own; leave --scales out", self.scheme))
+                Err(format!("{} has 8-bit scales of its own; leave --scales out", self.scheme()))
             }
             _ => Ok(WeightOptions { scales, ..self }),
         }
@@ -200,24 +263,15 @@ impl WeightOptions {
     /// The same with another width.
     ///
     /// # Errors
-    /// If the scheme has one of its own.
-    pub fn with_bits(self, bits: Bits) -> std::result::Result<WeightOptions, String> {
-        let granularity = Some(self.granularity);
-        WeightOptions::new(self.scheme, Some(bits), granularity)?.with_scales(self.scales)
+    /// If the scheme does not take it.
+    pub fn with_width(self, width: Width) -> std::result::Result<WeightOptions, String> {
+        Ok(WeightOptions { numbers: Numbers::new(self.scheme(), Some(width))?, ..self })
     }
 
     /// What asks for a scheme with scales of this type.
     pub fn of(scheme: Scheme, scales: ScaleType) -> WeightOptions {
         WeightOptions {
-            bits: scheme.bits(),
-            scheme: match scheme {
-                Scheme::Affine { .. } => SchemeKind::Affine,
-                Scheme::Symmetric { .. } => SchemeKind::Symmetric,
-                Scheme::FixedPoint { .. } => SchemeKind::FixedPoint,
-                Scheme::Float { format, .. } => SchemeKind::Float(format),
-                Scheme::Mx { format, .. } => SchemeKind::Mx(format),
-                Scheme::NvFp4 { .. } => SchemeKind::NvFp4,
-            },
+            numbers: Numbers::of(scheme),
             granularity: match scheme.granularity() {
                 Granularity::Tensor => GranularityKind::Tensor,
                 Granularity::Channel { .. } => GranularityKind::Channel,
@@ -227,14 +281,19 @@ impl WeightOptions {
         }
     }
 
-    /// Width of the numbers; for fixed point the digits after the point.
-    pub fn bits(&self) -> Bits {
-        self.bits
+    /// The bits of an element; for fixed point the digits after the point.
+    pub fn width(&self) -> Width {
+        self.numbers.width()
+    }
+
+    /// The bits of an element; `None` for fixed point, where they follow from the values.
+    pub fn bits(&self) -> Option<Bits> {
+        self.numbers.bits()
     }
 
     /// The kind of scheme.
     pub fn scheme(&self) -> SchemeKind {
-        self.scheme
+        self.numbers.kind()
     }
 
     /// What shares a scale.
@@ -249,7 +308,7 @@ impl WeightOptions {
 
     /// Why weights like these cannot stand beside such activations, and what can.
     pub fn obstacle(&self, activations: ActivationUse) -> Option<String> {
-        let (scheme, scales) = (self.scheme, self.scales);
+        let (scheme, scales) = (self.scheme(), self.scales);
         if activations == ActivationUse::Float {
             None
         } else if scheme.float_format().is_some() {
@@ -274,13 +333,13 @@ impl WeightOptions {
         };
         // Of a vector all elements are summed up.
         let axis = axes.reduction.unwrap_or(rank.saturating_sub(1));
-        match self.scheme {
-            SchemeKind::Affine => Scheme::Affine { bits: self.bits, granularity },
-            SchemeKind::Symmetric => Scheme::Symmetric { bits: self.bits, granularity },
-            SchemeKind::FixedPoint => Scheme::FixedPoint { fraction_bits: self.bits },
-            SchemeKind::Float(format) => Scheme::Float { format, granularity },
-            SchemeKind::Mx(format) => Scheme::Mx { format, axis },
-            SchemeKind::NvFp4 => Scheme::NvFp4 { axis },
+        match self.numbers {
+            Numbers::Affine(bits) => Scheme::Affine { bits, granularity },
+            Numbers::Symmetric(bits) => Scheme::Symmetric { bits, granularity },
+            Numbers::FixedPoint(fraction_bits) => Scheme::FixedPoint { fraction_bits },
+            Numbers::Float(format) => Scheme::Float { format, granularity },
+            Numbers::Mx(format) => Scheme::Mx { format, axis },
+            Numbers::NvFp4 => Scheme::NvFp4 { axis },
         }
     }
 
@@ -303,11 +362,10 @@ impl WeightOptions {
 const WIDENING_BYTES: usize = 40;
 /// About what the operators that scale scales of 8 bits take, and their constants.
 const SCALING_BYTES: usize = 256;
-/// About what the operators that repeat the scales of blocks take.
-const REPEATING_BYTES: usize = 200;
 
-/// About what the operator that turns a weight's integers into floats takes in a file.
-const DEQUANTIZE_BYTES: usize = 64;
+/// The largest weight whose every form is written to see what it takes: of a larger one operators are a
+/// small part.
+const WEIGHED_BYTES: u64 = 16 << 10;
 
 /// Plans every weight of a prepared model for such activations beside them.
 ///
@@ -325,8 +383,15 @@ pub fn plan_weights(
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let planned =
-                plan_one(model, options, activations, target, constant, TableWidth::Kept)?;
+            let planned = plan_one(
+                model,
+                options,
+                activations,
+                target,
+                constant,
+                TableWidth::Kept,
+                progress,
+            )?;
             progress.advance(1);
             Ok(planned)
         })
@@ -341,10 +406,12 @@ pub(crate) fn plan_tables_as_asked(
     options: &WeightOptions,
     activations: ActivationUse,
     target: Target,
+    progress: &dyn Progress,
 ) -> Result<Vec<PlannedTensor>> {
     let tables = constants(model.graph()).into_iter().filter(is_table);
+    let asked = TableWidth::AsAsked;
     tables
-        .map(|table| plan_one(model, options, activations, target, table, TableWidth::AsAsked))
+        .map(|table| plan_one(model, options, activations, target, table, asked, progress))
         .collect()
 }
 
@@ -355,9 +422,10 @@ fn plan_one(
     target: Target,
     constant: Constant,
     tables: TableWidth,
+    progress: &dyn Progress,
 ) -> Result<PlannedTensor> {
     let Decided { becomes, range, sqnr_db } =
-        decide(model, options, activations, target, &constant, tables)?;
+        decide(model, options, activations, target, &constant, tables, progress)?;
     let Constant { tensor, shape, read_by, .. } = constant;
     let layout = becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
     let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
@@ -389,6 +457,7 @@ fn decide(
     target: Target,
     constant: &Constant,
     tables: TableWidth,
+    progress: &dyn Progress,
 ) -> Result<Decided> {
     let float = |why: &str| {
         let becomes = Becomes::Float(why.to_string());
@@ -422,12 +491,18 @@ fn decide(
     if is_table(constant) && tables::is_of_waves(&values, shape[0]) {
         return float("sines and cosines, read by position: all layers depend on them");
     }
-    if let Err(why) = check(&values, shape, scheme) {
-        return float(&why.to_string());
-    }
     let range = values
         .iter()
         .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
+    match check(&values, shape, scheme) {
+        Ok(_) => {}
+        Err(why @ QuantError::FixedPointOverflow { .. }) => {
+            progress.warn(&format!("'{name}' is rounded and stays float: {why}"));
+            let becomes = Becomes::Scheme(scheme);
+            return Ok(Decided { becomes, range: Some(range), sqnr_db: None });
+        }
+        Err(why) => return float(&why.to_string()),
+    }
     if is_below_scales(range) {
         return float("its values are so small that a scale of them would be subnormal");
     }
@@ -435,43 +510,51 @@ fn decide(
         return float(&why);
     }
     let refused = |source| Error::Quant { tensor: name.clone(), source };
-    let layout = Layout::new(shape, scheme.granularity()).map_err(refused)?;
-    let param_bytes = match options.scheme {
-        SchemeKind::Affine => 5,
-        SchemeKind::Mx(_) | SchemeKind::NvFp4 => 1,
-        _ => 4,
-    };
-    let params_bytes = layout.params() * param_bytes;
-    let code_bytes = (values.len() * usize::from(scheme.bits().get())).div_ceil(8);
-    // Small floats, which alone have tables, come with float activations.
-    let form = target.weights(ActivationUse::Float);
-    let operator_bytes = DEQUANTIZE_BYTES
-        + QWeightWriter::table_bytes(scheme, form, model.opset())
-        + match (scheme.float_format(), scheme.granularity()) {
-            (Some(_), Granularity::Group { .. }) => REPEATING_BYTES,
-            _ => 0,
+    // What is asked for by the number of its digits is written, whatever it takes.
+    if let Some(bits) = scheme.bits() {
+        let float_bytes = tensor.stored_bytes();
+        let bytes = match float_bytes <= WEIGHED_BYTES {
+            true => {
+                let weight = quantize(&values, shape, scheme).map_err(refused)?;
+                // Small floats, which alone have tables, come with float activations.
+                let form = target.weights(ActivationUse::Float);
+                Alone::new(model, tensor).bytes_as(weight, form)?
+            }
+            // Scales may take as much as they save, operators do not.
+            false => {
+                let layout = Layout::new(shape, scheme.granularity()).map_err(refused)?;
+                let codes = (values.len() * usize::from(bits.get())).div_ceil(8);
+                (codes + layout.params() * param_bytes(scheme)) as u64
+            }
         };
-    if code_bytes + params_bytes + operator_bytes >= tensor.stored_bytes() as usize {
-        return float("too small: scales and operators would take more than fewer bits save");
+        if bytes >= float_bytes {
+            return float("too small: scales and operators would take more than fewer bits save");
+        }
     }
     let sqnr_db = sqnr_db(&values, shape, scheme).map_err(refused)?;
     Ok(Decided { becomes: Becomes::Scheme(scheme), range: Some(range), sqnr_db })
 }
 
+/// The bytes of a scale and a zero point.
+fn param_bytes(scheme: Scheme) -> usize {
+    match scheme {
+        Scheme::Affine { .. } => 5,
+        Scheme::Mx { .. } | Scheme::NvFp4 { .. } => 1,
+        Scheme::Symmetric { .. } | Scheme::FixedPoint { .. } | Scheme::Float { .. } => 4,
+    }
+}
+
 /// The width that decides how integers are written; those of fixed point may be of any.
 fn widest(scheme: Scheme) -> u8 {
-    match scheme {
-        Scheme::FixedPoint { .. } => PackedInts::MAX_WIDTH,
-        scheme => scheme.bits().get(),
-    }
+    scheme.bits().map_or(PackedInts::MAX_WIDTH, Bits::get)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bits(n: u8) -> Option<Bits> {
-        Bits::new(n)
+    fn bits(n: u8) -> Option<Width> {
+        Width::new(n)
     }
 
     #[test]
@@ -486,7 +569,7 @@ mod tests {
     fn a_format_fixes_width_and_blocks() {
         let group = |n| Some(GranularityKind::Group(NonZeroUsize::new(n).unwrap()));
         let nv = WeightOptions::new(SchemeKind::NvFp4, None, None).unwrap();
-        assert_eq!((nv.bits(), Some(nv.granularity())), (Bits::FOUR, group(16)));
+        assert_eq!((Some(nv.width()), Some(nv.granularity())), (bits(4), group(16)));
         assert_eq!(WeightOptions::new(SchemeKind::NvFp4, bits(4), group(16)), Ok(nv));
         let fp8 = SchemeKind::Float(FloatFormat::E4m3);
         for (scheme, bits, granularity) in [
@@ -494,14 +577,27 @@ mod tests {
             (SchemeKind::NvFp4, bits(8), None),
             (SchemeKind::Mx(FloatFormat::E4m3), None, Some(GranularityKind::Channel)),
             (fp8, bits(4), None),
+            (fp8, bits(12), None),
         ] {
             let why = WeightOptions::new(scheme, bits, granularity).unwrap_err();
             assert!(why.contains("leave --"), "{why}");
         }
-        assert!(nv.with_scales(ScaleType::U8).is_err() && nv.with_bits(Bits::EIGHT).is_err());
+        assert!(
+            nv.with_scales(ScaleType::U8).is_err() && nv.with_width(Bits::EIGHT.into()).is_err()
+        );
         let fp8 = WeightOptions::new(fp8, None, group(32)).unwrap();
         assert_eq!(fp8.with_scales(ScaleType::F16).unwrap().scales(), ScaleType::F16);
-        assert_eq!(fp8.with_bits(Bits::EIGHT), Ok(fp8));
+        assert_eq!(fp8.with_width(Bits::EIGHT.into()), Ok(fp8));
+    }
+
+    #[test]
+    fn only_fixed_point_takes_more_than_eight_bits() {
+        for scheme in [SchemeKind::Symmetric, SchemeKind::Affine] {
+            let why = WeightOptions::new(scheme, bits(9), None).unwrap_err();
+            assert!(why.contains("fixed-point"), "{why}");
+        }
+        let fixed = WeightOptions::new(SchemeKind::FixedPoint, bits(15), None).unwrap();
+        assert_eq!(Some(fixed.width()), bits(15));
     }
 
     #[test]
@@ -516,7 +612,7 @@ mod tests {
                 _ => options.granularity(),
             };
             let asks = WeightOptions::of(scheme, ScaleType::F32);
-            assert_eq!((asks.scheme(), asks.bits()), (kind, options.bits()));
+            assert_eq!((asks.scheme(), asks.width()), (kind, options.width()));
             assert_eq!(asks.granularity(), expected);
         }
     }

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
 use crate::data::Dataset;
-use crate::methods::Methods;
+use crate::methods::{Methods, Without};
 use crate::plan::{Method, Tried};
 use crate::progress::{Progress, Silent};
 
@@ -18,6 +18,8 @@ use crate::progress::{Progress, Silent};
 const WORTHWHILE: f64 = 0.98;
 /// What rescales activations, and may add an operator for it, must lower it to this part.
 const WORTH_AN_EDIT: f64 = 0.9;
+/// An error beyond this one, 20 dB below the outputs, is poor.
+const POOR: f64 = 0.01;
 /// The sample is this part of the rows, or as many as hold [`SAMPLE_BYTES`] of observed activations
 /// if that is more.
 const SAMPLE_SHARE: usize = 64;
@@ -67,7 +69,7 @@ impl Recipe<'_> {
         let Some((trial, error)) = measured else {
             if let Methods::Only(listed) = methods {
                 for &method in listed {
-                    self.edit(&mut chosen, method, &sample, progress)?;
+                    self.edit(&mut chosen, method, &sample, Without::Well, progress)?;
                 }
             }
             return Ok(chosen);
@@ -79,7 +81,8 @@ impl Recipe<'_> {
         progress.advance(1);
         for method in Method::ALL.into_iter().filter(|&m| m != Method::BiasCorrection) {
             if methods.allow(method) {
-                let edit = |chosen: &mut _| self.edit(chosen, method, &sample, progress);
+                let without = if contest.error > POOR { Without::Poorly } else { Without::Well };
+                let edit = |chosen: &mut _| self.edit(chosen, method, &sample, without, progress);
                 self.compete(&mut contest, edit, progress)?;
             }
             progress.advance(1);
@@ -94,7 +97,7 @@ impl Recipe<'_> {
         progress.advance(1);
         if methods.allow(Method::BiasCorrection) && self.corrects_plain_rounding() {
             let method = Method::BiasCorrection;
-            let edit = |chosen: &mut _| self.edit(chosen, method, &sample, progress);
+            let edit = |chosen: &mut _| self.edit(chosen, method, &sample, Without::Well, progress);
             self.compete(&mut contest, edit, progress)?;
         }
         progress.advance(1);
@@ -108,13 +111,14 @@ impl Recipe<'_> {
         chosen: &mut Chosen,
         method: Method,
         sample: &Dataset,
+        without: Without,
         progress: &dyn Progress,
     ) -> Result<()> {
         if method == Method::BiasCorrection {
             chosen.choice.bias = Bias::Corrected;
             return Ok(());
         }
-        let proposal = self.propose(method, &chosen.seen.channels, progress)?;
+        let proposal = self.propose(method, &chosen.seen.channels, without, progress)?;
         if proposal.edits.is_empty() {
             return Ok(());
         }

@@ -36,7 +36,7 @@ impl Recipe<'_> {
             Ok(trial.error(quantized, what, progress))
         };
         let of_kept = error(&kept, "tables of 8 bits")?;
-        let bits = self.request.weights.bits().get();
+        let bits = self.request.weights.width().get();
         let of_narrow = error(&narrow, &format!("tables of {bits} bits"))?;
         progress.finish();
         let (Some(of_kept), Some(of_narrow)) = (of_kept, of_narrow) else { return Ok(kept) };
@@ -61,7 +61,7 @@ impl Recipe<'_> {
         let (weights, target) = (&self.request.weights, self.request.target);
         let activations = self.request.activations.activation_use();
         let mut narrow = kept.clone();
-        for table in plan_tables_as_asked(self.model, weights, activations, target)? {
+        for table in plan_tables_as_asked(self.model, weights, activations, target, &Silent)? {
             let planned = narrow.tensors.iter_mut().find(|t| t.tensor == table.tensor);
             let Some(planned) = planned.filter(|t| t.becomes.scheme().is_some()) else { continue };
             if let Becomes::Scheme(_) = table.becomes {

@@ -20,8 +20,8 @@ use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::error::file_of;
 use crate::methods::{
-    Methods, PerOutput, Product, Proposal, WeightSteps, awq, bias_correction, equalization,
-    products, smoothquant,
+    Allowance, Methods, PerOutput, Product, Proposal, WeightSteps, Without, awq, bias_correction,
+    equalization, products, smoothquant,
 };
 use crate::not_finite::{Reach, not_finite};
 use crate::plan::{
@@ -468,7 +468,9 @@ impl Recipe<'_> {
     fn without_data(&self, progress: &dyn Progress) -> Result<Plan> {
         let mut choice = self.plainest();
         if self.request.methods.allow(Method::SmoothQuant) {
-            choice.edits = self.propose(Method::SmoothQuant, &Channels::new(), progress)?.edits;
+            let unseen = Channels::new();
+            choice.edits =
+                self.propose(Method::SmoothQuant, &unseen, Without::Well, progress)?.edits;
         }
         let adjusted = self.adjusted(&choice.edits)?;
         self.plan(&adjusted, &choice, &Calibration::default())
@@ -489,9 +491,10 @@ impl Recipe<'_> {
         &self,
         method: Method,
         channels: &Channels,
+        without: Without,
         progress: &dyn Progress,
     ) -> Result<Proposal> {
-        let proposal = self.proposed(method, channels)?;
+        let proposal = self.proposed(method, channels, without)?;
         if let Some(why) = self.spoiled_by(&proposal)? {
             progress.warn(&format!("{method} is left out: {why}"));
             return Ok(Proposal::default());
@@ -523,9 +526,11 @@ impl Recipe<'_> {
         Ok(None)
     }
 
-    fn proposed(&self, method: Method, channels: &Channels) -> Result<Proposal> {
+    fn proposed(&self, method: Method, channels: &Channels, without: Without) -> Result<Proposal> {
+        // Digits after the point are those of the weights as they are.
+        let Some(bits) = self.request.weights.bits() else { return Ok(Proposal::default()) };
         let levels = match self.request.activations {
-            Activations::Float if method == Method::Awq => return self.propose_awq(),
+            Activations::Float if method == Method::Awq => return self.propose_awq(without),
             Activations::Float => return Ok(Proposal::default()),
             Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
             Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
@@ -533,7 +538,7 @@ impl Recipe<'_> {
         let steps = WeightSteps {
             // One bit: the mean magnitude with a sign. Half the widest weight is taken for it, so
             // that the integers lie as far apart as the widest weight is from zero.
-            steps: f32::from(symmetric_max(self.request.weights.bits())),
+            steps: f32::from(symmetric_max(bits)),
             per_output: match self.request.weights.granularity() {
                 GranularityKind::Tensor => PerOutput::Shared,
                 _ => PerOutput::Own,
@@ -549,21 +554,40 @@ impl Recipe<'_> {
                 let index = Index::new(graph);
                 let pairs = equalization::pairs(graph, &index, &products);
                 let equalized = pairs.iter().map(|p| p.value.as_str()).collect();
-                smoothquant::smooth(self.model, &products, channels, &equalized, levels, steps)
+                smoothquant::smooth(
+                    self.model,
+                    &products,
+                    channels,
+                    &equalized,
+                    levels,
+                    steps,
+                    &self.allowance(without),
+                )
             }
             Method::Awq | Method::BiasCorrection => Ok(Proposal::default()),
         }
     }
 
+    /// What a method may add.
+    fn allowance(&self, without: Without) -> Allowance<'_> {
+        let activations = self.request.activations.activation_use();
+        match self.request.methods {
+            Methods::Only(_) => Allowance::Any,
+            Methods::Measured => Allowance::of(&self.weights, self.model, activations, without),
+        }
+    }
+
     /// At 8 bits little is lost by rounding: AWQ must be asked for.
-    fn propose_awq(&self) -> Result<Proposal> {
+    fn propose_awq(&self, without: Without) -> Result<Proposal> {
         let planned = self.weights.tensors.iter();
         let integers = planned.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
         let asked = matches!(self.request.methods, Methods::Only(_));
         let integers: HashMap<&str, WeightScheme> =
             integers.filter(|(_, integers)| asked || is_narrow(integers.scheme)).collect();
         match self.learning() {
-            Some(learning) if !integers.is_empty() => awq::scale(self.model, &integers, learning),
+            Some(learning) if !integers.is_empty() => {
+                awq::scale(self.model, &integers, learning, &self.allowance(without))
+            }
             _ => Ok(Proposal::default()),
         }
     }

@@ -25,9 +25,8 @@ pub fn worst_weights(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>
         let Some(tensor) = prepared.graph().find_initializer(&planned.tensor) else { continue };
         let before = tensor.floats()?;
         let after = integers
-            .quantize(&before, &planned.shape, None)
-            .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?
-            .dequantize();
+            .rounded(&before, &planned.shape)
+            .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?;
         let scheme = integers.scheme.to_string();
         let histogram = WeightHistogram::of(&planned.tensor, &scheme, &before, &after);
         weights.push((relative_noise(&before, &after), histogram));

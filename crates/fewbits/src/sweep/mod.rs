@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fewbits_onnx::{Model, Replace, SaveOptions};
-use fewbits_quant::Bits;
 use fewbits_runtime::{RunOptions, Runner};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -26,7 +25,7 @@ use crate::evaluate::{Baseline, Measured};
 use crate::measure::latencies;
 use crate::metric::Metric;
 use crate::output::{check_output, scratch_folder};
-use crate::plan::Plan;
+use crate::plan::{Plan, Width};
 use crate::progress::Progress;
 use crate::quantize::Planned;
 use crate::recipe::{Observed, Request};
@@ -65,6 +64,8 @@ pub struct Sweep {
     pub float: FloatPoint,
     /// One for each width, in the order asked for.
     pub points: Vec<Point>,
+    /// The width to take, if one is to be advised.
+    pub advised: Option<Advised>,
     /// How many bits can be afforded, in a sentence.
     pub verdict: String,
     /// What a reader must know.
@@ -74,6 +75,17 @@ pub struct Sweep {
     /// The plan of each point.
     #[serde(skip)]
     pub plans: Vec<Plan>,
+}
+
+/// The width to take: of those whose metric stays near the float model's the one with the smallest file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Advised {
+    /// The width of weights; for fixed point the digits after the point.
+    pub bits: Width,
+    /// Bytes of the file, external data included.
+    pub file_bytes: u64,
+    /// The task metric.
+    pub metric: f64,
 }
 
 /// The model as it came.
@@ -93,7 +105,7 @@ pub struct FloatPoint {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// The width of weights; for fixed point the digits after the point.
-    pub bits: Bits,
+    pub bits: Width,
     /// The task metric.
     pub metric: f64,
     /// How much worse that is than the float model's; negative if better.
@@ -175,6 +187,7 @@ pub fn sweep(
             latency_ms: 0.0,
         },
         points: Vec::new(),
+        advised: None,
         verdict: String::new(),
         notes,
         environment: environment(&options.run),
@@ -183,7 +196,7 @@ pub fn sweep(
 
     progress.start("measuring", (data.rows() * paths.len()) as u64);
     let side_by_side = (LOADED_BYTES / source.weight_bytes().max(1)).max(1) as usize;
-    let files: Vec<(Bits, PathBuf)> = widths.as_slice().iter().copied().zip(paths).collect();
+    let files: Vec<(Width, PathBuf)> = widths.as_slice().iter().copied().zip(paths).collect();
     for files in files.chunks(side_by_side) {
         measure_saved(&mut sweep, files, &float, &baseline, options, progress)?;
     }
@@ -191,7 +204,10 @@ pub fn sweep(
     if options.folder.is_none() {
         sweep.points.iter_mut().for_each(|point| point.path = None);
     }
-    sweep.verdict = verdict::verdict(&sweep);
+    sweep.advised = verdict::advised(&sweep);
+    sweep.verdict = verdict::verdict(&sweep, request.activations.activation_use());
+    sweep.notes.extend(verdict::nothing_quantized(&sweep));
+    sweep.notes.extend(verdict::same_bytes(&sweep));
     sweep.notes.extend(verdict::too_few_rows(&sweep));
     Ok(sweep)
 }
@@ -218,7 +234,7 @@ fn save_all(
     let mut saved = Saved::default();
     for (&bits, path) in widths.as_slice().iter().zip(paths) {
         let weights =
-            request.weights.with_bits(bits).map_err(|reason| Error::Request { reason })?;
+            request.weights.with_width(bits).map_err(|reason| Error::Request { reason })?;
         let request = Request { weights, ..request.clone() };
         let planned = Planned::by_recipe(
             source,
@@ -237,11 +253,6 @@ fn save_all(
             }
         }
         let (model, plan) = planned.carry_out(progress)?;
-        if let Some(why) = plan.why_nothing() {
-            let note = format!("at {bits} bits nothing is quantized: {why}");
-            progress.warn(&note);
-            saved.notes.push(note);
-        }
         model.save(path, save)?;
         saved.plans.push(plan);
     }
@@ -251,13 +262,13 @@ fn save_all(
 /// Measures some of the saved files, and times them and the float model in turn.
 fn measure_saved(
     sweep: &mut Sweep,
-    files: &[(Bits, PathBuf)],
+    files: &[(Width, PathBuf)],
     float: &dyn Runner,
     baseline: &Baseline,
     options: &SweepOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let load = |(_, path): &(Bits, PathBuf)| {
+    let load = |(_, path): &(Width, PathBuf)| {
         let model = Model::open(path)?;
         Ok((model.file_bytes(), model.weight_bytes(), runner(&model, &options.run)?))
     };
@@ -296,7 +307,7 @@ fn measure_saved(
     Ok(())
 }
 
-fn file_name(source: &Model, bits: Bits) -> String {
+fn file_name(source: &Model, bits: Width) -> String {
     let stem = source.path().and_then(Path::file_stem).map(|stem| stem.to_string_lossy());
     format!("{}-{bits}.onnx", stem.as_deref().unwrap_or("model"))
 }

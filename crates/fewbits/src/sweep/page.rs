@@ -2,7 +2,7 @@
 
 use fewbits_onnx::Model;
 
-use super::verdict::{affordable, affordable_drop};
+use super::verdict::affordable_drop;
 use super::{Sweep, TIMING};
 use crate::Result;
 use crate::report::{Choice, Point, Report, how_files, worst_weights};
@@ -13,14 +13,14 @@ use crate::report::{Choice, Point, Report, how_files, worst_weights};
 /// If the weights of the source cannot be read again.
 pub fn report(sweep: &Sweep, source: &Model) -> Result<Report> {
     let name = source.path().and_then(|p| p.file_name()).map(|name| name.to_string_lossy());
-    let chosen = affordable(sweep).map(|point| point.bits);
+    let chosen = sweep.advised.map(|advised| advised.bits);
     let points = sweep.points.iter().map(|p| Point {
         agreement: Some(p.agreement),
         latency_ms: Some(p.latency_ms),
         choice: if chosen == Some(p.bits) { Choice::Chosen } else { Choice::Measured },
         ..Point::new(&p.bits.to_string(), p.metric, p.file_bytes, p.weight_bytes)
     });
-    // Where no width can be afforded, the widest shows what is lost even then.
+    // Where no width is advised, the widest shows what is lost even then.
     let widest = sweep.points.iter().map(|p| p.bits).max();
     let shown = sweep.points.iter().position(|p| Some(p.bits) == chosen.or(widest));
     let plan = shown.map(|at| &sweep.plans[at]);

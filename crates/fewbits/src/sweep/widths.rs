@@ -4,18 +4,20 @@ use std::str::FromStr;
 
 use fewbits_quant::Bits;
 
+use crate::plan::Width;
+
 /// At least one width, in the order asked for, none twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Widths(Vec<Bits>);
+pub struct Widths(Vec<Width>);
 
 impl Widths {
-    /// Every width, from 1 to 8 bits.
+    /// Every width that all integers take, from 1 to 8 bits.
     pub fn all() -> Widths {
-        Widths(Bits::all().collect())
+        Widths(Bits::all().map(Width::from).collect())
     }
 
     /// The widths in order.
-    pub fn as_slice(&self) -> &[Bits] {
+    pub fn as_slice(&self) -> &[Width] {
         &self.0
     }
 }
@@ -23,17 +25,17 @@ impl Widths {
 impl FromStr for Widths {
     type Err = String;
 
-    /// `4`, `2,4,8`, `1..8` (both ends belong to it), or several of these with commas.
+    /// `4`, `2,4,8`, `1..8` (both ends belong to it), or several of these with commas; up to 15.
     fn from_str(text: &str) -> Result<Widths, String> {
-        let mut widths: Vec<Bits> = Vec::new();
+        let mut widths: Vec<Width> = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once("..").unwrap_or((part, part));
-            let (first, last): (Bits, Bits) = (first.trim().parse()?, last.trim().parse()?);
+            let (first, last): (Width, Width) = (first.trim().parse()?, last.trim().parse()?);
             if first > last {
                 return Err(format!("{part} holds no width; write {last}..{first}"));
             }
-            let range = Bits::all().filter(|bits| (first..=last).contains(bits));
-            let new: Vec<Bits> = range.filter(|bits| !widths.contains(bits)).collect();
+            let range = Width::all().filter(|bits| (first..=last).contains(bits));
+            let new: Vec<Width> = range.filter(|bits| !widths.contains(bits)).collect();
             widths.extend(new);
         }
         Ok(Widths(widths))
@@ -54,11 +56,12 @@ mod tests {
         assert_eq!(read("8,4,2"), [8, 4, 2]);
         assert_eq!(read("2..4,8,3"), [2, 3, 4, 8]);
         assert_eq!(read("3..3"), [3]);
+        assert_eq!(read("8..15"), [8, 9, 10, 11, 12, 13, 14, 15]);
     }
 
     #[test]
     fn what_is_no_width_is_refused() {
-        for text in ["", "0", "9", "1..9", "0..8", "..", "4..", "a", "1,,2", "8..1", "1..2..3"] {
+        for text in ["", "0", "16", "1..16", "0..8", "..", "4..", "a", "1,,2", "8..1", "1..2..3"] {
             assert!(text.parse::<Widths>().is_err(), "{text}");
         }
     }

@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::{GraphProto, NodeProto};
-use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{Bits, QTensor, Rounding, WeightRange};
 use rayon::prelude::*;
 
-use crate::plan::{ActivationUse, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme};
+use crate::plan::{
+    ActivationUse, Alone, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme,
+};
 use crate::progress::Progress;
 use crate::sensitivity::Candidate;
 use crate::weights::{Axes, constants};
@@ -80,12 +80,8 @@ fn of_one(
         reason: format!("the model has no constant tensor '{name}'"),
     })?;
     let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
-    let readers: Vec<NodeProto> = graph.node.iter().filter(|n| reads(n, name)).cloned().collect();
-    let alone =
-        GraphProto { node: readers, initializer: vec![weight.clone()], ..GraphProto::default() };
-    let alone = Model::from_graph(alone, model.opset());
-    let float_bytes = weight.stored_bytes();
-    let rest_bytes = (alone.to_bytes().len() as u64).saturating_sub(float_bytes);
+    let alone = Alone::new(model, weight);
+    let float_bytes = alone.float_bytes();
     let longest = axes.reduction.and_then(|axis| shape.get(axis)).copied().unwrap_or(0);
     let mut options: Vec<(WeightScheme, u64, f64)> = Vec::new();
     for weights in possible(longest, activations) {
@@ -94,7 +90,7 @@ fn of_one(
         }
         let scheme = weights.scheme_for(axes, shape.len());
         // Where the step is small, ranges and rounding need no search and scales are worth their bytes.
-        let (range_method, rounding, scale_type) = match weights.bits().get() {
+        let (range_method, rounding, scale_type) = match weights.width().get() {
             8 => Default::default(),
             _ => (WeightRange::Mse, Rounding::Gptq, plan.target.narrow_scales(activations)),
         };
@@ -106,11 +102,7 @@ fn of_one(
             .quantize(&values, &shape, None)
             .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
         let noise = noise(&values, &quantized);
-        let mut alone = alone.clone();
-        let mut writer = QWeightWriter::new(&mut alone, plan.target.weights(activations));
-        writer.replace(name, quantized)?;
-        writer.finish();
-        let bytes = (alone.to_bytes().len() as u64).saturating_sub(rest_bytes);
+        let bytes = alone.bytes_as(quantized, plan.target.weights(activations))?;
         options.push((becomes, bytes, noise));
     }
     // From the fewest bytes on, what lowers the noise.
@@ -132,7 +124,7 @@ fn possible(longest: usize, activations: ActivationUse) -> Vec<WeightOptions> {
     let mut possible = Vec::new();
     for bits in WIDTHS.iter().filter_map(|&bits| Bits::new(bits)) {
         let mut add = |scheme, granularity| {
-            possible.extend(WeightOptions::new(scheme, Some(bits), Some(granularity)));
+            possible.extend(WeightOptions::new(scheme, Some(bits.into()), Some(granularity)));
         };
         add(SchemeKind::Symmetric, GranularityKind::Channel);
         // Products of integers have a scale a channel and no zero points in their weights.
@@ -149,12 +141,6 @@ fn possible(longest: usize, activations: ActivationUse) -> Vec<WeightOptions> {
         }
     }
     possible
-}
-
-fn reads(node: &NodeProto, name: &str) -> bool {
-    let mut reads = false;
-    node.for_each_use(&mut |used| reads |= used == name);
-    reads
 }
 
 /// The sum of the squares of what rounding changed.

@@ -221,8 +221,10 @@ impl Tuner<'_> {
 fn mean_bits(plan: &Plan) -> f64 {
     let (mut bits, mut elements) = (0, 0);
     for (planned, scheme) in plan.quantized() {
+        // Fixed-point numbers are no candidates.
+        let Some(width) = scheme.bits() else { continue };
         let count = planned.shape.iter().product::<usize>();
-        bits += count * usize::from(scheme.bits().get());
+        bits += count * usize::from(width.get());
         elements += count;
     }
     bits as f64 / elements.max(1) as f64

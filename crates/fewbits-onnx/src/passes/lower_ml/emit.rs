@@ -255,6 +255,38 @@ impl<'a> Emit<'a> {
         intercepts: &[f32],
         outputs: usize,
     ) -> Result<String, Why> {
+        let (rows, weight) = self.factors(value, coefficients, outputs)?;
+        let product = self.op("MatMul", &[&rows, &weight], "xw");
+        if intercepts.is_empty() {
+            return Ok(product);
+        }
+        let bias = self.floats("intercept", &[intercepts.len()], intercepts);
+        Ok(self.op("Add", &[&product, &bias], "scores"))
+    }
+
+    /// `[-s, s]` of each row, where `s` is `value · coefficients + intercept`: the two columns of a binary
+    /// linear model of which one is minus the other.
+    pub fn mirrored(
+        &mut self,
+        value: &str,
+        coefficients: &[f32],
+        intercept: f32,
+    ) -> Result<String, Why> {
+        let (rows, weight) = self.factors(value, coefficients, 1)?;
+        let bias = self.floats("intercept", &[1], &[intercept]);
+        let score = self.op("Gemm", &[&rows, &weight, &bias], "s");
+        let minus = self.op("Neg", &[&score], "n");
+        let axis = vec![AttributeProto::of_int("axis", 1)];
+        Ok(self.op_with("Concat", &[&minus, &score], "b", axis))
+    }
+
+    /// The factors of a linear model's product: rows of features, and the weight `[features, outputs]`.
+    fn factors(
+        &mut self,
+        value: &str,
+        coefficients: &[f32],
+        outputs: usize,
+    ) -> Result<(String, String), Why> {
         if outputs == 0 || coefficients.is_empty() || !coefficients.len().is_multiple_of(outputs) {
             return Err(format!(
                 "{} coefficients do not make {outputs} equal rows; export the model again",
@@ -273,13 +305,7 @@ impl<'a> Emit<'a> {
         let transposed: Vec<f32> = (0..features)
             .flat_map(|f| (0..outputs).map(move |o| coefficients[o * features + f]))
             .collect();
-        let weight = self.floats("coef", &[features, outputs], &transposed);
-        let product = self.op("MatMul", &[&rows, &weight], "xw");
-        if intercepts.is_empty() {
-            return Ok(product);
-        }
-        let bias = self.floats("intercept", &[intercepts.len()], intercepts);
-        Ok(self.op("Add", &[&product, &bias], "scores"))
+        Ok((rows, self.floats("coef", &[features, outputs], &transposed)))
     }
 
     /// The element of a constant vector at each index.

@@ -6,9 +6,15 @@
 //!   above zero, the probabilities are `[1 - p, p]`, and of the transforms only LOGISTIC applies;
 //! - without class labels, one row gives the labels 0 and 1 and the bare scores `[N, 1]`, which
 //!   LOGISTIC does not change.
+//!
+//! A binary model whose two rows are mirrored, as scikit-learn's converter writes them, keeps one: minus
+//! its score, and its score, are the two, to the bit.
 
 use super::emit::{Emit, Why};
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
+
+/// From so many features on a column of bytes takes more than the operators that do without it.
+const LEAST_FEATURES: usize = 10;
 
 pub(super) fn lower(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let input = emit.input(node)?;
@@ -26,7 +32,11 @@ pub(super) fn lower(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
         return Err(format!("it has {} labels for {classes} classes", labels.len()));
     }
     let transform = standard_transform(&transform)?;
-    let scores = emit.linear(input, node.floats("coefficients"), intercepts, classes)?;
+    let coefficients = node.floats("coefficients");
+    let scores = match second_of_mirrored(coefficients, intercepts) {
+        Some((row, intercept)) => emit.mirrored(input, row, intercept)?,
+        None => emit.linear(input, coefficients, intercepts, classes)?,
+    };
     let argmax = vec![AttributeProto::of_int("axis", 1), AttributeProto::of_int("keepdims", 0)];
     let best = emit.op_with("ArgMax", &[&scores], "best", argmax);
     let probabilities = match transform {
@@ -37,6 +47,17 @@ pub(super) fn lower(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let label = labels.at(&best, emit);
     emit.finish(&label, node.output.first());
     Ok(())
+}
+
+/// The second of two rows of coefficients, and its intercept, where the first is minus the second and one
+/// column takes fewer bytes than two, whatever they become.
+fn second_of_mirrored<'a>(coefficients: &'a [f32], intercepts: &[f32]) -> Option<(&'a [f32], f32)> {
+    let &[first_intercept, intercept] = intercepts else { return None };
+    let (first, second) = coefficients.split_at(coefficients.len() / 2);
+    let mirrored = first.len() == second.len()
+        && first_intercept == -intercept
+        && first.iter().zip(second).all(|(&a, &b)| a == -b);
+    (mirrored && second.len() >= LEAST_FEATURES).then_some((second, intercept))
 }
 
 fn lower_one_row(
@@ -129,8 +150,10 @@ impl Labels {
 
 #[cfg(test)]
 mod tests {
-    use super::super::emit::testing::{lowered_ops, ml, why_kept};
+    use super::super::emit::testing::{lowered_ops, ml, model, why_kept};
+    use super::super::lower_ml;
     use super::*;
+    use crate::proto::ValueInfoProto;
 
     fn classifier(rows: usize) -> NodeProto {
         let coefficients: Vec<f32> = (0..2 * rows).map(|v| v as f32).collect();
@@ -151,6 +174,35 @@ mod tests {
         assert_eq!(weight.floats().unwrap(), [0.0, 2.0, 1.0, 3.0]);
         assert_eq!(model.graph().node[2].output, ["label"]);
         assert_eq!(model.graph().node[3].output, ["probabilities"]);
+    }
+
+    #[test]
+    fn one_of_two_mirrored_rows_is_kept() {
+        let classifier = |features: usize, intercepts: [f32; 2]| {
+            let row: Vec<f32> = (0..features).map(|v| v as f32 - 3.0).collect();
+            let rows: Vec<f32> = row.iter().map(|v| -v).chain(row.iter().copied()).collect();
+            ml("LinearClassifier", &["x"], &["label", "probabilities"])
+                .with(AttributeProto::of_floats("coefficients", &rows))
+                .with(AttributeProto::of_floats("intercepts", &intercepts))
+                .with(AttributeProto::of_ints("classlabels_ints", &[0, 1]))
+                .with(AttributeProto::of_string("post_transform", "LOGISTIC"))
+        };
+        let lowered = |node| {
+            let mut model = model(vec![node], 17);
+            model.graph_mut().input[0] = ValueInfoProto::tensor("x", 1, &[None, None]);
+            lower_ml(&mut model).unwrap();
+            model
+        };
+        let one = lowered(classifier(20, [-0.5, 0.5]));
+        let ops: Vec<&str> = one.graph().node.iter().map(|n| n.op_type()).collect();
+        assert_eq!(ops, ["Gemm", "Neg", "Concat", "ArgMax", "Sigmoid"]);
+        assert_eq!(one.graph().find_initializer("coef").unwrap().dims, [20, 1]);
+        let two = lowered(classifier(20, [-0.5, 0.6]));
+        assert_eq!(two.graph().find_initializer("coef").unwrap().dims, [20, 2]);
+        assert!(one.to_bytes().len() + 60 < two.to_bytes().len());
+        // Of few features the operators would take more than the column.
+        let few = lowered(classifier(4, [-0.5, 0.5]));
+        assert_eq!(few.graph().find_initializer("coef").unwrap().dims, [4, 2]);
     }
 
     #[test]

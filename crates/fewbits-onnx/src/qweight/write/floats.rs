@@ -5,9 +5,9 @@
 //! product that reads them. It has neither `FLOAT4E2M1` nor `FLOAT8E8M0`; what a code of 4 bits or of a
 //! power of two stands for is looked up in a table of all.
 
-use fewbits_quant::{Encoding, FloatFormat, Granularity, PackedInts, QTensor, Scheme};
+use fewbits_quant::{Encoding, FloatFormat, Granularity, PackedInts, QTensor};
 
-use super::{QWeightWriter, WeightForm};
+use super::QWeightWriter;
 use crate::proto::{DataType, TensorProto};
 use crate::qweight::fields;
 
@@ -61,20 +61,6 @@ impl QWeightWriter<'_> {
         let table = self.constant("t", |n| TensorProto::from_f32(n, &[table.len()], &table));
         let index = self.indices(codes, shape);
         self.step("Gather", &[table, index])
-    }
-
-    /// Bytes of the tables in which the numbers of a scheme would be looked up at `opset`: a model holds
-    /// each once.
-    pub fn table_bytes(scheme: Scheme, form: WeightForm, opset: i64) -> usize {
-        let opset = form.usable(opset);
-        let scales = match scheme {
-            Scheme::Mx { .. } => Some(Encoding::Exponent),
-            Scheme::NvFp4 { .. } => Some(Encoding::Float(FloatFormat::E4m3)),
-            _ => None,
-        };
-        let encodings = scheme.float_format().map(Encoding::Float).into_iter().chain(scales);
-        let looked_up = encodings.filter(|&encoding| cast_type(encoding, opset).is_none());
-        looked_up.filter_map(Encoding::floats).map(|table| 4 * table.len()).sum()
     }
 
     /// Codes as INT32, which look something up.

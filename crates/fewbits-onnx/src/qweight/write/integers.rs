@@ -10,6 +10,19 @@ use crate::qweight::{bit_values, fields};
 /// About what the operators that unpack a tensor, and their constants, take in a file.
 const UNPACKING_BYTES: usize = 256;
 
+fn whole_bytes(len: usize, width: u8) -> usize {
+    len * if width > 8 { 2 } else { 1 }
+}
+
+fn sliced_bytes(len: usize, width: u8) -> usize {
+    len.div_ceil(8) * usize::from(width)
+}
+
+fn slicing_saves(len: usize, width: u8, form: WeightForm) -> bool {
+    let saved = whole_bytes(len, width).saturating_sub(sliced_bytes(len, width));
+    form != WeightForm::NewestUnsliced && saved > UNPACKING_BYTES
+}
+
 impl QWeightWriter<'_> {
     /// The element type that `DequantizeLinear` reads.
     pub(super) fn integer_type(&self, codes: &PackedInts) -> DataType {
@@ -40,12 +53,21 @@ impl QWeightWriter<'_> {
         self.constant("q", |n| TensorProto::from_raw(n, &shape, integer_type, bytes))
     }
 
+    /// About what so many integers of a width take in a file, with the operators that unpack them.
+    pub fn integer_bytes(len: usize, width: u8, form: WeightForm, opset: i64) -> usize {
+        let typed = match (width, form.usable(opset)) {
+            (4, 21..) | (2, 25..) => Some(len.div_ceil(usize::from(8 / width))),
+            _ => None,
+        };
+        let sliced =
+            slicing_saves(len, width, form).then(|| sliced_bytes(len, width) + UNPACKING_BYTES);
+        typed.or(sliced).unwrap_or(whole_bytes(len, width))
+    }
+
     /// Whether integers without a type of their own are bit-sliced: where it is allowed and packing
     /// saves more than the operators that unpack take.
     pub(super) fn slices(&self, codes: &PackedInts) -> bool {
-        let whole = codes.len() * if codes.width() > 8 { 2 } else { 1 };
-        let saved = whole.saturating_sub(codes.bytes().len());
-        self.form != WeightForm::NewestUnsliced && saved > UNPACKING_BYTES
+        slicing_saves(codes.len(), codes.width(), self.form)
     }
 
     /// The chain that unpacks bit-sliced integers to `data_type`, in `shape`.
