@@ -6,6 +6,7 @@ use fewbits_runtime::{RunOptions, Tensor, input_specs};
 use crate::apply::{FinishedLayers, Learning, apply, source_digest};
 use crate::bench::made_up;
 use crate::data::Dataset;
+use crate::limits::reduced;
 use crate::never_slower::{Slower, keep_faster};
 use crate::plan::Plan;
 use crate::prepare::{Prepared, prepare_for};
@@ -72,7 +73,7 @@ impl<'a> Planned<'a> {
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
         let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
-        let plan = make(&prepared, &finished)?;
+        let mut plan = make(&prepared, &finished)?;
         if plan.tensors.is_empty() {
             // Nothing to decide about: the weights are out of reach, or there are none.
             let hidden =
@@ -81,6 +82,7 @@ impl<'a> Planned<'a> {
             let file = source.path().map_or("the model".into(), |p| p.display().to_string());
             return Err(Error::NothingToQuantize { file, reason });
         }
+        plan.reduced_range = reduced(&prepared, &plan)?;
         Ok(Planned { source, prepared, plan, notes, data, finished, run: run.clone() })
     }
 
@@ -94,8 +96,12 @@ impl<'a> Planned<'a> {
         progress: &dyn Progress,
     ) -> (Planned<'a>, Vec<Slower>) {
         let timed = self.inputs_of_a_call(data).and_then(|inputs| {
-            keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress)
-                .map_err(|error| error.to_string())
+            let kept = keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress);
+            kept.and_then(|(mut plan, slower)| {
+                plan.reduced_range = reduced(&self.prepared, &plan)?;
+                Ok((plan, slower))
+            })
+            .map_err(|error| error.to_string())
         });
         match timed {
             Ok((plan, slower)) => {

@@ -8,8 +8,10 @@ mod layers;
 use std::collections::HashMap;
 use std::path::Path;
 
+pub(crate) use activations::params as activation_params;
 pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
+use fewbits_onnx::passes::float_products::keep_float_products;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{Inputs, QTensor};
@@ -17,6 +19,7 @@ pub use finished::FinishedLayers;
 pub use layers::Learning;
 use rayon::prelude::*;
 
+use crate::WeightLimits;
 use crate::plan::{BiasForm, Plan, PlannedTensor, WeightScheme, short_digest};
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -40,13 +43,15 @@ pub fn apply(
         plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     progress.start("quantizing", planned.len() as u64);
     adjust(&mut model, &plan.adjustments)?;
-    let weights = weights(&model, plan, &planned, learning, progress)?;
+    let limits = WeightLimits::new(&model, plan)?;
+    let weights = weights(&model, plan, &planned, &limits, learning, progress)?;
     let params = activations::params(&model, plan)?;
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
     }
     activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
+    let shapes = activations::shapes_of_weights(model.graph());
     let mut writer = QWeightWriter::new(&mut model, plan.target.weights(plan.activation_use()));
     let mut weights = weights;
     for (planned, _) in planned {
@@ -60,6 +65,9 @@ pub fn apply(
     writer.finish();
     if !params.is_empty() {
         qdq::quantize_activations(model.graph_mut(), &params);
+        if plan.target.bias() == BiasForm::Integer {
+            keep_float_products(model.graph_mut(), &shapes);
+        }
         qdq::write_zero_points_of_gemm(model.graph_mut());
     }
     cleanup::cleanup(model.graph_mut());
@@ -75,6 +83,7 @@ fn weights<'a>(
     model: &Model,
     plan: &Plan,
     planned: &[(&'a PlannedTensor, WeightScheme)],
+    limits: &WeightLimits,
     learning: Option<Learning>,
     progress: &dyn Progress,
 ) -> Result<HashMap<&'a str, QTensor>> {
@@ -82,14 +91,14 @@ fn weights<'a>(
         (None, _) => planned
             .par_iter()
             .map(|&(planned, integers)| {
-                let weight = quantize_one(model, planned, integers, None)?;
+                let weight = quantize_one(model, planned, integers, None, limits)?;
                 progress.advance(1);
                 Ok((planned.tensor.as_str(), weight))
             })
             .collect(),
         (Some(_), Some(learning)) => {
-            let finished = learning.finished.of_plan(plan);
-            layers::layer_by_layer(model, planned, learning, &finished, progress)
+            let finished = learning.finished.of_plan(plan, limits);
+            layers::layer_by_layer(model, planned, limits, learning, &finished, progress)
         }
         (Some((planned, integers)), None) => {
             Err(Error::NeedsData { tensor: planned.tensor.clone(), rounding: integers.rounding })
@@ -97,12 +106,13 @@ fn weights<'a>(
     }
 }
 
-/// The integers of one weight; without inputs a method that needs them rounds to nearest.
+/// The integers of one weight within its limits; without inputs a method that needs them rounds to nearest.
 fn quantize_one(
     model: &Model,
     planned: &PlannedTensor,
     integers: WeightScheme,
     inputs: Option<Inputs>,
+    limits: &WeightLimits,
 ) -> Result<QTensor> {
     let mismatch = |reason: String| Error::PlanMismatch { reason };
     let tensor = model.graph().find_initializer(&planned.tensor).ok_or_else(|| {
@@ -117,7 +127,7 @@ fn quantize_one(
     }
     let values = model.floats_released(tensor)?;
     integers
-        .quantize(&values, &shape, inputs)
+        .quantize(&values, &shape, inputs, limits.of(&planned.tensor))
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 

@@ -326,7 +326,7 @@ pub fn plan_weights(
             let layout =
                 becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
             let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
-            let (range_method, rounding) = Default::default();
+            let (range_method, rounding, reduce_range) = Default::default();
             Ok(PlannedTensor {
                 tensor,
                 shape,
@@ -336,6 +336,7 @@ pub fn plan_weights(
                 range_method,
                 rounding,
                 scale_type,
+                reduce_range,
                 becomes,
             })
         })
