@@ -1,7 +1,7 @@
 """Files compute what they mean on every CPU, also on those that add pairs of products in 16 bits."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,59 +21,13 @@ from nets import (
     transformer,
 )
 from onnx import helper, numpy_helper
+from pairs import assert_no_pair_saturates, integers_of_products
 
 REPORTED = FIXTURES / "reports" / "float_bias_made_int32_by_ort"
 
 # Decibels between what a file means and what a session gives. Saturation leaves 5 to 30; rounding the other
 # way where two orders of the same operations differ, 50 and more.
 SAME = 50
-
-
-def pairs(weight: np.ndarray, orders: list[list[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Neighbours in sums over axes, the last axis of an order the fastest."""
-    for order in orders:
-        sums = np.moveaxis(weight, order, range(len(order)))
-        sums = sums.reshape(int(np.prod(sums.shape[: len(order)])), -1).astype(int)
-        even = len(sums) // 2 * 2
-        yield sums[0:even:2], sums[1:even:2]
-
-
-def orders(node: onnx.NodeProto, rank: int) -> list[list[int]]:
-    if node.op_type == "Conv":
-        taps = list(range(2, rank))
-        return [[1, *taps], [*taps, 1]]
-    transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return [[1 if transposed else rank - 2]]
-
-
-def integers_of_products(path: Path) -> Iterator[tuple[onnx.NodeProto, np.ndarray]]:
-    """Every product of integers and its weight."""
-    graph = onnx.load(path).graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    producers = {output: node for node in graph.node for output in node.output}
-
-    def dequantized(value: str) -> onnx.NodeProto | None:
-        node = producers.get(value)
-        return node if node is not None and node.op_type == "DequantizeLinear" else None
-
-    for node in graph.node:
-        if node.op_type == "MatMulInteger":
-            yield node, constants[node.input[1]]
-        elif node.op_type in ("Conv", "MatMul", "Gemm"):
-            x, w = dequantized(node.input[0]), dequantized(node.input[1])
-            if x is not None and w is not None and w.input[0] in constants:
-                yield node, constants[w.input[0]]
-
-
-def assert_no_pair_saturates(path: Path) -> None:
-    products = list(integers_of_products(path))
-    assert products
-    for node, weight in products:
-        assert weight.dtype == np.int8
-        for first, second in pairs(weight, orders(node, weight.ndim)):
-            name = f"{node.op_type} {node.output[0]}"
-            assert (np.maximum(first, 0) + np.maximum(second, 0)).max(initial=0) <= 128, name
-            assert (np.minimum(first, 0) + np.minimum(second, 0)).min(initial=0) >= -128, name
 
 
 def apart_db(path: Path, rows: Arrays) -> float:
@@ -226,46 +180,6 @@ def test_however_weights_are_rounded(
     out = quantized(fewbits, model, "--recipe", "static", *options)
     assert_no_pair_saturates(out)
     assert apart_db(out, rows) >= SAME
-
-
-@pytest.mark.weakest
-@pytest.mark.parametrize(
-    ("folder", "model", "calibration", "test", "recipe"),
-    [
-        ("digits_cnn", "model", "calib", "test", "static"),
-        ("tiny_lm", "model", "calib", "test", "static"),
-        ("tiny_lm", "model", "calib", "test", "dynamic"),
-        ("digits", "mlp", "train", "test", "static"),
-        ("digits", "mlp", "train", "test", "dynamic"),
-        ("digits", "logreg", "train", "test", "static"),
-        ("diabetes", "mlp", "train", "test", "static"),
-        ("diabetes", "mlp", "train", "test", "dynamic"),
-    ],
-)
-def test_trained_models(
-    fewbits: Fewbits,
-    tmp_path: Path,
-    folder: str,
-    model: str,
-    calibration: str,
-    test: str,
-    recipe: str,
-) -> None:
-    source, out = FIXTURES / folder / f"{model}.onnx", tmp_path / "q.onnx"
-    data = FIXTURES / folder / f"{calibration}.npz"
-    fewbits(
-        "quantize", source, "-o", out, "--recipe", recipe, "--calibrate", data
-    ).assert_done()
-    arrays = np.load(FIXTURES / folder / f"{test}.npz")
-    takes = onnx.load(source).graph.input[0]
-    name = takes.name if takes.name in arrays else "X"
-    of_ids = takes.type.tensor_type.elem_type == onnx.TensorProto.INT64
-    rows = {takes.name: arrays[name][:64].astype(np.int64 if of_ids else np.float32)}
-    assert_no_pair_saturates(out)
-    given = default_session(out).run(None, rows)
-    for expected, got in zip(meaning(out, rows), given, strict=True):
-        if isinstance(expected, np.ndarray) and expected.dtype == np.float32:
-            assert sqnr_db(expected, got) >= SAME
 
 
 def test_what_is_reduced_is_told(fewbits: Fewbits, tmp_path: Path) -> None:
