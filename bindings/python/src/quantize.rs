@@ -2,7 +2,7 @@
 
 use fewbits::apply::FinishedLayers;
 use fewbits::methods::Methods;
-use fewbits::plan::{Plan, SchemeKind, Target, WeightOptions, Width};
+use fewbits::plan::{Plan, ReduceRange, SchemeKind, Target, WeightOptions, Width};
 use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
@@ -23,13 +23,14 @@ pub struct How {
     pub activations: Activations,
     pub methods: Methods,
     pub rounding: RoundingChoice,
+    pub reduce_range: ReduceRange,
     /// Whether what measures slower stays float.
     pub never_slower: bool,
 }
 
 impl How {
     /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, scales,
-    /// range, methods, rounding and target. Bits and granularity may be None.
+    /// range, methods, rounding, reduce_range and target. Bits and granularity may be None.
     pub fn read(options: &Bound<'_, PyDict>) -> PyResult<How> {
         let text = |name: &str| -> PyResult<String> {
             let value = options.get_item(name)?;
@@ -72,6 +73,8 @@ impl How {
             activations,
             methods: parsed("methods", &text("methods")?)?,
             rounding: parsed("rounding", &text("rounding")?)?,
+            reduce_range: given("reduce_range")?
+                .map_or(Ok(ReduceRange::Auto), |text| parsed("reduce_range", &text))?,
             never_slower: recipe.starts_with("auto-"),
         })
     }
@@ -84,6 +87,7 @@ impl How {
             activations: self.activations,
             methods: self.methods.clone(),
             rounding: self.rounding,
+            reduce_range: self.reduce_range,
             data: data.map(|data| &data.dataset),
         }
     }

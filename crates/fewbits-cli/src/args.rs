@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::data::{DataError, DataOptions, Dataset, Normalize, input_specs};
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
-use fewbits::plan::{GranularityKind, SchemeKind, Target, WeightOptions, Width};
+use fewbits::plan::{GranularityKind, ReduceRange, SchemeKind, Target, WeightOptions, Width};
 use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
 use fewbits::sweep::Widths;
 use fewbits::{Bits, Model, ScaleType};
@@ -202,7 +202,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "scales", "act_bits", "range", "methods", "rounding"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "scales", "act_bits", "range", "methods", "rounding", "reduce_range"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
@@ -257,6 +257,11 @@ pub struct HowArgs {
     /// bits, and nearest otherwise
     #[arg(long, value_name = "METHOD", default_value = "auto")]
     pub rounding: RoundingChoice,
+    /// Keep 8-bit weights from saturating the sums of CPUs that add pairs of products in 16 bits (AVX2
+    /// without VNNI): auto, just the channels that could, where products read 8-bit activations; all,
+    /// 7 bits for every weight; none
+    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    pub reduce_range: ReduceRange,
 }
 
 impl HowArgs {
@@ -283,6 +288,7 @@ impl HowArgs {
             },
             methods: self.methods.clone(),
             rounding: self.rounding,
+            reduce_range: self.reduce_range,
             data,
         };
         match request.contradiction() {

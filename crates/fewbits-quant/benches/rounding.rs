@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fewbits_quant::{
-    Bits, Granularity, Hessian, HessianObserver, Inputs, Matrix, QTensor, Rounding, Scheme,
+    Bits, Granularity, Hessian, HessianObserver, Inputs, Limits, Matrix, QTensor, Rounding, Scheme,
     WeightRange, quantize_on,
 };
 
@@ -68,7 +68,8 @@ fn rounding(c: &mut Criterion) {
         let inputs = Inputs { matrix: Matrix::new(&shape, 0).unwrap(), hessians: &hessians };
         let quantized = |rounding| {
             let range = WeightRange::Mse;
-            quantize_on(&weight, &shape, scheme, range, rounding, Some(inputs)).unwrap()
+            quantize_on(&weight, &shape, scheme, range, rounding, Some(inputs), &Limits::default())
+                .unwrap()
         };
         let nearest = error(&weight, &quantized(Rounding::Nearest), &hessians[0]);
         for rounding in [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound] {

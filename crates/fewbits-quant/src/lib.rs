@@ -7,6 +7,7 @@
 //! - [`FloatFormat`]: floats of 4 and 8 bits.
 //! - [`QuantParams`]: scales and zero points; they may be quantized in turn.
 //! - [`rounding`]: from floats and parameters to integers, one method a file.
+//! - [`Limits`]: what integers must keep to so that no CPU saturates a sum of their products.
 //! - [`PackedInts`] and [`QTensor`]: the integers, packed to the bit, with their parameters.
 //!
 //! Everything here is a pure function over slices: no files, no `unsafe`. Where work is shared, it is
@@ -15,9 +16,11 @@
 mod error;
 mod float;
 mod layout;
+mod limits;
 mod matrix;
 mod observer;
 mod packing;
+mod pairs;
 mod params;
 mod qtensor;
 pub mod range;
@@ -29,9 +32,11 @@ mod scheme;
 pub use error::{QuantError, Result};
 pub use float::FloatFormat;
 pub use layout::{Layout, Span};
+pub use limits::{Limits, PairLimit};
 pub use matrix::{Importance, Matrix};
 pub use observer::{Bin, ChannelObserver, ChannelSeen, Hessian, HessianObserver, Observer};
 pub use packing::{Encoding, PackedInts};
+pub use pairs::{PAIR_LIMIT, SumOrder, saturating_pairs};
 pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
 pub use qtensor::{
     QTensor, check, fixed_point_floats, quantize, quantize_by, quantize_within, sqnr_db,

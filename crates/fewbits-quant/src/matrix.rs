@@ -34,6 +34,14 @@ impl Matrix {
         }
     }
 
+    /// The axis of the weight that its outputs are on.
+    pub(crate) fn output_axis(self) -> usize {
+        match self.order {
+            Order::RowByRow => 0,
+            Order::ColumnByColumn => 1,
+        }
+    }
+
     /// Outputs.
     pub fn rows(self) -> usize {
         self.rows

@@ -187,6 +187,20 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// The same with 7 bits, where integers of 8 are asked for.
+    pub(crate) fn of_seven_bits(self) -> Option<Scheme> {
+        let bits = Bits::new(7)?;
+        match self {
+            Scheme::Affine { bits: Bits::EIGHT, granularity } => {
+                Some(Scheme::Affine { bits, granularity })
+            }
+            Scheme::Symmetric { bits: Bits::EIGHT, granularity } => {
+                Some(Scheme::Symmetric { bits, granularity })
+            }
+            _ => None,
+        }
+    }
+
     /// What shares a scale. A fixed-point tensor has one scale.
     pub fn granularity(self) -> Granularity {
         let blocks = |axis, size| Granularity::Group {

@@ -10,6 +10,7 @@ use crate::bench::made_up;
 use crate::data::Dataset;
 use crate::error::file_of;
 use crate::growth::{most_bytes, source_bytes, without_growth};
+use crate::limits::reduced;
 use crate::never_slower::{Slower, keep_faster};
 use crate::plan::{ActivationUse, Plan, RegionExtent, SchemeKind};
 use crate::prepare::{Prepared, prepare_for, products_in_single};
@@ -113,7 +114,7 @@ impl<'a> Planned<'a> {
         if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
-        let plan = make(&prepared, &finished)?;
+        let mut plan = make(&prepared, &finished)?;
         if plan.tensors.is_empty() {
             // Nothing to decide about: the weights are out of reach, or there are none.
             let hidden =
@@ -122,6 +123,7 @@ impl<'a> Planned<'a> {
             let file = file_of(source);
             return Err(Error::NothingToQuantize { file, reason });
         }
+        plan.reduced_range = reduced(&prepared, &plan)?;
         Ok(Planned { source, prepared, plan, asked, notes, data, finished, run: run.clone() })
     }
 
@@ -133,6 +135,7 @@ impl<'a> Planned<'a> {
         let after = self.plan.quantized().count() + self.plan.activations.len();
         let after = after - self.plan.float_activations().count();
         if after < before {
+            self.plan.reduced_range = reduced(&self.prepared, &self.plan)?;
             self.notes.push(format!(
                 "{} of {before} weights and activations stay float: they would make the file larger than \
                  the model's {} bytes",
@@ -163,8 +166,12 @@ impl<'a> Planned<'a> {
         progress: &dyn Progress,
     ) -> Result<(Planned<'a>, Vec<Slower>)> {
         let timed = self.inputs_of_a_call(data).and_then(|inputs| {
-            keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress)
-                .map_err(|error| error.to_string())
+            let kept = keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress);
+            kept.and_then(|(mut plan, slower)| {
+                plan.reduced_range = reduced(&self.prepared, &plan)?;
+                Ok((plan, slower))
+            })
+            .map_err(|error| error.to_string())
         });
         Ok(match timed {
             Ok((plan, slower)) => {

@@ -75,6 +75,7 @@ def sweep(
     scales: Scales = "f32",
     methods: str = "auto",
     rounding: str = "auto",
+    reduce_range: ReduceRange = "auto",
     target: Target = "onnx",
     metric: Metric | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -92,7 +93,7 @@ def sweep(
         As for :func:`compare`.
     bits : iterable of int, 1 to 8
         For ``scheme="fixed-point"`` up to 15.
-    calibration, recipe, act_bits, scheme, granularity, scales, methods, rounding, target
+    calibration, recipe, act_bits, scheme, granularity, scales, methods, rounding, reduce_range, target
         As for :func:`quantize`.
     metric, threads
         As for :func:`compare`.
@@ -112,7 +113,18 @@ def sweep(
     data = _rows(source, X, y, normalize)
     seen = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, seen, None, act_bits, scheme, granularity, "auto", methods, target, rounding, scales
+        recipe,
+        seen,
+        None,
+        act_bits,
+        scheme,
+        granularity,
+        "auto",
+        methods,
+        target,
+        rounding,
+        scales,
+        reduce_range,
     )
     widths = ",".join(str(int(width)) for width in bits)
     with Watch() as watch:

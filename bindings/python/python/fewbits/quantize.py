@@ -25,6 +25,7 @@ Scheme = Literal[
     "nvfp4",
 ]
 Scales = Literal["f32", "f16", "u8"]
+ReduceRange = Literal["auto", "all", "none"]
 
 
 def quantize(
@@ -40,6 +41,7 @@ def quantize(
     range: str = "auto",
     methods: str = "auto",
     rounding: str = "auto",
+    reduce_range: ReduceRange = "auto",
     target: Target = "onnx",
     plan: "Plan | str | os.PathLike[str] | None" = None,
     example_input: Any = None,
@@ -84,6 +86,9 @@ def quantize(
         How weights become integers: ``"nearest"``; ``"gptq"`` and ``"adaround"``, which need
         ``calibration``; ``"hqq"``;
         ``"auto"`` takes what measures best for ``recipe="weights"`` below 8 bits.
+    reduce_range : {"auto", "all", "none"}
+        How 8-bit weights are kept from saturating the sums of CPUs with AVX2 and no VNNI: just the
+        channels that could use fewer integers, every weight has 7 bits, or nothing is done.
     target : {"onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"}
         The runtime that the file is for.
     plan : Plan or path, optional
@@ -121,7 +126,18 @@ def quantize(
     source = source_of(model, example_input, classes)
     data = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding, scales
+        recipe,
+        data,
+        bits,
+        act_bits,
+        scheme,
+        granularity,
+        range,
+        methods,
+        target,
+        rounding,
+        scales,
+        reduce_range,
     )
     text = None if plan is None else Plan.read(plan).to_json()
     with Watch() as watch:
@@ -144,6 +160,7 @@ def plan(
     range: str = "auto",
     methods: str = "auto",
     rounding: str = "auto",
+    reduce_range: ReduceRange = "auto",
     target: Target = "onnx",
     example_input: Any = None,
     normalize: str | None = None,
@@ -159,7 +176,18 @@ def plan(
     source = source_of(model, example_input)
     data = data_of(source, calibration, normalize)
     options = options_of(
-        recipe, data, bits, act_bits, scheme, granularity, range, methods, target, rounding, scales
+        recipe,
+        data,
+        bits,
+        act_bits,
+        scheme,
+        granularity,
+        range,
+        methods,
+        target,
+        rounding,
+        scales,
+        reduce_range,
     )
     with Watch() as watch:
         return Plan(_fewbits.plan(source.onnx, options, data, watch))
@@ -182,6 +210,7 @@ def options_of(
     target: str = "onnx",
     rounding: str = "auto",
     scales: str = "f32",
+    reduce_range: str = "auto",
 ) -> dict[str, Any]:
     """How to quantize, as the native module reads it."""
     for name, width in (("bits", 8 if bits is None else bits), ("act_bits", act_bits)):
@@ -206,5 +235,6 @@ def options_of(
         "range": range,
         "methods": methods,
         "rounding": rounding,
+        "reduce_range": reduce_range,
         "target": target,
     }

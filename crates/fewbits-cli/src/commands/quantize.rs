@@ -9,7 +9,7 @@ use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::never_slower::Slower;
 use fewbits::output::{check_output, write_file};
-use fewbits::plan::{ActivationBecomes, Becomes, Plan};
+use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced};
 use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Observed, Request};
@@ -34,6 +34,8 @@ struct Report<'a> {
     /// Of fixed-point integers, whose width follows from the values.
     integer_bits: Option<u8>,
     kept_float: Vec<KeptFloat<'a>>,
+    /// The weights that use fewer integers than they could, and why.
+    reduced_range: &'a [Reduced],
     /// What stays float because it measured slower on integers.
     slower: &'a [Slower],
     /// What preparation could not do, what is worth knowing of the plan, and all warnings.
@@ -109,6 +111,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
                 .chain(plan.float_activations())
                 .map(|(tensor, why)| KeptFloat { tensor, why })
                 .collect(),
+            reduced_range: &plan.reduced_range,
             slower: &slower,
             notes: &notes,
             seconds: begun.elapsed().as_secs_f64(),
@@ -160,9 +163,9 @@ fn finished(
         Some(plan) => plan.to_json(),
         None => {
             let recipe = args.recipe.recipe(Some(data));
-            let Request { target, weights, rounding, activations, methods, data: _ } =
+            let Request { target, weights, rounding, reduce_range, activations, methods, data: _ } =
                 args.how.request(recipe, args.bits, None)?;
-            format!("{target} {weights:?} {rounding} {activations:?} {methods:?}")
+            format!("{target} {weights:?} {rounding} {reduce_range} {activations:?} {methods:?}")
         }
     };
     // Neither is seen in the data's file.
@@ -226,7 +229,27 @@ fn print_plan(plan: &Plan) {
         let float = plan.float_activations().count();
         println!("{} activations quantized, {float} kept float", plan.activations.len() - float);
     }
+    for (why, tensors, channels) in reasons(&plan.reduced_range) {
+        println!("{channels} channels of {tensors} tensors use fewer integers: {why}");
+    }
     print_tried(plan);
+}
+
+/// Each reason why ranges are reduced, with so many tensors and channels.
+fn reasons(reduced: &[Reduced]) -> Vec<(&str, usize, usize)> {
+    let mut reasons: Vec<(&str, usize, usize)> = Vec::new();
+    for Reduced { channels, why, .. } in reduced {
+        let at = match reasons.iter().position(|(known, ..)| known == why) {
+            Some(at) => at,
+            None => {
+                reasons.push((why, 0, 0));
+                reasons.len() - 1
+            }
+        };
+        reasons[at].1 += 1;
+        reasons[at].2 += channels.len();
+    }
+    reasons
 }
 
 /// Says how many rows of a table were left out.

@@ -3,6 +3,7 @@
 pub mod cleanup;
 pub mod constants;
 pub mod dynamic;
+pub mod float_products;
 pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod own_shapes;

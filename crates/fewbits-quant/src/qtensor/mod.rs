@@ -85,6 +85,12 @@ impl QTensor {
         QTensor { codes, ..self }
     }
 
+    /// The same integers in 8 bits.
+    pub(crate) fn widened(self) -> QTensor {
+        let codes = PackedInts::pack(&self.codes.unpack(), 8, self.codes.encoding());
+        self.with_codes(codes)
+    }
+
     /// Other parameters for the same integers; as many.
     pub(crate) fn with_params(self, params: QuantParams) -> QTensor {
         debug_assert_eq!(params.scale.len(), self.params.scale.len());

@@ -59,8 +59,12 @@ pub fn ranges(
 }
 
 /// The elements of each parameter behind those of the one before.
-pub(crate) fn by_param(elements: &[f32], layout: &Layout, counts: &[usize]) -> Vec<f32> {
-    let mut sorted = vec![0f32; elements.len()];
+pub(crate) fn by_param<T: Copy + Default>(
+    elements: &[T],
+    layout: &Layout,
+    counts: &[usize],
+) -> Vec<T> {
+    let mut sorted = vec![T::default(); elements.len()];
     let mut next: Vec<usize> = counts
         .iter()
         .scan(0, |start, count| Some(std::mem::replace(start, *start + count)))

@@ -50,7 +50,7 @@ const ROWS: usize = 32;
 /// The integers of `weights`, rows of the matrix whose inputs `hessian` knows. One bit has no up and
 /// down: each weight goes to the nearest.
 pub(super) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i16> {
-    let mut best = Best::nearest(weights, grid, hessian);
+    let mut best = Best::plain(weights, grid, hessian);
     if let Some(choices) = grid.choices(weights) {
         let columns = hessian.columns();
         let sums = Strided::rows(hessian.sums(), columns);
@@ -65,7 +65,7 @@ pub(super) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i
         let parts = choices.par_chunks(ROWS * columns).zip(units.par_chunks(ROWS));
         let learn = |(choices, units)| Rows { choices, columns, sums: &packed, units }.learn();
         let learned: Vec<i16> = parts.flat_map_iter(learn).collect();
-        best.offer(&learned);
+        best.offer(learned);
     }
     best.codes()
 }

@@ -16,7 +16,8 @@
 //! own term as small as its grid lets it. That needs no inverse, and no copy of the weights.
 //!
 //! Scales are those of the weights as they were: so columns can be taken in any order, whatever
-//! shares a scale ("static groups" of the paper's code). Two orders are tried, as they lie and by
+//! shares a scale ("static groups" of the paper's code). A weight beside which another of its pair
+//! ([`crate::pairs`]) is rounded already has the integers that this one leaves. Two orders are tried, as they lie and by
 //! decreasing power of their input ("act-order"), and of every row the best is kept, that of plain
 //! rounding included.
 
@@ -36,11 +37,11 @@ const ROWS: usize = 64;
 
 /// The integers of `weights`, rows of the matrix whose inputs `hessian` knows.
 pub(super) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i16> {
-    let mut best = Best::nearest(weights, grid, hessian);
+    let mut best = Best::plain(weights, grid, hessian);
     let as_they_lie: Vec<usize> = (0..hessian.columns()).collect();
     for order in [by_power(hessian), as_they_lie] {
         if let Some(factor) = upper_factor(hessian, &order) {
-            best.offer(&in_order(weights, grid, &order, &factor));
+            best.offer(in_order(weights, grid, &order, &factor));
         }
     }
     best.codes()
@@ -82,7 +83,8 @@ fn in_order(weights: &[f32], grid: GridRows, order: &[usize], factor: &[f32]) ->
             for (row, owed) in owed.chunks_exact_mut(BLOCK).enumerate() {
                 for k in first..first + width {
                     let i = row * columns + order[k];
-                    let (code, value) = grid.nearest(i, weights[i] + owed[k - first]);
+                    let bounds = grid.bounds(order[k], &codes[row * columns..]);
+                    let (code, value) = grid.nearest(i, weights[i] + owed[k - first], bounds);
                     let error = weights[i] - value;
                     (codes[i], errors[row * columns + k]) = (code, error);
                     let next = &factor[k * columns..][k + 1..first + width];

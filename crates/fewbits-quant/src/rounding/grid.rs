@@ -1,11 +1,37 @@
 //! The values that each weight of a matrix may become.
 
-use crate::{Encoding, Hessian, Matrix, QTensor, Span, round_half_even};
+use crate::pairs::{Pair, bounds_beside, project};
+use crate::{Encoding, Hessian, Limits, Matrix, QTensor, Span, round_half_even};
 
 /// The grids of a matrix, row by row.
 pub struct Grid {
     codes: Codes,
     steps: Vec<Step>,
+    /// The integers of the weights as they are quantized so far.
+    plain: Vec<i16>,
+    pairs: Pairs,
+}
+
+/// The pairs that each row has, whose integers must not be too large together.
+#[derive(Default)]
+struct Pairs {
+    lists: Vec<Vec<Pair>>,
+    /// Of each column those that it makes a pair with; empty where there are no pairs.
+    partners: Vec<Vec<u32>>,
+}
+
+impl Pairs {
+    fn new(lists: Vec<Vec<Pair>>, columns: usize) -> Pairs {
+        if lists.is_empty() {
+            return Pairs::default();
+        }
+        let mut partners = vec![Vec::new(); columns];
+        for &(first, second) in lists.iter().flatten() {
+            partners[first as usize].push(second);
+            partners[second as usize].push(first);
+        }
+        Pairs { lists, partners }
+    }
 }
 
 /// The integers of a scheme.
@@ -29,11 +55,13 @@ pub struct Step {
 pub struct GridRows<'a> {
     codes: Codes,
     steps: &'a [Step],
+    plain: &'a [i16],
+    pairs: &'a Pairs,
 }
 
 impl Grid {
-    /// The grids that the parameters of `quantized` make of its elements.
-    pub fn new(quantized: &QTensor, matrix: Matrix) -> Grid {
+    /// The grids that the parameters of `quantized` make of its elements, within `limits`.
+    pub fn new(quantized: &QTensor, matrix: Matrix, limits: &Limits) -> Grid {
         let (params, width) = (quantized.params(), quantized.codes().width());
         let step = |param: usize| Step {
             scale: params.scale[param],
@@ -55,38 +83,70 @@ impl Grid {
                 Codes::Between { low: -high, high }
             }
         };
-        Grid { codes, steps: matrix.to_rows(&steps) }
+        let lists = limits.column_pairs(quantized, matrix);
+        Grid {
+            codes,
+            steps: matrix.to_rows(&steps),
+            plain: matrix.to_rows(&quantized.codes().unpack()),
+            pairs: Pairs::new(lists, matrix.columns()),
+        }
     }
 
     /// The grids of `elements` weights after another.
     pub fn chunks(&self, elements: usize) -> impl Iterator<Item = GridRows<'_>> {
-        self.steps.chunks(elements).map(|steps| GridRows { codes: self.codes, steps })
+        let rows = self.steps.chunks(elements).zip(self.plain.chunks(elements));
+        rows.map(|(steps, plain)| GridRows { codes: self.codes, steps, plain, pairs: &self.pairs })
     }
 }
 
 impl<'a> GridRows<'a> {
     /// The grids of the rows behind the first `rows`, so many weights each.
     pub fn skip_rows(self, rows: usize, columns: usize) -> GridRows<'a> {
-        GridRows { steps: &self.steps[rows * columns..], ..self }
+        let first = rows * columns;
+        GridRows { steps: &self.steps[first..], plain: &self.plain[first..], ..self }
     }
 
-    /// The integer of weight number `i` nearest to `x`, and what it stands for: the arithmetic of
-    /// rounding to nearest.
+    /// The integers, without zero points, that the others of a row leave to a column: `row` begins with
+    /// them, those that are not rounded yet being zero.
     #[inline]
-    pub fn nearest(self, i: usize, x: f32) -> (i16, f32) {
+    pub fn bounds(self, column: usize, row: &[i16]) -> (f32, f32) {
+        match self.pairs.partners.get(column) {
+            Some(partners) => {
+                let (low, high) = bounds_beside(partners.iter().map(|&p| row[p as usize]));
+                (f32::from(low), f32::from(high))
+            }
+            None => (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+
+    /// The integer of weight number `i` nearest to `x` within `bounds`, and what it stands for: the
+    /// arithmetic of rounding to nearest.
+    #[inline]
+    pub fn nearest(self, i: usize, x: f32, bounds: (f32, f32)) -> (i16, f32) {
         let Step { scale, zero_point } = self.steps[i];
         let steps = match self.codes {
             Codes::Between { low, high } => {
-                round_half_even((x / scale).clamp(low - zero_point, high - zero_point))
+                let (low, high) =
+                    ((low - zero_point).max(bounds.0), (high - zero_point).min(bounds.1));
+                round_half_even((x / scale).clamp(low, high))
             }
             Codes::Sign => 1f32.copysign(x),
         };
         ((steps + zero_point) as i32 as i16, steps * scale)
     }
 
-    /// All weights to the nearest.
-    pub fn all_nearest(self, weights: &[f32]) -> Vec<i16> {
-        weights.iter().enumerate().map(|(i, &x)| self.nearest(i, x).0).collect()
+    /// Mends the pairs of all rows, whose integers are to be near to `weights`.
+    fn mend(self, weights: &[f32], codes: &mut [i16], columns: usize) {
+        if self.pairs.lists.is_empty() {
+            return;
+        }
+        for (row, codes) in codes.chunks_exact_mut(columns).enumerate() {
+            let target = |column: usize| {
+                let i = row * columns + column;
+                (weights[i] / self.steps[i].scale, 1.0)
+            };
+            project(codes, &self.pairs.lists, target);
+        }
     }
 
     /// The two neighbours of each weight; `None` for one bit, which has but a sign.
@@ -160,9 +220,9 @@ pub struct Best<'a> {
 }
 
 impl<'a> Best<'a> {
-    /// All to the nearest.
-    pub fn nearest(weights: &'a [f32], grid: GridRows<'a>, hessian: &'a Hessian) -> Best<'a> {
-        let codes = grid.all_nearest(weights);
+    /// Those of the grid.
+    pub fn plain(weights: &'a [f32], grid: GridRows<'a>, hessian: &'a Hessian) -> Best<'a> {
+        let codes = grid.plain.to_vec();
         let errors = grid.row_errors(weights, &codes, hessian);
         Best { weights, grid, hessian, codes, errors }
     }
@@ -172,10 +232,11 @@ impl<'a> Best<'a> {
         &self.errors
     }
 
-    /// Takes over the rows of `codes` that make a smaller error.
-    pub fn offer(&mut self, codes: &[i16]) {
+    /// Takes over the rows of `codes` that make a smaller error, once their pairs are mended.
+    pub fn offer(&mut self, mut codes: Vec<i16>) {
         let columns = self.hessian.columns();
-        let errors = self.grid.row_errors(self.weights, codes, self.hessian);
+        self.grid.mend(self.weights, &mut codes, columns);
+        let errors = self.grid.row_errors(self.weights, &codes, self.hessian);
         let rows = self.codes.chunks_exact_mut(columns).zip(codes.chunks_exact(columns));
         for (((row, new), least), error) in rows.zip(&mut self.errors).zip(errors) {
             if error < *least {

@@ -16,8 +16,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Hessian, Importance, Matrix, PackedInts, QTensor, QuantError, Result, Scheme, WeightRange,
-    quantize_by,
+    Hessian, Importance, Limits, Matrix, PackedInts, PairLimit, QTensor, QuantError, Result,
+    Scheme, WeightRange, quantize_by,
 };
 use grid::{Grid, GridRows};
 
@@ -104,7 +104,7 @@ impl Inputs<'_> {
     }
 }
 
-/// Quantizes `values` as [`quantize_by`] does, but rounds them by `rounding`. Errors count by what
+/// Quantizes `values` as [`quantize_by`] does, but rounds them by `rounding` and keeps to `limits`. Errors count by what
 /// inputs are given: for [`WeightRange::Mse`] by their mean squares, for methods that need inputs by
 /// all of the Hessian.
 ///
@@ -123,7 +123,13 @@ pub fn quantize_on(
     range: WeightRange,
     rounding: Rounding,
     inputs: Option<Inputs>,
+    limits: &Limits,
 ) -> Result<QTensor> {
+    if let (PairLimit::SevenBits, Some(narrow)) = (&limits.pairs, scheme.of_seven_bits()) {
+        let limits = Limits { pairs: PairLimit::Free, least_scale: limits.least_scale.clone() };
+        let narrow = quantize_on(values, shape, narrow, range, rounding, inputs, &limits)?;
+        return Ok(narrow.widened());
+    }
     if let Some(inputs) = inputs {
         inputs.check(values.len())?;
     }
@@ -144,14 +150,20 @@ pub fn quantize_on(
     if values.is_empty() || only_nearest {
         return Ok(plain);
     }
-    match (rounding, inputs) {
-        (Rounding::Hqq, _) => Ok(hqq::quantize(values, plain)),
-        (Rounding::Gptq, Some(inputs)) => Ok(round_rows(values, plain, inputs, gptq::codes)),
+    let plain = match rounding {
+        Rounding::Hqq => hqq::quantize(values, plain),
+        Rounding::Nearest | Rounding::Gptq | Rounding::AdaRound => plain,
+    };
+    let counts = inputs.map(|_| importance.of_elements(values.len())).transpose()?;
+    let plain = limits.keep(values, plain, counts.as_deref());
+    let rounded = match (rounding, inputs) {
+        (Rounding::Gptq, Some(inputs)) => round_rows(values, plain, inputs, limits, gptq::codes),
         (Rounding::AdaRound, Some(inputs)) => {
-            Ok(round_rows(values, plain, inputs, adaround::codes))
+            round_rows(values, plain, inputs, limits, adaround::codes)
         }
-        (Rounding::Nearest, _) | (_, None) => Ok(plain),
-    }
+        (Rounding::Nearest | Rounding::Hqq, _) | (_, None) => return Ok(plain),
+    };
+    Ok(limits.keep_pairs(values, rounded))
 }
 
 /// Other integers for the parameters of `plain`: those that `codes` finds for rows that read the
@@ -160,9 +172,10 @@ fn round_rows(
     values: &[f32],
     plain: QTensor,
     Inputs { matrix, hessians }: Inputs,
+    limits: &Limits,
     codes: impl Fn(&[f32], GridRows, &Hessian) -> Vec<i16>,
 ) -> QTensor {
-    let (rows, grid) = (matrix.to_rows(values), Grid::new(&plain, matrix));
+    let (rows, grid) = (matrix.to_rows(values), Grid::new(&plain, matrix, limits));
     let per_group = values.len() / hessians.len();
     let groups = rows.chunks(per_group).zip(grid.chunks(per_group)).zip(hessians);
     let found = groups.flat_map(|((rows, grid), hessian)| codes(rows, grid, hessian)).collect();
@@ -172,4 +185,4 @@ fn round_rows(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,18 @@ use crate::{Bits, FractionBits, Granularity, HessianObserver, quantize};
 const METHODS: [Rounding; 4] =
     [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound];
 
+/// [`quantize_on`] without limits.
+fn unlimited(
+    values: &[f32],
+    shape: &[usize],
+    scheme: Scheme,
+    range: WeightRange,
+    rounding: Rounding,
+    inputs: Option<Inputs>,
+) -> Result<QTensor> {
+    quantize_on(values, shape, scheme, range, rounding, inputs, &Limits::default())
+}
+
 /// Numbers in -1..1 that look random, the same on every run.
 pub fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
@@ -88,7 +100,7 @@ fn correlated_inputs_make_methods_much_better_than_nearest() {
         ] {
             let of = |rounding| {
                 let range = WeightRange::MinMax;
-                quantize_on(&weight, &shape, scheme, range, rounding, Some(inputs)).unwrap()
+                unlimited(&weight, &shape, scheme, range, rounding, Some(inputs)).unwrap()
             };
             let (nearest, gptq) = (of(Rounding::Nearest), of(Rounding::Gptq));
             assert_eq!(gptq.params(), nearest.params());
@@ -108,7 +120,7 @@ fn each_group_of_a_convolution_has_inputs_of_its_own() {
     let quantized = |weight: &[f32], shape: &[usize], hessians: &[Hessian]| {
         let inputs = Inputs { matrix: Matrix::new(shape, 0).unwrap(), hessians };
         let range = WeightRange::Mse;
-        quantize_on(weight, shape, scheme, range, Rounding::Gptq, Some(inputs)).unwrap()
+        unlimited(weight, shape, scheme, range, Rounding::Gptq, Some(inputs)).unwrap()
     };
     let whole = quantized(&weight, &shape, &both).dequantize();
     for (i, half) in weight.chunks(54).enumerate() {
@@ -118,7 +130,7 @@ fn each_group_of_a_convolution_has_inputs_of_its_own() {
     for hessians in [vec![], vec![both[0].clone(); 3], vec![hessian(&[1.0; 9], 9)]] {
         let inputs = Some(Inputs { matrix, hessians: &hessians });
         let range = WeightRange::MinMax;
-        let wrong = quantize_on(&weight, &shape, scheme, range, Rounding::Gptq, inputs);
+        let wrong = unlimited(&weight, &shape, scheme, range, Rounding::Gptq, inputs);
         assert!(matches!(wrong, Err(QuantError::Inputs { .. })));
     }
 }
@@ -131,7 +143,7 @@ fn what_cannot_be_done_by_inputs_is_done_without_or_refused() {
         let of = |values: &[f32], shape: &[usize], scheme| {
             let matrix = Matrix::new(shape, 0).unwrap();
             let inputs = Inputs { matrix, hessians: &hessians };
-            quantize_on(values, shape, scheme, range, rounding, Some(inputs)).unwrap()
+            unlimited(values, shape, scheme, range, rounding, Some(inputs)).unwrap()
         };
         let weight = noise(24, 8);
         let fixed = Scheme::FixedPoint { fraction_bits: FractionBits::EIGHT };
@@ -140,7 +152,7 @@ fn what_cannot_be_done_by_inputs_is_done_without_or_refused() {
         assert_eq!(of(&[], &[0, 6], affine), quantize(&[], &[0, 6], affine).unwrap());
         // A group longer than the row is the row.
         assert_eq!(of(&weight, &[4, 6], affine).params().scale.len(), 4);
-        let none = quantize_on(&weight, &[4, 6], affine, range, rounding, None).unwrap_err();
+        let none = unlimited(&weight, &[4, 6], affine, range, rounding, None).unwrap_err();
         assert_eq!(none, QuantError::NeedsInputs { rounding });
         assert!(none.to_string().starts_with(&rounding.to_string()));
     }
@@ -161,7 +173,7 @@ fn weights_of_dead_inputs_are_rounded_to_nearest() {
     let of = |rounding| {
         let scheme = scheme(3, true, group(1, 8));
         let range = WeightRange::MinMax;
-        let q = quantize_on(&weight, &shape, scheme, range, rounding, Some(inputs)).unwrap();
+        let q = unlimited(&weight, &shape, scheme, range, rounding, Some(inputs)).unwrap();
         q.codes().unpack()
     };
     let nearest = of(Rounding::Nearest);
@@ -178,7 +190,7 @@ fn weights_of_dead_inputs_are_rounded_to_nearest() {
     let scheme = scheme(3, true, group(1, 8));
     for method in [Rounding::Nearest, Rounding::Gptq, Rounding::AdaRound] {
         for range in [WeightRange::MinMax, WeightRange::Mse] {
-            let q = quantize_on(&weight, &shape, scheme, range, method, Some(inputs)).unwrap();
+            let q = unlimited(&weight, &shape, scheme, range, method, Some(inputs)).unwrap();
             assert_eq!(q.dequantize(), quantize(&weight, &shape, scheme).unwrap().dequantize());
         }
     }
@@ -215,7 +227,7 @@ proptest! {
         let range = if mse { WeightRange::Mse } else { WeightRange::MinMax };
         let inputs = Some(Inputs { matrix, hessians: &hessians });
         let errors = |rounding| {
-            let q = quantize_on(&weight, &shape, scheme, range, rounding, inputs).unwrap();
+            let q = unlimited(&weight, &shape, scheme, range, rounding, inputs).unwrap();
             let pairs = weight.iter().zip(q.dequantize());
             let differences = pairs.map(|(x, q)| x - q).collect::<Vec<f32>>();
             hessians[0].row_errors(&matrix.to_rows(&differences))
@@ -241,7 +253,7 @@ proptest! {
         let scheme = scheme(bits, affine, group(axis, size));
         let range = if mse { WeightRange::Mse } else { WeightRange::MinMax };
         let errors = |rounding| {
-            let q = quantize_on(&weight, &shape, scheme, range, rounding, None).unwrap();
+            let q = unlimited(&weight, &shape, scheme, range, rounding, None).unwrap();
             let values = q.dequantize();
             let mut errors = vec![0f64; q.layout().params()];
             q.layout().for_each_run(|run, span| {
@@ -266,7 +278,7 @@ fn hqq_repairs_ranges_with_outliers_and_needs_no_inputs() {
     for scheme in [scheme(3, true, group(1, 32)), scheme(3, false, group(0, 32))] {
         let noise = |rounding| {
             let range = WeightRange::MinMax;
-            let q = quantize_on(&weight, &[64, 64], scheme, range, rounding, None).unwrap();
+            let q = unlimited(&weight, &[64, 64], scheme, range, rounding, None).unwrap();
             let pairs = weight.iter().zip(q.dequantize());
             pairs.map(|(x, q)| f64::from(x - q).powi(2)).sum::<f64>()
         };
@@ -283,13 +295,13 @@ fn hqq_leaves_what_has_no_better_parameters() {
         Scheme::FixedPoint { fraction_bits: FractionBits::EIGHT },
     ] {
         let range = WeightRange::MinMax;
-        let hqq = quantize_on(&weight, &[4, 10], scheme, range, Rounding::Hqq, None);
+        let hqq = unlimited(&weight, &[4, 10], scheme, range, Rounding::Hqq, None);
         assert_eq!(hqq, quantize(&weight, &[4, 10], scheme));
     }
     for (values, shape) in [(&[0.0; 6][..], [2, 3]), (&[], [0, 3]), (&[1e-42; 6], [2, 3])] {
         for scheme in [scheme(4, true, group(1, 2)), scheme(4, false, Granularity::Tensor)] {
             let range = WeightRange::MinMax;
-            let hqq = quantize_on(values, &shape, scheme, range, Rounding::Hqq, None).unwrap();
+            let hqq = unlimited(values, &shape, scheme, range, Rounding::Hqq, None).unwrap();
             assert_eq!(hqq, quantize(values, &shape, scheme).unwrap());
         }
     }
@@ -306,7 +318,7 @@ fn one_thread_gives_what_many_do() {
     let many = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for method in METHODS {
         let scheme = scheme(3, true, group(1, 16));
-        let round = || quantize_on(&weight, &shape, scheme, WeightRange::Mse, method, inputs);
+        let round = || unlimited(&weight, &shape, scheme, WeightRange::Mse, method, inputs);
         assert_eq!(alone.install(round), many.install(round), "{method}");
     }
 }

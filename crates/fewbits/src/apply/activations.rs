@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::dynamic::{self, DynamicProduct, DynamicWeight, Lies};
 use fewbits_onnx::passes::qdq::{
     ActivationParams, ActivationStorage, IntegerReaders, integer_bias, write_integer_bias,
 };
+use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, QuantParams, Scheme};
 
 use crate::plan::{ActivationBecomes, Plan, Readers, has_dynamic_form, is_product};
@@ -14,7 +16,7 @@ use crate::weights::{UseForm, constants};
 use crate::{Error, Result};
 
 /// The parameters of every value with a planned range.
-pub(super) fn params(plan: &Plan) -> Result<HashMap<String, ActivationParams>> {
+pub(crate) fn params(plan: &Plan) -> Result<HashMap<String, ActivationParams>> {
     let mut params = HashMap::new();
     for planned in &plan.activations {
         let ActivationBecomes::Static { scheme, low, high, .. } = planned.becomes else { continue };
@@ -117,6 +119,13 @@ pub(super) fn integer_biases(
         write_integer_bias(model.graph_mut(), position + inserted, 2, bias);
     }
     Ok(())
+}
+
+/// The shape of every constant that a node reads second, by name.
+pub(super) fn shapes_of_weights(graph: &GraphProto) -> HashMap<String, Vec<usize>> {
+    let index = Index::new(graph);
+    let weights = graph.node.iter().filter_map(|node| index.initializer(node.input.get(1)?));
+    weights.filter_map(|t| Some((t.name().to_string(), t.shape().ok()?))).collect()
 }
 
 /// Rewrites the products whose activations are quantized as they come. The weights that they read

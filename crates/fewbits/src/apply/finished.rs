@@ -19,7 +19,7 @@ use super::source_digest;
 use crate::data::Dataset;
 use crate::output::write_file;
 use crate::plan::{Plan, short_digest};
-use crate::{Error, Result};
+use crate::{Error, Result, WeightLimits};
 
 /// The format of these files.
 const FORMAT: u32 = 1;
@@ -128,10 +128,11 @@ impl FinishedLayers {
         Ok(FinishedLayers(Mutex::new(Kept { layers, file })))
     }
 
-    /// The layers of one plan.
-    pub(super) fn of_plan(&self, plan: &Plan) -> LayersOfPlan<'_> {
-        // Neither the target nor what was tried makes a difference to integers.
-        let decides = serde_json::to_vec(&(&plan.adjustments, &plan.tensors));
+    /// The layers of one plan with these limits.
+    pub(super) fn of_plan(&self, plan: &Plan, limits: &WeightLimits) -> LayersOfPlan<'_> {
+        // Neither what was tried nor, beside the limits, the target and activations make a difference
+        // to integers.
+        let decides = serde_json::to_vec(&(&plan.adjustments, &plan.tensors, limits));
         let hash = blake3::hash(&decides.expect("a plan holds nothing that JSON lacks"));
         LayersOfPlan { finished: self, rounding: short_digest(&hash) }
     }
@@ -287,7 +288,7 @@ mod tests {
     fn found(path: &Path) -> usize {
         let plan = Plan::new(Vec::new(), Target::default());
         let finished = FinishedLayers::open_with(path, "a").unwrap();
-        let of_plan = finished.of_plan(&plan);
+        let of_plan = finished.of_plan(&plan, &WeightLimits::default());
         layers().iter().filter(|(name, layer)| of_plan.get(name).as_ref() == Some(layer)).count()
     }
 
@@ -300,7 +301,7 @@ mod tests {
         let layers = layers();
         let mut ends = vec![std::fs::metadata(&path).unwrap().len() as usize];
         for (name, layer) in &layers {
-            finished.of_plan(&plan).keep(name, layer).unwrap();
+            finished.of_plan(&plan, &WeightLimits::default()).keep(name, layer).unwrap();
             ends.push(std::fs::metadata(&path).unwrap().len() as usize);
         }
         let whole = std::fs::read(&path).unwrap();
@@ -317,7 +318,7 @@ mod tests {
         std::fs::write(&path, &damaged).unwrap();
         assert_eq!(found(&path), 3);
         let finished = FinishedLayers::open_with(&path, "a").unwrap();
-        finished.of_plan(&plan).keep(&layers[3].0, &layers[3].1).unwrap();
+        finished.of_plan(&plan, &WeightLimits::default()).keep(&layers[3].0, &layers[3].1).unwrap();
         assert_eq!(found(&path), 4);
     }
 
@@ -326,15 +327,15 @@ mod tests {
         let finished = FinishedLayers::default();
         let mut plan = Plan::new(Vec::new(), Target::default());
         let (name, layer) = layers().remove(0);
-        finished.of_plan(&plan).keep(&name, &layer).unwrap();
+        finished.of_plan(&plan, &WeightLimits::default()).keep(&name, &layer).unwrap();
         plan.target = Target::Generic;
-        assert_eq!(finished.of_plan(&plan).get(&name), Some(layer));
+        assert_eq!(finished.of_plan(&plan, &WeightLimits::default()).get(&name), Some(layer));
         plan.adjustments.push(crate::plan::Adjustment {
             method: crate::plan::Method::Awq,
             edit: crate::plan::Edit::MultiplyForProducts { value: "x".into() },
             values: vec![2.0],
         });
-        assert_eq!(finished.of_plan(&plan).get(&name), None);
+        assert_eq!(finished.of_plan(&plan, &WeightLimits::default()).get(&name), None);
     }
 
     #[test]

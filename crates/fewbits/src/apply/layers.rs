@@ -14,13 +14,13 @@ use fewbits_runtime::RunOptions;
 
 use super::finished::{FinishedLayers, LayersOfPlan};
 use super::quantize_one;
-use crate::Result;
 use crate::data::Dataset;
 use crate::inputs::Seen;
 use crate::padding::Tokens;
 use crate::plan::{PlannedTensor, WeightScheme};
 use crate::progress::Progress;
 use crate::walk::{Walk, calls};
+use crate::{Result, WeightLimits};
 
 /// Rows of data that are looked at, evenly spread: more tell little that is new.
 const ROWS: usize = 1024;
@@ -40,6 +40,7 @@ pub struct Learning<'a> {
 pub(super) fn layer_by_layer(
     model: &Model,
     planned: &[(&PlannedTensor, WeightScheme)],
+    limits: &WeightLimits,
     learning: Learning,
     finished: &LayersOfPlan,
     progress: &dyn Progress,
@@ -58,7 +59,7 @@ pub(super) fn layer_by_layer(
         let (planned, integers) = planned[i];
         let product = walk.product_at(position, &planned.tensor);
         let weight = match product.filter(|_| integers.rounding.needs_inputs()) {
-            None => quantize_one(walk.model(), planned, integers, None)?,
+            None => quantize_one(walk.model(), planned, integers, None, limits)?,
             Some(product) => {
                 // Also behind a layer that is finished: the steps in which values are computed may
                 // change their last bits.
@@ -71,7 +72,8 @@ pub(super) fn layer_by_layer(
                             None => Seen::of(&walk, &product, learning.data)?,
                         };
                         let inputs = last.insert(seen).inputs(&product)?;
-                        let weight = quantize_one(walk.model(), planned, integers, Some(inputs))?;
+                        let weight =
+                            quantize_one(walk.model(), planned, integers, Some(inputs), limits)?;
                         finished.keep(&planned.tensor, &weight)?;
                         weight
                     }
@@ -85,7 +87,7 @@ pub(super) fn layer_by_layer(
     // What no node reads.
     for (planned, integers) in planned {
         if !done.contains_key(planned.tensor.as_str()) {
-            let weight = quantize_one(model, planned, *integers, None)?;
+            let weight = quantize_one(model, planned, *integers, None, limits)?;
             done.insert(planned.tensor.clone(), weight);
         }
     }

@@ -9,8 +9,10 @@ mod wide_fixed_point;
 use std::collections::HashMap;
 use std::path::Path;
 
+pub(crate) use activations::params as activation_params;
 pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
+use fewbits_onnx::passes::float_products::keep_float_products;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{Inputs, QTensor};
@@ -18,6 +20,7 @@ pub use finished::FinishedLayers;
 pub use layers::Learning;
 use rayon::prelude::*;
 
+use crate::WeightLimits;
 use crate::plan::{BiasForm, Plan, PlannedTensor, WeightScheme, short_digest};
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -64,6 +67,7 @@ pub(crate) fn write(
     }
     let in_products = activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
+    let shapes = activations::shapes_of_weights(model.graph());
     let mut writer = QWeightWriter::new(&mut model, plan.target.weights(plan.activation_use()));
     for (planned, _) in plan.quantized() {
         // A weight that only dynamic products read is written with them.
@@ -81,6 +85,9 @@ pub(crate) fn write(
     writer.finish();
     if !params.is_empty() {
         qdq::quantize_activations(model.graph_mut(), &params);
+        if plan.target.bias() == BiasForm::Integer {
+            keep_float_products(model.graph_mut(), &shapes);
+        }
         qdq::write_zero_points_of_gemm(model.graph_mut());
     }
     cleanup::cleanup(model.graph_mut());
@@ -100,6 +107,7 @@ pub(crate) fn weights_of(
     learning: Option<Learning>,
     progress: &dyn Progress,
 ) -> Result<HashMap<String, QTensor>> {
+    let limits = WeightLimits::new(model, plan)?;
     let mut planned: Vec<(&PlannedTensor, WeightScheme)> = Vec::new();
     for (tensor, integers) in plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))) {
         if !wide_fixed_point::is_wide(model, tensor, integers.scheme)? {
@@ -110,14 +118,14 @@ pub(crate) fn weights_of(
         (None, _) => planned
             .par_iter()
             .map(|&(planned, integers)| {
-                let weight = quantize_one(model, planned, integers, None)?;
+                let weight = quantize_one(model, planned, integers, None, &limits)?;
                 progress.advance(1);
                 Ok((planned.tensor.clone(), weight))
             })
             .collect(),
         (Some(_), Some(learning)) => {
-            let finished = learning.finished.of_plan(plan);
-            layers::layer_by_layer(model, &planned, learning, &finished, progress)
+            let finished = learning.finished.of_plan(plan, &limits);
+            layers::layer_by_layer(model, &planned, &limits, learning, &finished, progress)
         }
         (Some((planned, integers)), None) => {
             Err(Error::NeedsData { tensor: planned.tensor.clone(), rounding: integers.rounding })
@@ -125,17 +133,18 @@ pub(crate) fn weights_of(
     }
 }
 
-/// The integers of one weight; without inputs a method that needs them rounds to nearest.
+/// The integers of one weight within its limits; without inputs a method that needs them rounds to nearest.
 fn quantize_one(
     model: &Model,
     planned: &PlannedTensor,
     integers: WeightScheme,
     inputs: Option<Inputs>,
+    limits: &WeightLimits,
 ) -> Result<QTensor> {
     let tensor = model.graph().find_initializer(&planned.tensor);
     let values = model.floats_released(tensor.expect("the plan fits the model"))?;
     integers
-        .quantize(&values, &planned.shape, inputs)
+        .quantize(&values, &planned.shape, inputs, limits.of(&planned.tensor))
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 

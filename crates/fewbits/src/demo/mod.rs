@@ -159,6 +159,7 @@ fn request(scheme: SchemeKind) -> Request<'static> {
         target: Target::default(),
         weights: WeightOptions::new(scheme, None, None).expect("integers take any width"),
         rounding: RoundingChoice::default(),
+        reduce_range: Default::default(),
         activations: Activations::Float,
         methods: Methods::Measured,
         data: None,

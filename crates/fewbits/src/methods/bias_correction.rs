@@ -11,15 +11,23 @@ use std::collections::HashMap;
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::GraphProto;
-use fewbits_quant::{ChannelSeen, Scheme, quantize};
+use fewbits_quant::{ChannelSeen, Rounding};
 use rayon::prelude::*;
 
 use super::product::{Product, own_vector};
 use crate::calibrate::Channels;
-use crate::plan::{Adjustment, Edit, Method};
-use crate::{Error, Result};
+use crate::plan::{Adjustment, Edit, Method, WeightScheme};
+use crate::{Error, Result, WeightLimits};
 
-/// The edits of biases for weights that `schemes` quantizes.
+/// What is known of how weights are rounded: to nearest, whatever else is asked for.
+pub struct Rounded<'a> {
+    /// What each becomes.
+    pub integers: &'a HashMap<&'a str, WeightScheme>,
+    /// What its integers keep to.
+    pub limits: &'a WeightLimits,
+}
+
+/// The edits of biases for weights that are `rounded`.
 ///
 /// # Errors
 /// If a weight cannot be read or quantized.
@@ -27,7 +35,7 @@ pub fn correct(
     model: &Model,
     products: &[Product],
     channels: &Channels,
-    schemes: &HashMap<&str, Scheme>,
+    rounded: &Rounded,
 ) -> Result<Vec<Adjustment>> {
     let graph = model.graph();
     let index = Index::new(graph);
@@ -35,15 +43,18 @@ pub fn correct(
         .par_iter()
         .map(|product| {
             let seen = channels.get(&product.value).filter(|s| s.len() == product.inputs());
-            let (Some(seen), Some(&scheme), Some(bias)) =
-                (seen, schemes.get(product.weight.as_str()), bias(graph, &index, product))
+            let integers = rounded.integers.get(product.weight.as_str());
+            let (Some(seen), Some(integers), Some(bias)) =
+                (seen, integers, bias(graph, &index, product))
             else {
                 return Ok(None);
             };
             let tensor = index.initializer(&product.weight);
             let tensor = tensor.expect("the weight of a product is a constant");
             let weight = model.floats_released(tensor)?;
-            let rounded = quantize(&weight, &product.shape, scheme)
+            let integers = WeightScheme { rounding: Rounding::Nearest, ..*integers };
+            let rounded = integers
+                .quantize(&weight, &product.shape, None, rounded.limits.of(&product.weight))
                 .map_err(|source| Error::Quant { tensor: product.weight.clone(), source })?
                 .dequantize();
             Ok(Some(Adjustment {
@@ -95,7 +106,7 @@ mod tests {
     use super::*;
     use crate::methods::products;
     use fewbits_onnx::proto::{NodeProto, TensorProto};
-    use fewbits_quant::{Bits, Granularity};
+    use fewbits_quant::{Bits, Granularity, Scheme, quantize};
     use std::collections::HashSet;
 
     #[test]
@@ -120,8 +131,17 @@ mod tests {
         let graph = model.graph();
         let found = products(graph, &Index::new(graph), &HashSet::from(["w"]));
         let channels = Channels::from([("x".to_string(), seen)]);
-        let schemes = HashMap::from([("w", scheme)]);
-        let edits = correct(&model, &found, &channels, &schemes).unwrap();
+        let integers = WeightScheme {
+            scheme,
+            range_method: Default::default(),
+            rounding: Default::default(),
+            scale_type: Default::default(),
+        };
+        let rounded = Rounded {
+            integers: &HashMap::from([("w", integers)]),
+            limits: &WeightLimits::default(),
+        };
+        let edits = correct(&model, &found, &channels, &rounded).unwrap();
         assert_eq!(edits[0].edit, Edit::Add { tensor: "b".into(), axis: 0 });
         let rounded = quantize(&weight, &[3, 2], scheme).unwrap().dequantize();
         for (n, added) in edits[0].values.iter().enumerate() {

@@ -220,6 +220,7 @@ mod tests {
                 target: Target::default(),
                 weights: WeightOptions::default(),
                 rounding: Default::default(),
+                reduce_range: Default::default(),
                 activations,
                 methods: Methods::Measured,
                 data: Some(&data),

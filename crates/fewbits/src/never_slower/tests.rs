@@ -42,6 +42,7 @@ fn plan(activation: ActivationBecomes) -> Plan {
         range_method: Default::default(),
         rounding: Default::default(),
         scale_type: Default::default(),
+        reduce_range: Default::default(),
         becomes: Becomes::Scheme(scheme),
     };
     let mut plan = Plan::new(["a", "b", "c", "d"].map(tensor).to_vec(), Target::default());

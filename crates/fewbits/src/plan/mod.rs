@@ -4,6 +4,7 @@ mod activations;
 mod adjustment;
 mod alone;
 mod fit;
+mod reduce_range;
 mod regions;
 mod tables;
 mod target;
@@ -13,14 +14,15 @@ mod width;
 use std::path::{Path, PathBuf};
 
 use fewbits_quant::{
-    Inputs as ProductInputs, QTensor, RangeMethod, Rounding, ScaleType, Scheme, WeightRange,
-    fixed_point_floats, quantize_on,
+    Inputs as ProductInputs, Limits, QTensor, RangeMethod, Rounding, ScaleType, Scheme,
+    WeightRange, fixed_point_floats, quantize_on,
 };
 use serde::{Deserialize, Serialize};
 
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, Method};
 pub(crate) use alone::Alone;
+pub use reduce_range::{ReduceRange, Reduced};
 pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub(crate) use regions::{activations_of, hands_on};
@@ -50,6 +52,9 @@ pub struct Plan {
     /// What was measured to choose this plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Tried>,
+    /// The weights that use fewer integers than they could, to be read: it is found anew from what follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reduced_range: Vec<Reduced>,
     /// One entry a tensor, in the order in which the model reads them.
     pub tensors: Vec<PlannedTensor>,
     /// One entry an activation that a recipe looked at.
@@ -139,6 +144,9 @@ pub struct PlannedTensor {
     /// The type of their scales.
     #[serde(default, skip_serializing_if = "is_default")]
     pub scale_type: ScaleType,
+    /// Which integers of 8 bits are left out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reduce_range: ReduceRange,
     /// What it becomes.
     #[serde(flatten)]
     pub becomes: Becomes,
@@ -179,7 +187,7 @@ impl WeightScheme {
         }
     }
 
-    /// Quantizes a row-major tensor of `shape`. A method that needs inputs rounds to nearest where
+    /// Quantizes a row-major tensor of `shape` within `limits`. A method that needs inputs rounds to nearest where
     /// there are none: an embedding is multiplied by nothing.
     ///
     /// # Errors
@@ -189,13 +197,14 @@ impl WeightScheme {
         values: &[f32],
         shape: &[usize],
         inputs: Option<ProductInputs>,
+        limits: &Limits,
     ) -> fewbits_quant::Result<QTensor> {
         let WeightScheme { scheme, range_method, rounding, scale_type } = *self;
         let rounding = match rounding.needs_inputs() && inputs.is_none() {
             true => Rounding::Nearest,
             false => rounding,
         };
-        let quantized = quantize_on(values, shape, scheme, range_method, rounding, inputs)?;
+        let quantized = quantize_on(values, shape, scheme, range_method, rounding, inputs, limits)?;
         Ok(quantized.with_scales(scale_type))
     }
 }
@@ -206,11 +215,16 @@ impl WeightScheme {
     ///
     /// # Errors
     /// Those of [`fewbits_quant::quantize_on`].
-    pub fn rounded(&self, values: &[f32], shape: &[usize]) -> fewbits_quant::Result<Vec<f32>> {
+    pub fn rounded(
+        &self,
+        values: &[f32],
+        shape: &[usize],
+        limits: &Limits,
+    ) -> fewbits_quant::Result<Vec<f32>> {
         match self.scheme {
             // Whatever bits their integers need.
             Scheme::FixedPoint { fraction_bits } => Ok(fixed_point_floats(values, fraction_bits)),
-            _ => Ok(self.quantize(values, shape, None)?.dequantize()),
+            _ => Ok(self.quantize(values, shape, None, limits)?.dequantize()),
         }
     }
 }
@@ -256,6 +270,7 @@ impl Plan {
             target,
             adjustments: Vec::new(),
             tried: Vec::new(),
+            reduced_range: Vec::new(),
             tensors,
             activations: Vec::new(),
         }
@@ -304,6 +319,12 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// The same with every weight's range reduced so.
+    pub fn with_reduced_range(mut self, reduce_range: ReduceRange) -> Plan {
+        self.tensors.iter_mut().for_each(|planned| planned.reduce_range = reduce_range);
+        self
     }
 
     /// Whether a method of rounding looks at what weights are multiplied by.
@@ -379,9 +400,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Identifies the plan's content: the first 64 bits of its BLAKE3 hash, in hexadecimal.
+    /// Identifies the plan's decisions: the first 64 bits of its BLAKE3 hash, in hexadecimal.
     pub fn digest(&self) -> String {
-        let canonical = serde_json::to_vec(self).expect("a plan holds nothing that JSON lacks");
+        let decisions = Plan { reduced_range: Vec::new(), ..self.clone() };
+        let canonical =
+            serde_json::to_vec(&decisions).expect("a plan holds nothing that JSON lacks");
         short_digest(&blake3::hash(&canonical))
     }
 }

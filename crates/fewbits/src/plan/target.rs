@@ -92,6 +92,17 @@ impl Target {
         }
     }
 
+    /// Whether kernels that compute its files may add pairs of products of unsigned and signed bytes in
+    /// 16 bits.
+    pub fn adds_pairs_in_16_bits(self) -> bool {
+        match self {
+            // On CPUs with AVX2 and no VNNI; of other runtimes nothing is known.
+            Target::Onnx | Target::OnnxRuntime | Target::OpenVino | Target::Generic => true,
+            // Signed by signed bytes on GPUs; floats.
+            Target::TensorRt | Target::Tract => false,
+        }
+    }
+
     /// How integers of weights are written.
     pub fn weights(self, activations: ActivationUse) -> WeightForm {
         match (self, activations) {

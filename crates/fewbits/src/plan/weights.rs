@@ -429,7 +429,7 @@ fn plan_one(
     let Constant { tensor, shape, read_by, .. } = constant;
     let layout = becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
     let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
-    let (range_method, rounding) = Default::default();
+    let (range_method, rounding, reduce_range) = Default::default();
     Ok(PlannedTensor {
         tensor,
         shape,
@@ -439,6 +439,7 @@ fn plan_one(
         range_method,
         rounding,
         scale_type,
+        reduce_range,
         becomes,
     })
 }

@@ -271,6 +271,7 @@ mod tests {
             target: Target::default(),
             weights: WeightOptions::default(),
             rounding: RoundingChoice::default(),
+            reduce_range: Default::default(),
             activations: Activations::Static {
                 range: RangeChoice::Measured,
                 bits: fewbits_quant::Bits::EIGHT,

@@ -26,10 +26,10 @@ use crate::methods::{
 use crate::not_finite::{Reach, not_finite};
 use crate::plan::{
     ActivationScheme, ActivationUse, Adjustment, Becomes, Edit, GranularityKind, Inputs, Method,
-    Plan, Target, Tried, WeightOptions, WeightScheme, plan_weights,
+    Plan, ReduceRange, Target, Tried, WeightOptions, WeightScheme, plan_weights,
 };
 use crate::progress::Progress;
-use crate::{Error, Result};
+use crate::{Error, Result, WeightLimits};
 use trial::Trial;
 
 /// What activations are to become.
@@ -133,6 +133,8 @@ pub struct Request<'a> {
     pub weights: WeightOptions,
     /// How their values become integers.
     pub rounding: RoundingChoice,
+    /// Which of them are left out.
+    pub reduce_range: ReduceRange,
     /// Of activations.
     pub activations: Activations,
     /// Of the methods that make both lose less.
@@ -281,7 +283,8 @@ pub fn plan_with(
     if let Some(warning) = request.target.warning(activations) {
         progress.warn(warning);
     }
-    let mut weights = plan_weights(model, &request.weights, activations, request.target, progress)?;
+    let weights = plan_weights(model, &request.weights, activations, request.target, progress)?;
+    let mut weights = weights.with_reduced_range(request.reduce_range);
     tell_not_finite(model, &mut weights, request, progress)?;
     if weights.quantized().next().is_none() {
         return Ok(weights);
@@ -415,14 +418,7 @@ impl Recipe<'_> {
     fn plan(&self, adjusted: &Model, choice: &Choice, seen: &Calibration) -> Result<Plan> {
         let mut plan = self.weights.clone();
         plan.adjustments = choice.edits.clone();
-        if choice.bias == Bias::Corrected {
-            let schemes: HashMap<&str, Scheme> =
-                self.weights.quantized().map(|(t, scheme)| (t.tensor.as_str(), scheme)).collect();
-            let products = self.products(adjusted);
-            let edits = bias_correction::correct(adjusted, &products, &seen.channels, &schemes)?;
-            plan.adjustments.extend(edits);
-        }
-        Ok(match self.request.activations {
+        let mut plan = match self.request.activations {
             Activations::Float => plan,
             Activations::Dynamic => {
                 let inputs = if seen.rows > 0 { Inputs::Seen } else { Inputs::Unseen };
@@ -433,7 +429,20 @@ impl Recipe<'_> {
                 let scheme = self.activation_scheme(bits);
                 plan.with_static_activations(&regions, seen, choice.range, scheme)
             }
-        })
+        };
+        if choice.bias == Bias::Corrected {
+            let integers = plan.tensors.iter();
+            let integers = integers.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
+            let limits = WeightLimits::new(adjusted, &plan)?;
+            let rounding = bias_correction::Rounded {
+                integers: &integers.collect::<HashMap<_, _>>(),
+                limits: &limits,
+            };
+            let products = self.products(adjusted);
+            let edits = bias_correction::correct(adjusted, &products, &seen.channels, &rounding)?;
+            plan.adjustments.extend(edits);
+        }
+        Ok(plan)
     }
 
     fn activation_scheme(&self, bits: Bits) -> ActivationScheme {

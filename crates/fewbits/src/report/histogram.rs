@@ -5,7 +5,7 @@ use fewbits_onnx::Model;
 use super::WeightHistogram;
 use crate::plan::Plan;
 use crate::prepare::prepare_for;
-use crate::{Error, Result};
+use crate::{Error, Result, WeightLimits};
 
 /// Histograms of so many tensors are shown.
 const SHOWN: usize = 3;
@@ -20,12 +20,13 @@ const BINS: usize = 48;
 pub fn worst_weights(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>> {
     let mut prepared = source.clone();
     prepare_for(&mut prepared, plan.least_opset())?;
+    let limits = WeightLimits::new(&prepared, plan)?;
     let mut weights: Vec<(f64, Option<WeightHistogram>)> = Vec::new();
     for (planned, integers) in plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))) {
         let Some(tensor) = prepared.graph().find_initializer(&planned.tensor) else { continue };
         let before = tensor.floats()?;
         let after = integers
-            .rounded(&before, &planned.shape)
+            .rounded(&before, &planned.shape, limits.of(&planned.tensor))
             .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })?;
         let scheme = integers.scheme.to_string();
         let histogram = WeightHistogram::of(&planned.tensor, &scheme, &before, &after);

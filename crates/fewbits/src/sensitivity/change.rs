@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
 use crate::walk::{Batch, Walk};
-use crate::{Error, Result};
+use crate::{Error, Result, WeightLimits};
 
 /// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,13 +30,14 @@ pub enum Change {
 
 /// Measures how far the outputs of a prepared model move if one weight or activation at a time is
 /// changed: in the unit of [`Cost::divergence`](super::Cost::divergence), by names, in the order in
-/// which the model reads them. What no node reads is left out.
+/// which the model reads them. Weights keep to `limits`. What no node reads is left out.
 ///
 /// # Errors
 /// If the model cannot be run on the sample, or a weight cannot be quantized so.
 pub fn changes(
     model: &Model,
     asked: &[(String, Change)],
+    limits: &WeightLimits,
     sample: &Dataset,
     run: &RunOptions,
     progress: &dyn Progress,
@@ -48,17 +49,22 @@ pub fn changes(
     for (position, i) in walk.first_readers(&names) {
         walk.advance(position)?;
         let (name, change) = &asked[i];
-        found.push((name.clone(), divergence(&walk, name, change)?));
+        found.push((name.clone(), divergence(&walk, name, change, limits)?));
         progress.advance(1);
     }
     progress.finish();
     Ok(found)
 }
 
-fn divergence(walk: &Walk<Truth>, name: &str, change: &Change) -> Result<f64> {
+fn divergence(
+    walk: &Walk<Truth>,
+    name: &str,
+    change: &Change,
+    limits: &WeightLimits,
+) -> Result<f64> {
     let rest = walk.rest(name)?;
     let weight = match change {
-        Change::Weight(integers) => Some(rounded_weight(walk, name, *integers, None)?),
+        Change::Weight(integers) => Some(rounded_weight(walk, name, *integers, None, limits)?),
         Change::Activation { .. } => None,
     };
     let mut divergence = Divergence::default();
@@ -82,6 +88,7 @@ pub(super) fn rounded_weight(
     name: &str,
     integers: WeightScheme,
     inputs: Option<Inputs>,
+    limits: &WeightLimits,
 ) -> Result<Tensor> {
     let model = walk.model();
     let weight = model.graph().find_initializer(name).ok_or_else(|| Error::PlanMismatch {
@@ -89,7 +96,7 @@ pub(super) fn rounded_weight(
     })?;
     let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
     let quantized = integers
-        .quantize(&values, &shape, inputs)
+        .quantize(&values, &shape, inputs, limits.of(name))
         .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
     Ok(Tensor::new(shape, quantized.dequantize())?)
 }

@@ -20,7 +20,7 @@ use crate::metric::{Accumulator, Metric};
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
 use crate::walk::{Rest, Walk};
-use crate::{Error, Result};
+use crate::{Error, Result, WeightLimits};
 
 use change::rounded_weight;
 pub use change::{Change, changes};
@@ -65,6 +65,8 @@ pub struct Cost {
 pub struct Request<'a> {
     /// The weights, and what each may become.
     pub candidates: &'a [(String, Vec<Candidate>)],
+    /// What their integers keep to.
+    pub limits: &'a WeightLimits,
     /// The rows to measure on.
     pub sample: &'a Dataset,
     /// The metric of which the drop is told; none where the rows have no labels for it.
@@ -108,7 +110,7 @@ pub fn sensitivity(
         let inputs = product.as_ref().zip(seen.as_ref()).map(|(p, seen)| seen.inputs(p));
         let inputs = inputs.transpose()?;
         let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, inputs, before };
-        let costs = alone.costs(candidates)?;
+        let costs = alone.costs(candidates, request.limits)?;
         progress.advance(1);
         if found(Sensitivity { tensor: tensor.clone(), costs })?.is_break() {
             break;
@@ -141,9 +143,10 @@ struct Alone<'a> {
 }
 
 impl Alone<'_> {
-    fn costs(&self, candidates: &[Candidate]) -> Result<Vec<Cost>> {
+    fn costs(&self, candidates: &[Candidate], limits: &WeightLimits) -> Result<Vec<Cost>> {
         let cost = |&candidate: &Candidate| {
-            let weight = rounded_weight(self.walk, self.tensor, candidate.becomes, self.inputs)?;
+            let becomes = candidate.becomes;
+            let weight = rounded_weight(self.walk, self.tensor, becomes, self.inputs, limits)?;
             self.cost(candidate, &weight)
         };
         candidates.iter().map(cost).collect()

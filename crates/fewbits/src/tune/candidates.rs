@@ -12,7 +12,7 @@ use crate::plan::{
 use crate::progress::Progress;
 use crate::sensitivity::Candidate;
 use crate::weights::{Axes, constants};
-use crate::{Error, Result};
+use crate::{Error, Result, WeightLimits};
 
 /// Widths that are tried, from the widest.
 const WIDTHS: [u8; 7] = [8, 7, 6, 5, 4, 3, 2];
@@ -40,6 +40,7 @@ pub fn candidates(
     model: &Model,
     plan: &Plan,
     activations: ActivationUse,
+    limits: &WeightLimits,
     progress: &dyn Progress,
 ) -> Result<Vec<Candidates>> {
     let constants = constants(model.graph());
@@ -58,7 +59,7 @@ pub fn candidates(
     let found = weights
         .into_par_iter()
         .map(|(position, tensor, axes)| {
-            let found = of_one(model, plan, activations, tensor, axes)?;
+            let found = of_one(model, plan, activations, limits, tensor, axes)?;
             progress.advance(1);
             Ok(Candidates { position, ..found })
         })
@@ -72,6 +73,7 @@ fn of_one(
     model: &Model,
     plan: &Plan,
     activations: ActivationUse,
+    limits: &WeightLimits,
     name: &str,
     axes: Axes,
 ) -> Result<Candidates> {
@@ -99,7 +101,7 @@ fn of_one(
             continue;
         }
         let quantized = becomes
-            .quantize(&values, &shape, None)
+            .quantize(&values, &shape, None, limits.of(name))
             .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
         let noise = noise(&values, &quantized);
         let bytes = alone.bytes_as(quantized, plan.target.weights(activations))?;

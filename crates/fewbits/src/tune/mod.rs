@@ -219,6 +219,7 @@ fn base_plan(
         target: request.target,
         weights: WeightOptions::default(),
         rounding: RoundingChoice::default(),
+        reduce_range: Default::default(),
         activations: request.activations,
         methods: request.methods.clone(),
         data: match request.activations {

@@ -4,8 +4,6 @@
 //! ([`never_slower`](mod@crate::never_slower)). Of the rest those that move the outputs most for the
 //! time they save are left float, too, until the drop holds.
 
-use std::collections::BTreeMap;
-
 use fewbits_onnx::Model;
 use fewbits_runtime::{RunOptions, ValueSpec, input_specs};
 
@@ -13,13 +11,13 @@ use super::search::{Choice, End};
 use super::state::Kept;
 use super::tuner::Space;
 use super::{Checked, Request};
-use crate::Result;
 use crate::metric::Metric;
 use crate::never_slower::{Operator, keep_faster, leave_float, operator_times, operators};
 use crate::plan::{ActivationBecomes, Plan};
 use crate::progress::Progress;
 use crate::run::call_of;
 use crate::sensitivity::{Change, changes};
+use crate::{Result, WeightLimits};
 
 /// Sensitivities are measured on so many rows.
 const SAMPLE_ROWS: usize = 64;
@@ -93,9 +91,9 @@ impl Space for Operators<'_> {
                 asked.push((activation.value.clone(), change));
             }
         }
-        let divergence: BTreeMap<String, f64> =
-            changes(&self.model, &asked, &sample, run, progress)?.into_iter().collect();
-        kept.state.divergence = divergence;
+        let limits = WeightLimits::new(&self.model, &self.base)?;
+        let divergence = changes(&self.model, &asked, &limits, &sample, run, progress)?;
+        kept.state.divergence = divergence.into_iter().collect();
         kept.save()?;
         Ok(if stop() { End::Stopped } else { End::Complete })
     }

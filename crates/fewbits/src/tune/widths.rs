@@ -10,11 +10,11 @@ use super::search::{Choice, End};
 use super::state::Kept;
 use super::tuner::Space;
 use super::{Checked, Request};
-use crate::Result;
 use crate::metric::Metric;
 use crate::plan::{Becomes, Plan, PlannedTensor};
 use crate::progress::Progress;
 use crate::sensitivity::{self, Candidate, sensitivity};
+use crate::{Result, WeightLimits};
 
 /// Sensitivities are measured on so many rows.
 const SAMPLE_ROWS: RangeInclusive<usize> = 16..=256;
@@ -28,6 +28,7 @@ pub(super) struct Widths<'a> {
     base: Plan,
     request: &'a Request<'a>,
     weights: Vec<Candidates>,
+    limits: WeightLimits,
 }
 
 impl<'a> Widths<'a> {
@@ -37,8 +38,10 @@ impl<'a> Widths<'a> {
         request: &'a Request,
         progress: &dyn Progress,
     ) -> Result<Widths<'a>> {
-        let weights = candidates(&model, &base, request.activations.activation_use(), progress)?;
-        Ok(Widths { model, base, request, weights })
+        let activations = request.activations.activation_use();
+        let limits = WeightLimits::new(&model, &base)?;
+        let weights = candidates(&model, &base, activations, &limits, progress)?;
+        Ok(Widths { model, base, request, weights, limits })
     }
 
     fn planned(&self, weight: &Candidates) -> &PlannedTensor {
@@ -70,8 +73,12 @@ impl Space for Widths<'_> {
             .map(|w| (self.planned(w).tensor.clone(), w.options.clone()))
             .filter(|(tensor, _)| !kept.state.sensitivity.contains_key(tensor))
             .collect();
-        let request =
-            sensitivity::Request { candidates: &unknown, sample: &sample, metric: Some(metric) };
+        let request = sensitivity::Request {
+            candidates: &unknown,
+            limits: &self.limits,
+            sample: &sample,
+            metric: Some(metric),
+        };
         let mut end = End::Complete;
         sensitivity(&self.model, &request, run, progress, &mut |measured| {
             kept.state.sensitivity.insert(measured.tensor.clone(), measured);
