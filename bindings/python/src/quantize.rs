@@ -157,7 +157,7 @@ fn planned<'a>(
         progress,
     )?;
     Ok(match how.never_slower {
-        true => planned.never_slower(request.data, &run, progress).0,
+        true => planned.never_slower(request.data, &run, progress)?.0,
         false => planned,
     })
 }

@@ -102,6 +102,21 @@ impl GraphProto {
 }
 
 impl NodeProto {
+    /// Lets this node, its subgraphs included, read other values: what a name is replaced by is in
+    /// `names`.
+    pub fn rename_uses(&mut self, names: &HashMap<String, String>) {
+        for input in &mut self.input {
+            if let Some(name) = names.get(input) {
+                input.clone_from(name);
+            }
+        }
+        for attribute in &mut self.attribute {
+            for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+                graph.node.iter_mut().for_each(|node| node.rename_uses(names));
+            }
+        }
+    }
+
     /// Calls `visit` with every value name that this node reads, those of its subgraphs included.
     pub fn for_each_use<'a>(&'a self, visit: &mut dyn FnMut(&'a str)) {
         for input in self.input.iter().filter(|i| !i.is_empty()) {

@@ -9,6 +9,7 @@
 //! - [`qweight`]: how a quantized weight is written with standard operators, and read back.
 
 mod error;
+pub mod facts;
 pub mod graph;
 mod model;
 pub mod node;

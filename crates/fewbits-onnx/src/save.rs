@@ -114,6 +114,11 @@ impl Model {
         Ok(Saved { file_bytes, external_data: external.then_some(data_path) })
     }
 
+    /// Bytes of the file that the model would be with its weights inside, without making it.
+    pub fn encoded_bytes(&self) -> u64 {
+        write_model(self.proto(), &mut io::sink()).expect("writing to nowhere does not fail")
+    }
+
     /// The model as the bytes of a file, weights included.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

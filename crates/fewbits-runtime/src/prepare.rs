@@ -4,7 +4,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
 use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
-use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
+use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
 use crate::{Result, RuntimeError};
@@ -39,9 +39,37 @@ fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let mut model = model.clone();
     let lowered = lower_ml::lower_ml(&mut model)?;
     constants::constants_to_initializers(model.graph_mut());
+    turn_integer_weights(model.graph_mut())?;
     let mut kept = lowered.kept;
     kept.append(&mut to_qdq::to_qdq(&mut model).kept);
     Ok((model, kept))
+}
+
+/// Carries out each `Transpose` of a constant matrix of bytes: one copy of a weight serves products that
+/// read it both ways, and a runtime turns it when it loads the model.
+fn turn_integer_weights(graph: &mut GraphProto) -> Result<()> {
+    let mut turned = Vec::new();
+    for node in &mut graph.node {
+        let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { continue };
+        let turns = node.is("Transpose") && matches!(node.ints("perm"), [] | [1, 0]);
+        let Some(tensor) = graph.initializer.iter().find(|t| turns && t.name() == input) else {
+            continue;
+        };
+        let data_type = tensor.element_type()?;
+        let (&[rows, columns], DataType::Int8 | DataType::Uint8) =
+            (tensor.shape()?.as_slice(), data_type)
+        else {
+            continue;
+        };
+        let bytes: Vec<u8> = tensor.ints()?.into_iter().map(|code| code as u8).collect();
+        let column = |column: usize| (0..rows).map(move |row| row * columns + column);
+        let bytes = (0..columns).flat_map(column).map(|at| bytes[at]).collect();
+        turned.push(TensorProto::from_raw(output, &[columns, rows], data_type, bytes));
+        node.output[0].clear();
+    }
+    graph.node.retain(|node| node.output.first().is_none_or(|output| !output.is_empty()));
+    graph.initializer.append(&mut turned);
+    Ok(())
 }
 
 /// Fails if operators stayed that no executor has.

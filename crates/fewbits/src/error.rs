@@ -122,6 +122,17 @@ pub enum Error {
         /// Why not.
         source: QuantError,
     },
+    /// A model that no runtime would open: a fault of fewbits.
+    #[error(
+        "internal error: the quantized model is invalid at '{place}': {reason}; nothing is written, \
+         please report it with the model"
+    )]
+    Invalid {
+        /// The node or value.
+        place: String,
+        /// What contradicts what there.
+        reason: String,
+    },
     /// Nothing in the model can be quantized.
     #[error("{file}: nothing to quantize: {reason}")]
     NothingToQuantize {

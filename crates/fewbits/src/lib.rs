@@ -28,6 +28,7 @@ pub mod energy;
 pub mod environment;
 mod error;
 pub mod evaluate;
+pub mod growth;
 mod inputs;
 pub mod inspect;
 pub mod interval;

@@ -1,11 +1,17 @@
 //! A model as the quantizer wants it.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use fewbits_onnx::passes::lower_ml::Lowered;
+use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
 use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, lower_ml, upgrade_opset};
+use fewbits_onnx::proto::DataType;
 use fewbits_onnx::{Model, OnnxError};
 use fewbits_runtime::fold_constants;
 
 use crate::Result;
+use crate::plan::{RegionExtent, activations_of, hands_on, is_product, regions};
+use crate::weights::{UseForm, constants as constants_of};
 
 /// The lowest IR version whose initializers need not be inputs too.
 const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;
@@ -52,6 +58,66 @@ pub fn prepare_for(model: &mut Model, least_opset: i64) -> Result<Prepared> {
     fold_batch_norm::fold_batch_norm(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
     Ok(Prepared { lowered, notes })
+}
+
+/// Lets products of halves and doubles, and what lies between them, compute in FLOAT, so that their
+/// activations can become integers: no operator quantizes doubles, and before opset 19 none halves.
+/// Weights that would not pay for scales are left alone.
+///
+/// # Errors
+/// If a constant is damaged.
+pub fn products_in_single(model: &mut Model, extent: RegionExtent) -> Result<()> {
+    /// What the operators of a weight take.
+    const OPERATOR_BYTES: u64 = 64;
+    let graph = model.graph();
+    let mut weights: HashMap<String, DataType> = HashMap::new();
+    for constant in constants_of(graph) {
+        let multiplied = constant.uses.iter().any(|usage| usage.form == UseForm::Integer);
+        let Some(tensor) = graph.find_initializer(&constant.tensor).filter(|_| multiplied) else {
+            continue;
+        };
+        let data_type = tensor.element_type()?;
+        let elements = constant.shape.iter().product::<usize>() as u64;
+        let channels = constant.axes().and_then(|axes| axes.channel);
+        let scales = channels.map_or(1, |axis| constant.shape[axis]) as u64;
+        let pays = elements + 4 * scales + OPERATOR_BYTES < tensor.stored_bytes();
+        if is_other_float(data_type) && pays {
+            weights.insert(constant.tensor, data_type);
+        }
+    }
+    if weights.is_empty() {
+        return Ok(());
+    }
+    let names: HashSet<&str> = weights.keys().map(String::as_str).collect();
+    let quantized: HashSet<String> =
+        regions(graph, &names, extent).values.into_iter().map(|v| v.value).collect();
+    // The products and the values beside them, then what hands these on.
+    let mut nodes: BTreeMap<usize, DataType> = BTreeMap::new();
+    let mut single: HashMap<&str, DataType> = HashMap::new();
+    for (position, node) in graph.node.iter().enumerate() {
+        let weight = |input: usize| node.input.get(input).and_then(|name| weights.get(name));
+        if let Some(&data_type) = weight(1).filter(|_| is_product(node)) {
+            nodes.insert(position, data_type);
+            single.insert(&node.input[0], data_type);
+            single.insert(&node.output[0], data_type);
+        } else if let Some(&data_type) = weight(0).filter(|_| node.is("Gather")) {
+            nodes.insert(position, data_type);
+        }
+    }
+    for (position, node) in graph.node.iter().enumerate() {
+        if nodes.contains_key(&position) || !hands_on(node) || !quantized.contains(&node.output[0])
+        {
+            continue;
+        }
+        let mut read = activations_of(node).filter(|name| graph.find_initializer(name).is_none());
+        let Some(&data_type) = read.next().and_then(|name| single.get(name)) else { continue };
+        if read.all(|name| single.get(name) == Some(&data_type)) {
+            nodes.insert(position, data_type);
+            single.insert(&node.output[0], data_type);
+        }
+    }
+    compute_in_single(model.graph_mut(), &nodes)?;
+    Ok(())
 }
 
 fn note_of(opset: i64, error: &OnnxError) -> String {

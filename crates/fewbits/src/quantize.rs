@@ -1,14 +1,17 @@
 //! From a model to a smaller one: prepared, planned and carried out, the same way for every command.
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{Mismatch, mismatches};
+use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
 use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
 use crate::apply::{FinishedLayers, Learning, apply, source_digest};
 use crate::bench::made_up;
 use crate::data::Dataset;
+use crate::growth::{most_bytes, source_bytes, without_growth};
 use crate::never_slower::{Slower, keep_faster};
-use crate::plan::Plan;
-use crate::prepare::{Prepared, prepare_for};
+use crate::plan::{ActivationUse, Plan, RegionExtent, SchemeKind};
+use crate::prepare::{Prepared, prepare_for, products_in_single};
 use crate::progress::Progress;
 use crate::recipe::{Observed, Request, plan_with};
 use crate::run::call_of;
@@ -19,12 +22,29 @@ pub struct Planned<'a> {
     source: &'a Model,
     prepared: Model,
     plan: Plan,
+    asked: Asked,
     notes: Vec<String>,
     /// What methods of rounding learn from.
     data: Option<&'a Dataset>,
     /// What they have rounded.
     finished: FinishedLayers,
     run: RunOptions,
+}
+
+/// What a plan asks of preparation.
+struct Preparation {
+    least_opset: i64,
+    /// How far integers reach, where activations may become some.
+    on_integers: Option<RegionExtent>,
+}
+
+/// How a plan was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// By a recipe or a width: what would make the file larger than its source is left float.
+    Loosely,
+    /// Tensor by tensor, or as fixed-point integers: it is carried out whatever comes of it.
+    Exactly,
 }
 
 impl<'a> Planned<'a> {
@@ -41,10 +61,19 @@ impl<'a> Planned<'a> {
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Planned<'a>> {
-        let least_opset = request.target.opset_for(&request.weights);
-        Planned::new(source, least_opset, request.data, finished, run, |prepared, finished| {
+        let on_integers = request.activations.activation_use() != ActivationUse::Float;
+        let preparation = Preparation {
+            least_opset: request.target.opset_for(&request.weights),
+            on_integers: on_integers.then(|| request.target.extent()),
+        };
+        let asked = match request.weights.scheme() {
+            SchemeKind::FixedPoint => Asked::Exactly,
+            _ => Asked::Loosely,
+        };
+        let make = |prepared: &Model, finished: &FinishedLayers| {
             plan_with(prepared, request, observed, finished, run, progress)
-        })
+        };
+        Planned::new(source, preparation, asked, request.data, finished, run, make)?.fitted()
     }
 
     /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
@@ -58,20 +87,28 @@ impl<'a> Planned<'a> {
         finished: FinishedLayers,
         run: &RunOptions,
     ) -> Result<Planned<'a>> {
-        let least_opset = plan.least_opset();
-        Planned::new(source, least_opset, data, finished, run, |_, _| Ok(plan))
+        let preparation = Preparation {
+            least_opset: plan.least_opset(),
+            on_integers: (!plan.activations.is_empty()).then(|| plan.target.extent()),
+        };
+        let make = |_: &Model, _: &FinishedLayers| Ok(plan);
+        Planned::new(source, preparation, Asked::Exactly, data, finished, run, make)
     }
 
     fn new(
         source: &'a Model,
-        least_opset: i64,
+        preparation: Preparation,
+        asked: Asked,
         data: Option<&'a Dataset>,
         finished: FinishedLayers,
         run: &RunOptions,
         make: impl FnOnce(&Model, &FinishedLayers) -> Result<Plan>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
-        let Prepared { lowered, notes } = prepare_for(&mut prepared, least_opset)?;
+        let Prepared { lowered, notes } = prepare_for(&mut prepared, preparation.least_opset)?;
+        if let Some(extent) = preparation.on_integers {
+            products_in_single(&mut prepared, extent)?;
+        }
         let plan = make(&prepared, &finished)?;
         if plan.tensors.is_empty() {
             // Nothing to decide about: the weights are out of reach, or there are none.
@@ -81,26 +118,54 @@ impl<'a> Planned<'a> {
             let file = source.path().map_or("the model".into(), |p| p.display().to_string());
             return Err(Error::NothingToQuantize { file, reason });
         }
-        Ok(Planned { source, prepared, plan, notes, data, finished, run: run.clone() })
+        Ok(Planned { source, prepared, plan, asked, notes, data, finished, run: run.clone() })
+    }
+
+    /// Leaves float what would make the file larger than its source, unless it was asked for.
+    fn fitted(mut self) -> Result<Planned<'a>> {
+        let before = self.plan.quantized().count() + self.plan.activations.len();
+        let before = before - self.plan.float_activations().count();
+        self.plan = self.without_growth(most_bytes(source_bytes(self.source)))?;
+        let after = self.plan.quantized().count() + self.plan.activations.len();
+        let after = after - self.plan.float_activations().count();
+        if after < before {
+            self.notes.push(format!(
+                "{} of {before} weights and activations stay float: they would make the file larger than \
+                 the model's {} bytes",
+                before - after,
+                source_bytes(self.source),
+            ));
+        }
+        Ok(self)
+    }
+
+    fn without_growth(&self, most: u64) -> Result<Plan> {
+        match self.asked {
+            Asked::Exactly => Ok(self.plan.clone()),
+            Asked::Loosely => without_growth(self.source, &self.prepared, self.plan.clone(), most),
+        }
     }
 
     /// Leaves float what measures slower in integers on this machine, and tells what that is:
     /// [`keep_faster`] on a call with the first rows of `data`, or with inputs that are made up. What
     /// cannot be timed stays as it is planned, with a warning.
+    ///
+    /// # Errors
+    /// If the plan does not fit the model.
     pub fn never_slower(
         mut self,
         data: Option<&Dataset>,
         run: &RunOptions,
         progress: &dyn Progress,
-    ) -> (Planned<'a>, Vec<Slower>) {
+    ) -> Result<(Planned<'a>, Vec<Slower>)> {
         let timed = self.inputs_of_a_call(data).and_then(|inputs| {
             keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress)
                 .map_err(|error| error.to_string())
         });
-        match timed {
+        Ok(match timed {
             Ok((plan, slower)) => {
                 self.plan = plan;
-                (self, slower)
+                (self.fitted()?, slower)
             }
             Err(why) => {
                 progress.warn(&format!(
@@ -108,7 +173,7 @@ impl<'a> Planned<'a> {
                 ));
                 (self, Vec::new())
             }
-        }
+        })
     }
 
     fn inputs_of_a_call(
@@ -141,22 +206,44 @@ impl<'a> Planned<'a> {
     /// # Errors
     /// Those of [`apply`].
     pub fn carry_out(self, progress: &dyn Progress) -> Result<(Model, Plan)> {
-        let Planned { source, prepared, plan, data, finished, run, .. } = self;
-        let learning = data.map(|data| Learning { data, run: &run, finished: &finished });
-        if plan.why_nothing().is_some() {
-            // Lowered without need, the model would only look different.
-            return Ok((source.clone(), plan));
-        }
+        let source = self.source;
         let digest = source.path().map(source_digest).transpose()?;
-        Ok((quantized(prepared, &plan, learning, digest.as_deref(), progress)?, plan))
+        let learning =
+            self.data.map(|data| Learning { data, run: &self.run, finished: &self.finished });
+        let float_bytes = source_bytes(source);
+        let most = most_bytes(float_bytes);
+        let mut allowed = most;
+        let mut plan = self.plan.clone();
+        loop {
+            if plan.why_nothing().is_some() {
+                // Lowered without need, the model would only look different.
+                return Ok((source.clone(), plan));
+            }
+            let prepared = self.prepared.clone();
+            let model = quantized(source, prepared, &plan, learning, digest.as_deref(), progress)?;
+            let bytes = model.encoded_bytes();
+            if self.asked == Asked::Exactly && bytes > float_bytes {
+                progress.warn(&format!(
+                    "the file takes {bytes} bytes, more than the model's {float_bytes}"
+                ));
+            }
+            if self.asked == Asked::Exactly || bytes <= most {
+                return Ok((model, plan));
+            }
+            // What was rounded otherwise than to try its size may take more.
+            allowed = allowed.saturating_sub(bytes - most);
+            plan = without_growth(source, &self.prepared, plan, allowed)?;
+        }
     }
 }
 
-/// A prepared model as its plan says, with the digest of the file that it came from.
+/// A prepared model as its plan says, with the digest of the file that it came from. Its element types
+/// are checked: a file that no runtime opens is never written.
 ///
 /// # Errors
-/// Those of [`apply`].
+/// Those of [`apply`]; if element types contradict each other that did not in `source`.
 pub(crate) fn quantized(
+    source: &Model,
     prepared: Model,
     plan: &Plan,
     learning: Option<Learning>,
@@ -164,8 +251,14 @@ pub(crate) fn quantized(
     progress: &dyn Progress,
 ) -> Result<Model> {
     let mut model = apply(prepared, plan, learning, progress)?;
+    store_as_before(model.graph_mut(), &constant_types(source.graph()))?;
     if let Some(digest) = source_digest {
         model.set_metadata("fewbits.source", digest);
     }
-    Ok(model)
+    let before = mismatches(source.graph(), source.opset());
+    let found = mismatches(model.graph(), model.opset());
+    match found.into_iter().find(|found| !before.contains(found)) {
+        Some(Mismatch { place, reason }) => Err(Error::Invalid { place, reason }),
+        None => Ok(model),
+    }
 }

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto};
 
+use crate::plan::{ActivationUse, is_product};
+
 /// A float constant of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constant {
@@ -17,12 +19,37 @@ pub struct Constant {
     pub read_by: Vec<String>,
     /// What it is.
     pub role: Role,
+    /// Each time that a node reads it as a weight.
+    pub uses: Vec<Use>,
+}
+
+/// A place where a constant is read as a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The position of the node.
+    pub node: usize,
+    /// Which of its inputs the weight is.
+    pub input: usize,
+    /// The axes as this node sees them.
+    pub axes: Axes,
+    /// How the node multiplies.
+    pub form: UseForm,
+}
+
+/// How a node multiplies by a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseForm {
+    /// A product that runtimes compute on integers where its activation is quantized: the scales of
+    /// the weight must lie along its channels.
+    Integer,
+    /// In float, whatever the axis of the scales.
+    Float,
 }
 
 /// What a float constant is to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A weight: many products use each element.
+    /// A weight: many products use each element. Its scales follow these axes.
     Weight(Axes),
     /// A bias of such an operator.
     Bias,
@@ -39,24 +66,66 @@ pub struct Axes {
     pub reduction: Option<usize>,
 }
 
+impl Constant {
+    /// The axes that the scales of a weight follow: those of its first product on integers, or of its
+    /// first reader if there is none; none where it is no weight.
+    pub fn axes(&self) -> Option<Axes> {
+        match self.role {
+            Role::Weight(axes) => Some(axes),
+            Role::Bias | Role::Other => None,
+        }
+    }
+
+    /// The axes that its scales follow beside such activations.
+    pub fn axes_beside(&self, activations: ActivationUse) -> Option<Axes> {
+        match activations {
+            ActivationUse::Float => self.axes(),
+            ActivationUse::Dynamic | ActivationUse::Static => self.axes_on_integers(),
+        }
+    }
+
+    /// The axes that suit all products on integers: without a channel where these lie along
+    /// different axes, since one set of scales cannot follow both.
+    fn axes_on_integers(&self) -> Option<Axes> {
+        let axes = self.axes()?;
+        let mut on_integers = self.uses.iter().filter(|u| u.form == UseForm::Integer);
+        let agree = on_integers.all(|u| u.axes.channel == axes.channel);
+        Some(Axes { channel: axes.channel.filter(|_| agree), ..axes })
+    }
+}
+
 /// Every float constant of the main graph, in the order in which nodes read them.
 pub fn constants(graph: &GraphProto) -> Vec<Constant> {
     let index = Index::new(graph);
     let mut found: Vec<Constant> = Vec::new();
     let mut position: HashMap<&str, usize> = HashMap::new();
-    for node in &graph.node {
+    for (at, node) in graph.node.iter().enumerate() {
         for (i, name) in node.input.iter().enumerate() {
             let Some(tensor) = index.initializer(name).filter(|t| is_float(t)) else { continue };
             let Ok(shape) = tensor.shape() else { continue };
             let role = role(node, i, shape.len());
-            let at = *position.entry(name).or_insert_with(|| {
-                found.push(Constant { tensor: name.clone(), shape, read_by: Vec::new(), role });
+            let place = *position.entry(name).or_insert_with(|| {
+                found.push(Constant {
+                    tensor: name.clone(),
+                    shape,
+                    read_by: Vec::new(),
+                    role,
+                    uses: Vec::new(),
+                });
                 found.len() - 1
             });
-            let constant = &mut found[at];
-            // A tied weight is scaled for its first reader.
-            if !matches!(constant.role, Role::Weight(_)) && matches!(role, Role::Weight(_)) {
-                constant.role = role;
+            let constant = &mut found[place];
+            if let Role::Weight(axes) = role {
+                let form =
+                    if is_product(node) && i == 1 { UseForm::Integer } else { UseForm::Float };
+                // The axes are those of its first reader, but a product on integers goes first.
+                let known = &constant.uses;
+                let first_on_integers = form == UseForm::Integer
+                    && known.iter().all(|known| known.form == UseForm::Float);
+                if known.is_empty() || first_on_integers {
+                    constant.role = role;
+                }
+                constant.uses.push(Use { node: at, input: i, axes, form });
             }
             if !constant.read_by.iter().any(|op| op == node.op_type()) {
                 constant.read_by.push(node.op_type().to_string());
@@ -150,5 +219,35 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(matches!(found[0].role, Role::Weight(_)));
         assert_eq!(found[0].read_by, ["Add", "MatMul"]);
+    }
+
+    #[test]
+    fn scales_follow_all_products_on_integers_or_none() {
+        let transposed = |x: &str, y: &str| {
+            NodeProto::new("Gemm", &[x, "w"], &[y]).with(AttributeProto::of_int("transB", 1))
+        };
+        let of = |nodes: Vec<NodeProto>| {
+            let graph = GraphProto {
+                node: nodes,
+                initializer: vec![TensorProto::from_f32("w", &[2, 2], &[1.0; 4])],
+                ..GraphProto::default()
+            };
+            constants(&graph).remove(0)
+        };
+        let axes =
+            |channel: Option<usize>, reduction| Some(Axes { channel, reduction: Some(reduction) });
+        let tied = of(vec![transposed("x", "a"), NodeProto::new("MatMul", &["a", "w"], &["b"])]);
+        assert_eq!(tied.axes(), axes(Some(0), 1));
+        assert_eq!(tied.axes_on_integers(), axes(None, 1));
+        assert_eq!(tied.uses.len(), 2);
+        assert_eq!((tied.uses[1].node, tied.uses[1].input), (1, 1));
+        let twice = of(vec![transposed("x", "a"), transposed("a", "b")]);
+        assert_eq!(twice.axes_on_integers(), axes(Some(0), 1));
+        // A table is looked up in float: the product decides.
+        let looked_up = of(vec![
+            NodeProto::new("Gather", &["w", "i"], &["a"]),
+            NodeProto::new("MatMul", &["a", "w"], &["b"]),
+        ]);
+        assert_eq!(looked_up.axes_on_integers(), axes(Some(1), 0));
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use fewbits::apply::apply;
-use fewbits::plan::{GranularityKind, Plan, SchemeKind, Target, WeightOptions, plan_weights};
+use fewbits::plan::{
+    ActivationUse, GranularityKind, Plan, SchemeKind, Target, WeightOptions, plan_weights,
+};
 use fewbits::prepare::prepare;
 use fewbits::progress::Silent;
 use fewbits::{Bits, Model};
@@ -16,7 +18,8 @@ fn fixture(name: &str) -> PathBuf {
 fn planned(name: &str, options: WeightOptions) -> (Model, Plan) {
     let mut model = Model::open(&fixture(name)).unwrap();
     prepare(&mut model).unwrap();
-    let plan = plan_weights(&model, &options, Target::default(), &Silent).unwrap();
+    let plan =
+        plan_weights(&model, &options, ActivationUse::Float, Target::default(), &Silent).unwrap();
     (model, plan)
 }
 

@@ -179,7 +179,7 @@ fn by_recipe<'a>(
     let mut observed = Observed::default();
     let planned = Planned::by_recipe(source, &request, &mut observed, finished, run, bar)?;
     Ok(match args.recipe {
-        QuantizeRecipe::Auto => planned.never_slower(data, run, bar),
+        QuantizeRecipe::Auto => planned.never_slower(data, run, bar)?,
         QuantizeRecipe::Given(_) => (planned, Vec::new()),
     })
 }

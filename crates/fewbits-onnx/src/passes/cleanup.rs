@@ -3,6 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
+use crate::facts::{ElementTypes, element_types};
 use crate::graph::Index;
 use crate::proto::{GraphProto, NodeProto, TensorProto};
 
@@ -15,38 +18,24 @@ pub fn cleanup(graph: &mut GraphProto) {
 /// Removes `Identity`, inference-time `Dropout` with one output, and `Cast` to a value's own
 /// type. Graph inputs and outputs keep their names.
 pub fn drop_no_ops(graph: &mut GraphProto) {
+    // What is dropped has the type of what is read in its place.
+    let types = element_types(graph);
     let mut position = 0;
     while position < graph.node.len() {
-        if !is_no_op(graph, &graph.node[position]) || !bypass(graph, position) {
+        if !is_no_op(&types, &graph.node[position]) || !bypass(graph, position) {
             position += 1;
         }
     }
 }
 
-fn is_no_op(graph: &GraphProto, node: &NodeProto) -> bool {
+fn is_no_op(types: &ElementTypes, node: &NodeProto) -> bool {
     match node.op_type() {
         _ if !node.is_onnx() || node.output.len() != 1 => false,
         "Identity" => node.input.len() == 1,
         "Cast" if node.input.len() == 1 => {
-            known_type(graph, &node.input[0]) == Some(node.int("to", 0))
+            types.get(&node.input[0]).is_some_and(|&t| t as i64 == node.int("to", 0))
         }
         _ => false,
-    }
-}
-
-/// The element type of a value, where it is declared or follows from its producer at once.
-fn known_type(graph: &GraphProto, name: &str) -> Option<i64> {
-    if let Some(tensor) = graph.find_initializer(name) {
-        return Some(i64::from(tensor.data_type()));
-    }
-    let declared = graph.input.iter().chain(&graph.value_info).find(|v| v.name() == name);
-    if let Some(value) = declared {
-        return value.tensor_type().map(|t| i64::from(t.elem_type()));
-    }
-    let producer = graph.node.iter().find(|n| n.output.first().is_some_and(|o| o == name))?;
-    match producer.op_type() {
-        "Cast" if producer.is_onnx() => Some(producer.int("to", 0)),
-        _ => None,
     }
 }
 
@@ -97,37 +86,60 @@ pub fn drop_dead(graph: &mut GraphProto) {
     graph.value_info.retain(|v| read.contains(v.name()));
 }
 
-/// Those of a table of 256 floats.
-const SHARED_BYTES: usize = 1024;
+/// Payloads are told apart by so many of their first bytes before they are compared as a whole.
+const HEAD_BYTES: usize = 64;
 
-/// Drops initializers that repeat another one byte for byte, and lets their readers share it.
+/// Drops initializers that repeat another one, and lets their readers share it: weights under several
+/// names, shapes, axes, zero points.
 pub fn share_equal_initializers(graph: &mut GraphProto) {
-    let mut kept: HashMap<(Vec<i64>, i32, Vec<u8>), String> = HashMap::new();
-    let mut renames = Vec::new();
     let fixed: HashSet<String> =
         graph.input.iter().chain(&graph.output).map(|v| v.name().to_string()).collect();
-    graph.initializer.retain(|t: &TensorProto| {
-        // Small ones only: shapes, axes, zero points, the numbers of a small float. Tied weights are
-        // tied by name already.
-        if t.raw_data().is_empty() || t.raw_data().len() > SHARED_BYTES || fixed.contains(t.name())
-        {
-            return true;
+    // Of each shape, type and head the positions of those kept.
+    let mut alike: HashMap<(Vec<i64>, i32, Bytes), Vec<usize>> = HashMap::new();
+    let mut kept: Vec<TensorProto> = Vec::with_capacity(graph.initializer.len());
+    let mut renames = HashMap::new();
+    for tensor in std::mem::take(&mut graph.initializer) {
+        if fixed.contains(tensor.name()) {
+            kept.push(tensor);
+            continue;
         }
-        let key = (t.dims.clone(), t.data_type(), t.raw_data().to_vec());
-        match kept.get(&key) {
+        let payload = tensor.raw_data.clone().unwrap_or_default();
+        let head = payload.slice(..payload.len().min(HEAD_BYTES));
+        let alike = alike.entry((tensor.dims.clone(), tensor.data_type(), head)).or_default();
+        match alike.iter().map(|&i| &kept[i]).find(|first| same_content(first, &tensor)) {
             Some(first) => {
-                renames.push((t.name().to_string(), first.clone()));
-                false
+                renames.insert(tensor.name().to_string(), first.name().to_string());
             }
             None => {
-                kept.insert(key, t.name().to_string());
-                true
+                alike.push(kept.len());
+                kept.push(tensor);
             }
         }
-    });
+    }
+    graph.initializer = kept;
     for (from, to) in renames {
         graph.replace_uses(&from, &to);
     }
+}
+
+/// Whether two tensors of one shape and type hold the same, in whichever field.
+fn same_content(a: &TensorProto, b: &TensorProto) -> bool {
+    let lists = |t: &TensorProto| {
+        (t.float_data.len(), t.int32_data.len(), t.int64_data.len(), t.double_data.len())
+    };
+    if a.is_external() || b.is_external() || lists(a) != lists(b) {
+        return false;
+    }
+    // By their bits: a NaN is itself, and zeros have signs.
+    let floats = a.float_data.iter().zip(&b.float_data).all(|(x, y)| x.to_bits() == y.to_bits());
+    let doubles = a.double_data.iter().zip(&b.double_data).all(|(x, y)| x.to_bits() == y.to_bits());
+    floats
+        && doubles
+        && a.int32_data == b.int32_data
+        && a.int64_data == b.int64_data
+        && a.uint64_data == b.uint64_data
+        && a.string_data == b.string_data
+        && a.raw_data() == b.raw_data()
 }
 
 #[cfg(test)]
@@ -169,6 +181,30 @@ mod tests {
         let mut g = graph(vec![NodeProto::new("Identity", &["x"], &["y"])]);
         cleanup(&mut g);
         assert_eq!(g.node.len(), 1);
+    }
+
+    #[test]
+    fn equal_initializers_are_shared_whatever_their_size_and_form() {
+        let mut g = graph(vec![NodeProto::new("Concat", &["a", "b", "c", "d", "e", "f"], &["y"])]);
+        let values: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+        let typed = |name: &str| TensorProto {
+            raw_data: None,
+            float_data: values.clone(),
+            ..TensorProto::from_f32(name, &[1000], &values)
+        };
+        let mut other = values.clone();
+        other[999] = -1.0;
+        g.initializer = vec![
+            TensorProto::from_f32("a", &[1000], &values),
+            TensorProto::from_f32("b", &[1000], &values),
+            TensorProto::from_f32("c", &[1000], &other),
+            typed("d"),
+            typed("e"),
+            TensorProto::from_f32("f", &[10, 100], &values),
+        ];
+        share_equal_initializers(&mut g);
+        assert_eq!(g.node[0].input, ["a", "a", "c", "d", "d", "f"]);
+        assert_eq!(g.initializer.len(), 4);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 pub mod cleanup;
 pub mod constants;
+pub mod dynamic;
 pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod own_shapes;
 pub mod qdq;
 mod same_sizes;
 pub mod section;
+pub mod single_precision;
 pub mod to_qdq;
 pub mod upgrade_opset;

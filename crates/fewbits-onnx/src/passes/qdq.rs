@@ -243,62 +243,6 @@ pub fn write_integer_bias(
     graph.node.insert(0, dequantize);
 }
 
-/// Makes the products of `value` integer products whose activations are quantized as they come:
-/// `DynamicQuantizeLinear` and `MatMulInteger` (ONNX Runtime fuses the whole group).
-///
-/// `weights` holds, for each node that reads `value`, the int8 weight `[k, n]`, its scales (one, or
-/// one a column), and the node's bias, if it is a `Gemm`.
-pub fn dynamic_products(graph: &mut GraphProto, value: &str, weights: Vec<DynamicWeight>) {
-    let mut names = Names::new(graph);
-    let (q, s, z) = (names.fresh("q"), names.fresh("s"), names.fresh("z"));
-    let mut added = vec![NodeProto::new("DynamicQuantizeLinear", &[value], &[&q, &s, &z])];
-    let mut replaced = Vec::new();
-    for weight in weights {
-        let node = &graph.node[weight.node];
-        let (product, sum, scale, weight_scale) =
-            (names.fresh("p"), names.fresh("f"), names.fresh("m"), names.fresh("s"));
-        let scale_shape: &[usize] =
-            if weight.scale.len() == 1 { &[] } else { &[weight.scale.len()] };
-        let integers = names.fresh("w");
-        graph.initializer.push(TensorProto::from_i8(&integers, &weight.shape, &weight.integers));
-        graph.initializer.push(TensorProto::from_f32(&weight_scale, scale_shape, &weight.scale));
-        let output = node.output[0].clone();
-        let bias = weight.bias.filter(|b| !b.is_empty());
-        let scaled = if bias.is_some() { names.fresh("y") } else { output.clone() };
-        added.push(NodeProto::new("MatMulInteger", &[&q, &integers, &z], &[&product]));
-        added.push(
-            NodeProto::new("Cast", &[&product], &[&sum])
-                .with(crate::proto::AttributeProto::of_int("to", DataType::Float as i64)),
-        );
-        added.push(NodeProto::new("Mul", &[&s, &weight_scale], &[&scale]));
-        added.push(NodeProto::new("Mul", &[&sum, &scale], &[&scaled]));
-        if let Some(bias) = bias {
-            added.push(NodeProto::new("Add", &[&scaled, &bias], &[&output]));
-        }
-        replaced.push(weight.node);
-    }
-    replaced.sort_unstable();
-    for node in replaced.into_iter().rev() {
-        graph.node.remove(node);
-    }
-    graph.node.append(&mut added);
-    graph.sort_topologically();
-}
-
-/// A product that [`dynamic_products`] rewrites.
-pub struct DynamicWeight {
-    /// The position of the `MatMul` or `Gemm`.
-    pub node: usize,
-    /// The shape of the weight, `[k, n]`.
-    pub shape: Vec<usize>,
-    /// Its integers, row-major.
-    pub integers: Vec<i8>,
-    /// One scale, or one a column.
-    pub scale: Vec<f32>,
-    /// The value that a `Gemm` adds.
-    pub bias: Option<String>,
-}
-
 /// Writes out the zero points, all zero, of the weights that a Gemm multiplies quantized
 /// activations by: onnxruntime computes it on integers only if they are there, although they are
 /// the default.

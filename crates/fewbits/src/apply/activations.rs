@@ -1,15 +1,16 @@
 //! The part of a plan that is about activations.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::Model;
+use fewbits_onnx::passes::dynamic::{self, DynamicProduct, DynamicWeight, Lies};
 use fewbits_onnx::passes::qdq::{
-    self, ActivationParams, ActivationStorage, DynamicWeight, IntegerReaders, integer_bias,
-    write_integer_bias,
+    ActivationParams, ActivationStorage, IntegerReaders, integer_bias, write_integer_bias,
 };
-use fewbits_quant::{Encoding, Granularity, QTensor, QuantParams, Scheme};
+use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, QuantParams, Scheme};
 
 use crate::plan::{ActivationBecomes, Plan, Readers, is_product};
+use crate::weights::{UseForm, constants};
 use crate::{Error, Result};
 
 /// The parameters of every value with a planned range.
@@ -48,10 +49,40 @@ pub(super) fn params(model: &Model, plan: &Plan) -> Result<HashMap<String, Activ
     Ok(params)
 }
 
+/// Refuses a scale for each channel where a product of a quantized value has its channels along another
+/// axis of the weight: runtimes that compute it on integers would take one for the other.
+pub(super) fn check_axes(
+    model: &Model,
+    weights: &HashMap<String, QTensor>,
+    params: &HashMap<String, ActivationParams>,
+) -> Result<()> {
+    let graph = model.graph();
+    for constant in constants(graph) {
+        let Some(Granularity::Channel { axis }) =
+            weights.get(&constant.tensor).map(|weight| weight.layout().granularity())
+        else {
+            continue;
+        };
+        let misses = constant.uses.iter().any(|usage| {
+            let quantized = params.contains_key(&graph.node[usage.node].input[0]);
+            usage.form == UseForm::Integer && quantized && usage.axes.channel != Some(axis)
+        });
+        if misses {
+            let reason = format!(
+                "tensor '{}' has a scale for each channel of axis {axis}, and a product on integers \
+                 reads its channels along another; plan it with granularity tensor",
+                constant.tensor
+            );
+            return Err(Error::PlanMismatch { reason });
+        }
+    }
+    Ok(())
+}
+
 /// Gives every product of a quantized value and an int8 weight an int32 bias.
 pub(super) fn integer_biases(
     model: &mut Model,
-    weights: &HashMap<&str, QTensor>,
+    weights: &HashMap<String, QTensor>,
     params: &HashMap<String, ActivationParams>,
 ) -> Result<()> {
     let mut biases = Vec::new();
@@ -86,64 +117,70 @@ pub(super) fn integer_biases(
     Ok(())
 }
 
-/// Rewrites the products whose activations are quantized as they come.
-pub(super) fn dynamic_products(model: &mut Model, plan: &Plan, weights: &HashMap<&str, QTensor>) {
-    let dynamic =
-        plan.activations.iter().filter(|a| matches!(a.becomes, ActivationBecomes::Dynamic));
-    for planned in dynamic {
-        let products = products_of(model, &planned.value, weights);
-        if !products.is_empty() {
-            qdq::dynamic_products(model.graph_mut(), &planned.value, products);
-        }
-    }
-}
-
-fn products_of(model: &Model, value: &str, weights: &HashMap<&str, QTensor>) -> Vec<DynamicWeight> {
-    let mut products = BTreeMap::new();
+/// Rewrites the products whose activations are quantized as they come. The weights that they read
+/// are written with them; those that others read, too, must be written in whole bytes, to share them:
+/// their names are returned.
+pub(super) fn dynamic_products(
+    model: &mut Model,
+    plan: &Plan,
+    weights: &HashMap<String, QTensor>,
+) -> HashSet<String> {
+    let values: HashSet<&str> = plan
+        .activations
+        .iter()
+        .filter(|a| matches!(a.becomes, ActivationBecomes::Dynamic))
+        .map(|a| a.value.as_str())
+        .collect();
+    let mut products = Vec::new();
+    let mut read = BTreeMap::new();
     for (position, node) in model.graph().node.iter().enumerate() {
-        let multiplies = is_product(node) && !node.is("Conv") && node.input[0] == value;
-        let Some(weight) =
-            weights.get(node.input[1..].first().map_or("", String::as_str)).filter(|_| multiplies)
-        else {
-            continue;
+        let [value, name, bias @ ..] = node.input.as_slice() else { continue };
+        let multiplies = is_product(node) && !node.is("Conv") && values.contains(value.as_str());
+        let Some(weight) = weights.get(name.as_str()).filter(|_| multiplies) else { continue };
+        let lies = match node.is("Gemm") && node.int("transB", 0) != 0 {
+            true => Lies::Transposed,
+            false => Lies::Plain,
         };
-        let transposed = node.is("Gemm") && node.int("transB", 0) != 0;
-        if let Some((shape, integers)) = columns(weight, transposed) {
-            products.insert(
-                position,
-                DynamicWeight {
-                    node: position,
-                    shape,
-                    integers,
-                    scale: weight.params().scale.clone(),
-                    bias: node.input.get(2).cloned(),
-                },
-            );
-        }
+        let Some(shape) = fits(weight, lies) else { continue };
+        products.push(DynamicProduct {
+            node: position,
+            value: value.clone(),
+            weight: name.clone(),
+            lies,
+            bias: bias.first().cloned(),
+        });
+        read.entry(name.clone()).or_insert_with(|| DynamicWeight {
+            shape,
+            integers: weight.codes().unpack().into_iter().map(|code| code as i8).collect(),
+            scale: weight.params().scale.clone(),
+        });
     }
-    products.into_values().collect()
+    let names = read.keys().cloned().collect();
+    if !products.is_empty() {
+        dynamic::dynamic_products(model.graph_mut(), products, read);
+    }
+    names
 }
 
-/// A weight as `[k, n]` with one scale or one a column; `None` if it is not of that kind.
-fn columns(weight: &QTensor, transposed: bool) -> Option<(Vec<usize>, Vec<i8>)> {
+/// The shape of a weight that a product on integers can read: of int8, with one scale or one for each
+/// column.
+fn fits(weight: &QTensor, lies: Lies) -> Option<[usize; 2]> {
     let [rows, columns] = *weight.layout().shape() else { return None };
-    let channel = if transposed { 0 } else { 1 };
-    let fits = match weight.layout().granularity() {
+    let channel = match lies {
+        Lies::Plain => 1,
+        Lies::Transposed => 0,
+    };
+    let scales_fit = match weight.layout().granularity() {
         Granularity::Tensor => true,
         Granularity::Channel { axis } => axis == channel,
         Granularity::Group { .. } => false,
     };
     let signed = matches!(weight.codes().encoding(), Encoding::TwosComplement | Encoding::Sign);
-    if !fits || !signed || weight.codes().width() > 8 {
-        return None;
-    }
-    let codes = weight.codes().unpack();
-    if !transposed {
-        return Some((vec![rows, columns], codes.into_iter().map(|c| c as i8).collect()));
-    }
-    let mut integers = Vec::with_capacity(codes.len());
-    for column in 0..columns {
-        integers.extend((0..rows).map(|row| codes[row * columns + column] as i8));
-    }
-    Some((vec![columns, rows], integers))
+    (scales_fit && signed && weight.codes().width() <= 8).then_some([rows, columns])
+}
+
+/// The same weight with its integers in whole bytes.
+pub(super) fn in_bytes(weight: &QTensor) -> Option<QTensor> {
+    let codes = PackedInts::pack(&weight.codes().unpack(), 8, Encoding::TwosComplement);
+    QTensor::new(weight.layout().clone(), weight.params().clone(), codes)
 }

@@ -37,13 +37,13 @@ pub struct Learning<'a> {
 }
 
 /// The integers of every planned weight of an adjusted model.
-pub(super) fn layer_by_layer<'a>(
+pub(super) fn layer_by_layer(
     model: &Model,
-    planned: &[(&'a PlannedTensor, WeightScheme)],
+    planned: &[(&PlannedTensor, WeightScheme)],
     learning: Learning,
     finished: &LayersOfPlan,
     progress: &dyn Progress,
-) -> Result<HashMap<&'a str, QTensor>> {
+) -> Result<HashMap<String, QTensor>> {
     let sample = learning.data.sample(ROWS);
     let calls = calls(model, &sample)?.into_iter().map(|call| {
         let tokens = Tokens::of(&call.inputs);
@@ -79,14 +79,14 @@ pub(super) fn layer_by_layer<'a>(
             }
         };
         walk.set_weight(&planned.tensor, &planned.shape, &weight.dequantize());
-        done.insert(planned.tensor.as_str(), weight);
+        done.insert(planned.tensor.clone(), weight);
         progress.advance(1);
     }
     // What no node reads.
     for (planned, integers) in planned {
         if !done.contains_key(planned.tensor.as_str()) {
             let weight = quantize_one(model, planned, *integers, None)?;
-            done.insert(planned.tensor.as_str(), weight);
+            done.insert(planned.tensor.clone(), weight);
         }
     }
     Ok(done)

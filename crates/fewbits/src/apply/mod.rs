@@ -36,25 +36,43 @@ pub fn apply(
     if let Some(reason) = plan.obstacle() {
         return Err(Error::Target { reason });
     }
-    let planned: Vec<(&PlannedTensor, WeightScheme)> =
-        plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
-    progress.start("quantizing", planned.len() as u64);
+    progress.start("quantizing", plan.quantized().count() as u64);
     adjust(&mut model, &plan.adjustments)?;
-    let weights = weights(&model, plan, &planned, learning, progress)?;
+    let weights = weights_of(&model, plan, learning, progress)?;
+    let model = write(model, plan, weights)?;
+    progress.finish();
+    Ok(model)
+}
+
+/// Writes an adjusted model with `weights`, the integers of every weight that the plan quantizes, in
+/// their places, and what the plan says of activations.
+///
+/// # Errors
+/// If the plan names a value that the model does not have.
+pub(crate) fn write(
+    mut model: Model,
+    plan: &Plan,
+    mut weights: HashMap<String, QTensor>,
+) -> Result<Model> {
     let params = activations::params(&model, plan)?;
+    activations::check_axes(&model, &weights, &params)?;
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
     }
-    activations::dynamic_products(&mut model, plan, &weights);
+    let in_products = activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
     let mut writer = QWeightWriter::new(&mut model, plan.target.weights(plan.activation_use()));
-    let mut weights = weights;
-    for (planned, _) in planned {
+    for (planned, _) in plan.quantized() {
         // A weight that only dynamic products read is written with them.
         if let Some(weight) = weights.remove(planned.tensor.as_str())
             && writer.has(&planned.tensor)
         {
-            writer.replace(&planned.tensor, weight)?;
+            // Others read it, too: the same integers, shared below.
+            let in_bytes = in_products
+                .contains(&planned.tensor)
+                .then(|| activations::in_bytes(&weight))
+                .flatten();
+            writer.replace(&planned.tensor, in_bytes.unwrap_or(weight))?;
         }
     }
     writer.finish();
@@ -66,30 +84,33 @@ pub fn apply(
     cleanup::share_equal_initializers(model.graph_mut());
     model.set_metadata("fewbits.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("fewbits.plan", &plan.digest());
-    progress.finish();
     Ok(model)
 }
 
 /// The integers of every planned weight of an adjusted model.
-fn weights<'a>(
+///
+/// # Errors
+/// If a planned tensor is not there, has another shape, or is to be rounded by data that is not given.
+pub(crate) fn weights_of(
     model: &Model,
     plan: &Plan,
-    planned: &[(&'a PlannedTensor, WeightScheme)],
     learning: Option<Learning>,
     progress: &dyn Progress,
-) -> Result<HashMap<&'a str, QTensor>> {
+) -> Result<HashMap<String, QTensor>> {
+    let planned: Vec<(&PlannedTensor, WeightScheme)> =
+        plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))).collect();
     match (planned.iter().find(|(_, integers)| integers.rounding.needs_inputs()), learning) {
         (None, _) => planned
             .par_iter()
             .map(|&(planned, integers)| {
                 let weight = quantize_one(model, planned, integers, None)?;
                 progress.advance(1);
-                Ok((planned.tensor.as_str(), weight))
+                Ok((planned.tensor.clone(), weight))
             })
             .collect(),
         (Some(_), Some(learning)) => {
             let finished = learning.finished.of_plan(plan);
-            layers::layer_by_layer(model, planned, learning, &finished, progress)
+            layers::layer_by_layer(model, &planned, learning, &finished, progress)
         }
         (Some((planned, integers)), None) => {
             Err(Error::NeedsData { tensor: planned.tensor.clone(), rounding: integers.rounding })

@@ -259,7 +259,7 @@ mod tests {
 
     use super::*;
     use crate::data::{DataOptions, input_specs};
-    use crate::plan::{ActivationScheme, Plan, Target, WeightOptions, plan_weights};
+    use crate::plan::{ActivationScheme, ActivationUse, Plan, Target, WeightOptions, plan_weights};
     use crate::prepare::prepare;
     use crate::progress::Silent;
 
@@ -273,8 +273,14 @@ mod tests {
         let options = DataOptions { limit: Some(50), ..DataOptions::default() };
         let specs = input_specs(model.graph());
         let data = Dataset::read(&fixture("digits_cnn/calib.npz"), &specs, &options).unwrap();
-        let plan =
-            plan_weights(&model, &WeightOptions::default(), Target::default(), &Silent).unwrap();
+        let plan = plan_weights(
+            &model,
+            &WeightOptions::default(),
+            ActivationUse::Float,
+            Target::default(),
+            &Silent,
+        )
+        .unwrap();
         let regions = plan.regions(&model);
         let values = regions.values.iter().map(|v| v.value.clone()).collect();
         let wanted = Wanted { values, ..Wanted::default() };

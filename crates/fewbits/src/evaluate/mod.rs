@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use crate::apply::apply;
     use crate::data::DataOptions;
-    use crate::plan::{Target, WeightOptions, plan_weights};
+    use crate::plan::{ActivationUse, Target, WeightOptions, plan_weights};
     use crate::prepare::prepare;
     use crate::progress::Silent;
     use crate::run::runner;
@@ -323,7 +323,9 @@ mod tests {
         let mut narrow = model.clone();
         prepare(&mut narrow).unwrap();
         let weights = WeightOptions::default().with_bits(Bits::new(2).unwrap()).unwrap();
-        let plan = plan_weights(&narrow, &weights, Target::default(), &Silent).unwrap();
+        let plan =
+            plan_weights(&narrow, &weights, ActivationUse::Float, Target::default(), &Silent)
+                .unwrap();
         let narrow = apply(narrow, &plan, None, &Silent).unwrap();
         let [float, narrow] = [model, narrow].map(|m| runner(&m, &RunOptions::default()).unwrap());
         for asked in [None, Some(Metric::Agreement)] {

@@ -177,7 +177,7 @@ fn without_suspects(
     let left = |plan: &Plan, suspects: &[OperatorTime]| {
         suspects.iter().fold(plan.clone(), |plan, time| {
             let why = measured_slower(time.integers_us, time.float_us);
-            leave_float(adjusted, plan, &time.operator, &why)
+            leave_float(adjusted, plan, &time.operator.weight, &why)
         })
     };
     let told = |time: &OperatorTime| Slower::Operator {

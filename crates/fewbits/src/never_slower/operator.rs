@@ -46,10 +46,10 @@ pub(crate) fn operators(model: &Model, plan: &Plan) -> Vec<Operator> {
         .collect()
 }
 
-/// The plan with one operator in floats: its weight stays float, and so do the activations that
+/// The plan with the operators of one weight in floats: it stays float, and so do the activations that
 /// nothing on integers needs any more.
-pub(crate) fn leave_float(model: &Model, mut plan: Plan, operator: &Operator, why: &str) -> Plan {
-    for tensor in plan.tensors.iter_mut().filter(|t| t.tensor == operator.weight) {
+pub(crate) fn leave_float(model: &Model, mut plan: Plan, weight: &str, why: &str) -> Plan {
+    for tensor in plan.tensors.iter_mut().filter(|t| t.tensor == weight) {
         tensor.becomes = Becomes::Float(why.to_string());
     }
     let needed: HashMap<String, Readers> =

@@ -215,9 +215,9 @@ fn an_activation_that_another_product_needs_stays_quantized() {
     for activation in [fixed_range(), ActivationBecomes::Dynamic] {
         let plan = plan(activation);
         let all = operators(&model, &plan);
-        let first = leave_float(&model, plan, &all[0], "why");
+        let first = leave_float(&model, plan, &all[0].weight, "why");
         assert!(first.float_activations().all(|(value, _)| value != "x"));
-        let both = leave_float(&model, first, &all[1], "why");
+        let both = leave_float(&model, first, &all[1].weight, "why");
         assert!(both.float_activations().any(|float| float == ("x", "why")));
     }
 }

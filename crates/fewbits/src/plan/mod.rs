@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, Method, scaled_name};
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
+pub(crate) use regions::{activations_of, hands_on};
 pub use target::{ActivationUse, BiasForm, Target};
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 

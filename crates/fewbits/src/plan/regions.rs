@@ -66,6 +66,17 @@ const JOINS: [&str; 5] = ["Add", "Mul", "Concat", "AveragePool", "GlobalAverageP
 /// Activation functions that saturation performs.
 const SATURATES: [&str; 2] = ["Relu", "Clip"];
 
+/// Whether a node may stay in integers between products.
+pub(crate) fn hands_on(node: &NodeProto) -> bool {
+    let op = node.op_type();
+    node.is_onnx() && (PASSES_ON.contains(&op) || JOINS.contains(&op) || SATURATES.contains(&op))
+}
+
+/// The inputs of such a node that are activations if they are no constants.
+pub(crate) fn activations_of(node: &NodeProto) -> impl Iterator<Item = &str> {
+    read(node).iter().filter(|name| !name.is_empty()).map(String::as_str)
+}
+
 /// Finds the values to quantize when the constants in `weights` are int8.
 ///
 /// Convolutions make regions that stay in integers from one to the next, through pooling, residual
@@ -166,8 +177,7 @@ fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
     for (i, node) in graph.node.iter().enumerate() {
         let op = node.op_type();
         let elementwise = matches!(op, "Add" | "Mul");
-        let known = node.is_onnx()
-            && (PASSES_ON.contains(&op) || JOINS.contains(&op) || SATURATES.contains(&op));
+        let known = hands_on(node);
         let read = read(node);
         // A Gemm ends in integers where a Relu lets them saturate, as between the layers of a
         // perceptron; bare, its result is as likely to be scores.

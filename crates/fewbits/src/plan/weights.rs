@@ -308,10 +308,14 @@ const REPEATING_BYTES: usize = 200;
 /// About what the operator that turns a weight's integers into floats takes in a file.
 const DEQUANTIZE_BYTES: usize = 64;
 
-/// Plans every weight of a prepared model.
+/// Plans every weight of a prepared model for such activations beside them.
+///
+/// # Errors
+/// If a weight cannot be read.
 pub fn plan_weights(
     model: &Model,
     options: &WeightOptions,
+    activations: ActivationUse,
     target: Target,
     progress: &dyn Progress,
 ) -> Result<Plan> {
@@ -320,7 +324,8 @@ pub fn plan_weights(
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let Decided { becomes, range, sqnr_db } = decide(model, options, target, &constant)?;
+            let Decided { becomes, range, sqnr_db } =
+                decide(model, options, activations, target, &constant)?;
             progress.advance(1);
             let Constant { tensor, shape, read_by, .. } = constant;
             let layout =
@@ -354,6 +359,7 @@ struct Decided {
 fn decide(
     model: &Model,
     options: &WeightOptions,
+    activations: ActivationUse,
     target: Target,
     constant: &Constant,
 ) -> Result<Decided> {
@@ -362,12 +368,11 @@ fn decide(
         Ok(Decided { becomes, range: None, sqnr_db: None })
     };
     let Constant { tensor: name, shape, .. } = constant;
-    let axes = match constant.role {
-        Role::Weight(axes) => axes,
-        Role::Bias => {
-            return float("a bias: a small part of the file; int32 beside products of integers");
-        }
-        Role::Other => return float("no product or convolution reads it as a weight"),
+    let Some(axes) = constant.axes_beside(activations) else {
+        return float(match constant.role {
+            Role::Bias => "a bias: a small part of the file; int32 beside products of integers",
+            _ => "no product or convolution reads it as a weight",
+        });
     };
     let is_table = constant.read_by.iter().any(|op| op == "Gather");
     if let Some(why) = target.why_float_tables().filter(|_| is_table) {

@@ -231,7 +231,7 @@ pub fn plan_with(
     if let Some(warning) = request.target.warning(activations) {
         progress.warn(warning);
     }
-    let mut weights = plan_weights(model, &request.weights, request.target, progress)?;
+    let mut weights = plan_weights(model, &request.weights, activations, request.target, progress)?;
     if weights.quantized().next().is_none() {
         return Ok(weights);
     }

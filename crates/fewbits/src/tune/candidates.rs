@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::plan::{ActivationUse, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme};
 use crate::progress::Progress;
 use crate::sensitivity::Candidate;
-use crate::weights::{Axes, Role, constants};
+use crate::weights::{Axes, constants};
 use crate::{Error, Result};
 
 /// Widths that are tried, from the widest.
@@ -44,10 +44,8 @@ pub fn candidates(
 ) -> Result<Vec<Candidates>> {
     let constants = constants(model.graph());
     let axes = |tensor: &str| {
-        constants.iter().find(|c| c.tensor == tensor).and_then(|c| match c.role {
-            Role::Weight(axes) => Some(axes),
-            _ => None,
-        })
+        let constant = constants.iter().find(|c| c.tensor == tensor)?;
+        constant.axes_beside(activations)
     };
     let weights: Vec<(usize, &str, Axes)> = plan
         .tensors

@@ -29,12 +29,13 @@ use serde::Serialize;
 use crate::apply::{adjust, source_digest};
 use crate::data::Dataset;
 use crate::evaluate::Baseline;
+use crate::growth::{most_bytes, source_bytes, without_growth};
 use crate::methods::Methods;
 use crate::metric::Metric;
 use crate::never_slower::Slower;
 use crate::output::{check_output, scratch_folder};
-use crate::plan::{Method, Plan, Target, WeightOptions, short_digest};
-use crate::prepare::prepare_for;
+use crate::plan::{ActivationUse, Method, Plan, Target, WeightOptions, short_digest};
+use crate::prepare::{prepare_for, products_in_single};
 use crate::progress::Progress;
 use crate::recipe::{self, Activations, RoundingChoice};
 use crate::run::runner;
@@ -166,9 +167,15 @@ pub fn tune(
     check_output(place.out, source.path().unwrap_or(Path::new("")), replace)?;
     let mut prepared = source.clone();
     prepare_for(&mut prepared, request.target.opset_for(&WeightOptions::default()))?;
+    if request.activations.activation_use() != ActivationUse::Float {
+        products_in_single(&mut prepared, request.target.extent())?;
+    }
     let base = match &kept.state.base {
         Some(base) => base.clone(),
-        None => base_plan(&prepared, request, run, progress)?,
+        None => {
+            let base = base_plan(&prepared, request, run, progress)?;
+            without_growth(source, &prepared, base, most_bytes(source_bytes(source)))?
+        }
     };
     let mut adjusted = prepared.clone();
     adjust(&mut adjusted, &base.adjustments)?;

@@ -14,6 +14,7 @@ use super::{Best, Checked, FloatSide, Request, Tuned};
 use crate::Result;
 use crate::apply::{FinishedLayers, Learning};
 use crate::evaluate::Baseline;
+use crate::growth::{most_bytes, source_bytes};
 use crate::measure::latencies;
 use crate::metric::Metric;
 use crate::plan::Plan;
@@ -121,7 +122,8 @@ impl Tuner<'_> {
         let cost = space.cost(choice, &self.kept, &checked);
         let quantizes = plan.quantized().next().is_some();
         let is_best = self.best.as_ref().is_none_or(|(best, _)| cost < *best);
-        if verdict == Verdict::Holds && quantizes && is_best {
+        let grows = checked.file_bytes > most_bytes(source_bytes(self.source));
+        if verdict == Verdict::Holds && quantizes && is_best && !grows {
             self.best = Some((cost, Best { checked: checked.clone(), plan }));
             if let Some(model) = &model {
                 self.write(model)?;
@@ -140,7 +142,7 @@ impl Tuner<'_> {
         // Every plan is another.
         let finished = &FinishedLayers::default();
         let learning = Learning { data: self.request.calibration, run: self.run, finished };
-        quantized(self.prepared.clone(), plan, Some(learning), digest, &Silent)
+        quantized(self.source, self.prepared.clone(), plan, Some(learning), digest, &Silent)
     }
 
     /// Measures a model as it is read back from a file.

@@ -10,7 +10,7 @@ pub(super) fn is_product(node: &NodeProto) -> bool {
         && matches!(node.op_type(), "DynamicQuantizeMatMul" | "MatMulIntegerToFloat")
 }
 
-/// Spells the product out in the form that `passes::qdq::dynamic_products` writes.
+/// Spells the product out in the form that `passes::dynamic::dynamic_products` writes.
 pub(super) fn rewrite(node: &NodeProto, emit: &mut Emit) -> Result<Outcome, Why> {
     let result = output(node)?;
     let at = |n: usize| input(node, n).map(str::to_string);

@@ -1,0 +1,169 @@
+"""Models of halves and doubles: what is written is valid, and is quantized all the same."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Fewbits
+from meaning import default_session, meaning, sqnr_db
+from models import FIXTURES
+from onnx import TensorProto, helper, numpy_helper
+
+REPORTS = FIXTURES / "reports"
+INVALID, HALF_DOUBLE = REPORTS / "fp16_invalid_file", REPORTS / "half_double_activations"
+FROM_REPORTS = [
+    (INVALID / "matmul.onnx", INVALID / "matmul.npz"),
+    (INVALID / "conv.onnx", INVALID / "conv.npz"),
+    (HALF_DOUBLE / "model.onnx", HALF_DOUBLE / "data.npz"),
+    (HALF_DOUBLE / "f64-model.onnx", HALF_DOUBLE / "f64-data.npz"),
+]
+RECIPES = ["weights", "dynamic", "static", "auto"]
+NUMPY = {TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
+
+
+def constant(name: str, values: np.ndarray, kind: int) -> TensorProto:
+    if kind == TensorProto.BFLOAT16:
+        # The upper half of a float.
+        bits = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return helper.make_tensor(name, kind, values.shape, bits.tobytes(), raw=True)
+    return numpy_helper.from_array(values.astype(NUMPY[kind]), name)
+
+
+def write(path: Path, kind: int, opset: int, form: str) -> np.ndarray:
+    """A model that computes in another type of floats, and its rows."""
+    rng = np.random.default_rng(3)
+    t = lambda name, *shape: constant(name, rng.normal(size=shape) / shape[-1] ** 0.5, kind)
+    cast = lambda a, b, to: helper.make_node("Cast", [a], [b], to=to)
+    if form == "perceptron":
+        weights = [t("w", 64, 48), t("b", 48), t("v", 48, 32), t("c", 32), t("u", 32, 16)]
+        nodes = [
+            cast("x", "h", kind),
+            helper.make_node("Gemm", ["h", "w", "b"], ["a"]),
+            helper.make_node("Relu", ["a"], ["r"]),
+            helper.make_node("Gemm", ["r", "v", "c"], ["d"]),
+            helper.make_node("Tanh", ["d"], ["e"]),
+            helper.make_node("MatMul", ["e", "u"], ["z"]),
+            helper.make_node("Softmax", ["z"], ["p"]),
+            cast("p", "y", TensorProto.FLOAT),
+        ]
+        shape, y = [64], [16]
+    else:
+        weights = [t("w", 16, 8, 3, 3), t("b", 16), t("v", 16, 16, 3, 3), t("c", 16), t("u", 16, 10)]
+        nodes = [
+            cast("x", "h", kind),
+            helper.make_node("Conv", ["h", "w", "b"], ["a"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", ["a"], ["r"]),
+            helper.make_node("Conv", ["r", "v", "c"], ["s"], pads=[1, 1, 1, 1]),
+            helper.make_node("Add", ["r", "s"], ["d"]),
+            helper.make_node("Relu", ["d"], ["e"]),
+            helper.make_node("GlobalAveragePool", ["e"], ["f"]),
+            helper.make_node("Flatten", ["f"], ["g"]),
+            helper.make_node("MatMul", ["g", "u"], ["z"]),
+            cast("z", "y", TensorProto.FLOAT),
+        ]
+        shape, y = [8, 9, 9], [10]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", *shape])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", *y])],
+        weights,
+    )
+    imports = [helper.make_opsetid("", opset)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=10), path)
+    return rng.normal(size=[64, *shape]).astype(np.float32)
+
+
+def assert_valid(path: Path) -> None:
+    model = onnx.load(path)
+    for value in [*model.graph.input, *model.graph.output]:
+        # The checker asks for a shape that some of these models never had.
+        value.type.tensor_type.shape.SetInParent()
+        if value.type.tensor_type.shape.dim or value.name == "x":
+            continue
+        value.type.tensor_type.ClearField("shape")
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.output
+        value.CopyFrom(next(other for other in inferred if other.name == value.name))
+    onnx.checker.check_model(model, full_check=True)
+
+
+def check(fewbits: Fewbits, source: Path, data: Path, out: Path, recipe: str, least: float) -> None:
+    command = ["quantize", source, "-o", out, "--recipe", recipe, "--json", "--calibrate", data]
+    report = fewbits(*command).assert_done().json()
+    assert report["quantized"] > 0
+    assert not [kept for kept in report["kept_float"] if "no values" in kept["why"]]
+    assert_valid(out)
+    x = np.load(data)["x"]
+    expected = meaning(source, x)[0]
+    assert sqnr_db(expected, meaning(out, x)[0]) >= least
+    assert np.isfinite(default_session(out).run(None, {"x": x})[0]).all()
+    # Ours computes it, too.
+    answers = out.with_suffix(".npz")
+    fewbits("run", out, "--data", data, "-o", answers, "--force").assert_done()
+    ours = np.load(answers)
+    assert sqnr_db(expected, ours[ours.files[0]]) >= least - 3
+    ops = {node.op_type for node in onnx.load(source).graph.node}
+    # Convolutions are not quantized as they come.
+    if recipe == "static" or (recipe == "dynamic" and ops & {"Gemm", "MatMul"}):
+        ops = {node.op_type for node in onnx.load(out).graph.node}
+        assert ops & {"DynamicQuantizeLinear", "QuantizeLinear"} or report["notes"], report
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("source", "data"), FROM_REPORTS, ids=lambda p: p.stem)
+def test_models_of_reports(
+    fewbits: Fewbits, tmp_path: Path, source: Path, data: Path, recipe: str
+) -> None:
+    check(fewbits, source, data, tmp_path / "q.onnx", recipe, 30)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("form", ["perceptron", "convolutions"])
+@pytest.mark.parametrize(
+    ("kind", "opset"),
+    [(TensorProto.FLOAT16, 17), (TensorProto.FLOAT16, 21), (TensorProto.DOUBLE, 17)],
+    ids=["half", "half-21", "double"],
+)
+def test_every_recipe(
+    fewbits: Fewbits, tmp_path: Path, kind: int, opset: int, form: str, recipe: str
+) -> None:
+    if kind == TensorProto.DOUBLE and form == "convolutions":
+        pytest.skip("onnxruntime has no Conv of doubles")
+    source, data = tmp_path / "m.onnx", tmp_path / "x.npz"
+    np.savez(data, x=write(source, kind, opset, form))
+    check(fewbits, source, data, tmp_path / "q.onnx", recipe, 28)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_brain_floats_become_a_valid_file(fewbits: Fewbits, tmp_path: Path, recipe: str) -> None:
+    """onnxruntime computes little of them on a CPU: what it refuses of the source it may refuse here."""
+    source, data, out = tmp_path / "m.onnx", tmp_path / "x.npz", tmp_path / "q.onnx"
+    np.savez(data, x=write(source, TensorProto.BFLOAT16, 17, "perceptron"))
+    command = ["quantize", source, "-o", out, "--recipe", recipe, "--calibrate", data]
+    fewbits(*command).assert_done()
+    assert_valid(out)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_last_product_of_doubles(fewbits: Fewbits, tmp_path: Path, recipe: str) -> None:
+    rng = np.random.default_rng(4)
+    w, v = rng.normal(size=(64, 48)) / 8, rng.normal(size=(48, 24)) / 7
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["t"]),
+        helper.make_node("Cast", ["t"], ["d"], to=TensorProto.DOUBLE),
+        helper.make_node("MatMul", ["d", "v"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["b", 24])],
+        [numpy_helper.from_array(w.astype(np.float32), "w"), numpy_helper.from_array(v, "v")],
+    )
+    source, data = tmp_path / "m.onnx", tmp_path / "x.npz"
+    imports = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), source)
+    np.savez(data, x=rng.normal(size=(64, 64)).astype(np.float32))
+    check(fewbits, source, data, tmp_path / "q.onnx", recipe, 28)
