@@ -13,6 +13,7 @@ from conftest import Fewbits
 from meaning import Meaning, default_session, sqnr_db
 from models import FIXTURES
 from nets import images, scale_channels, separable, separable_weights, sequences, transformer
+from pairs import assert_no_pair_saturates
 from test_meaning import largest_products
 
 pytestmark = pytest.mark.weakest
@@ -104,9 +105,10 @@ MODELS = {
 }
 
 STATIC = ["--recipe", "static"]
-# Files of convolutions and of activations quantized dynamically join when no pair of theirs saturates.
+DYNAMIC = ["--recipe", "dynamic"]
 FILES = [
-    *((name, STATIC) for name in ("digits_mlp", "diabetes_mlp", "scaler_logreg")),
+    *((name, STATIC) for name in MODELS),
+    *((name, DYNAMIC) for name in ("digits_mlp", "diabetes_mlp", "tiny_lm", "encoder")),
     ("digits_mlp", ["--recipe", "weights"]),
 ]
 
@@ -121,6 +123,8 @@ def test_default_session(fewbits: Fewbits, tmp_path: Path, name: str, options: l
     if options != ["--recipe", "weights"]:
         command += ["--calibrate", model.calibration]
     fewbits(*command).assert_done()
+    if options != ["--recipe", "weights"]:
+        assert_no_pair_saturates(out)
     expected = Meaning(out).run(model.rows)
     answers = default_session(out).run(None, model.rows)
     for exact, answer in zip(expected, answers, strict=True):
