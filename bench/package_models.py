@@ -29,6 +29,8 @@ class Net:
     rows: Callable[[np.random.Generator, int], Arrays]
     # Rows of a call, at most. What takes only one is calibrated and measured on one, which is long.
     batch: int = 64
+    # How many times as small a static file must be at least.
+    smaller: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -161,14 +163,14 @@ def silero_sequence(random: np.random.Generator, count: int) -> Arrays:
 
 
 PACKAGES = (
-    Package("nudenet", "3.4.2", (Net("320n.onnx", nudenet, batch=8),)),
+    Package("nudenet", "3.4.2", (Net("320n.onnx", nudenet, batch=8, smaller=2),)),
     Package(
         "rapidocr-onnxruntime",
         "1.4.4",
         (
-            Net("ch_PP-OCRv4_det_infer.onnx", rapidocr(320, 320, 6), batch=8),
-            Net("ch_PP-OCRv4_rec_infer.onnx", rapidocr(48, 320, 1), batch=16),
-            Net("ch_ppocr_mobile_v2.0_cls_infer.onnx", rapidocr(48, 192, 1)),
+            Net("ch_PP-OCRv4_det_infer.onnx", rapidocr(320, 320, 6), batch=8, smaller=1.5),
+            Net("ch_PP-OCRv4_rec_infer.onnx", rapidocr(48, 320, 1), batch=16, smaller=2),
+            Net("ch_ppocr_mobile_v2.0_cls_infer.onnx", rapidocr(48, 192, 1), smaller=2),
         ),
     ),
     Package("captcha-whisperer", "0.1.0", (Net("captcha_crnn.onnx", captcha, batch=16),)),
