@@ -58,18 +58,21 @@ def sqnr_db(reference: np.ndarray, got: np.ndarray) -> float:
     return float(10 * np.log10(np.sum(reference**2) / error))
 
 
+def exact_session(model: Model) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime that computes what the file means."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = exact_model(load(model)).SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
 class Meaning:
-    """A session that answers what the file means."""
+    """What the file means: an exact session that is fed by names, or one array."""
 
     def __init__(self, model: Model) -> None:
-        exact = exact_model(load(model))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            exact.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = exact_session(model)
 
     @property
     def inputs(self) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from meaning import default_session, exact_session
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 NOTEBOOK = FIXTURES / "notebook"
@@ -56,21 +57,13 @@ def load_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    """A plain CPU session, without the rounding of activations that ONNX Runtime adds.
-
-    By default it fuses DequantizeLinear and MatMul into MatMulNBits, which rounds
-    activations to 8 bits; accuracy level 1 keeps them float.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    """A session of what the file means; a default one opens it as well."""
+    default_session(model)
+    return exact_session(model)
 
 
 def run_onnxruntime(model: Path | bytes, x: np.ndarray) -> dict[str, np.ndarray]:
-    """All outputs of a model with one input, by name."""
+    """All outputs of a model with one input, by name: what the file means."""
     session = open_session(model)
     names = [output.name for output in session.get_outputs()]
     values = session.run(names, {session.get_inputs()[0].name: x})

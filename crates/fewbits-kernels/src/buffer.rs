@@ -7,6 +7,9 @@ pub const SLACK_BYTES: usize = 64;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+/// What lies behind the end of a buffer that was never resized: it has no memory of its own.
+static NO_CONTENT: [u8; SLACK_BYTES] = [0; SLACK_BYTES];
+
 /// Bytes at the start of a cache line, followed by [`SLACK_BYTES`] more.
 ///
 /// Grows as needed and never shrinks, so a buffer that is used again and again allocates once.
@@ -21,8 +24,8 @@ macro_rules! views {
         #[doc = concat!("The content as `", stringify!($element), "`, without the slack.")]
         pub fn $view(&self) -> &[$element] {
             let len = self.len_bytes / size_of::<$element>();
-            // SAFETY: the lines hold len_bytes initialised bytes, aligned to 64, and every bit
-            // pattern is a value of this type.
+            // SAFETY: the lines hold len_bytes initialised bytes (none before the first `resize`), aligned to 64,
+            // and every bit pattern is a value of this type.
             unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
         }
 
@@ -59,7 +62,11 @@ impl Buffer {
 
     /// The bytes and the slack behind them.
     pub fn with_slack(&self) -> &[u8] {
-        // SAFETY: the lines hold at least len_bytes + SLACK_BYTES initialised bytes.
+        if self.lines.is_empty() {
+            return &NO_CONTENT;
+        }
+        // SAFETY: the lines are those of a `resize`, which makes room for the length and the slack behind it, and
+        // they never become fewer; they are initialised.
         unsafe {
             std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len_bytes + SLACK_BYTES)
         }
@@ -85,6 +92,17 @@ mod tests {
         assert_eq!(buffer.u8s(), [1, 0, 0, 0, 255, 255, 255, 255, 0, 0]);
         assert_eq!(buffer.with_slack().len(), 10 + SLACK_BYTES);
         assert_eq!(buffer.u8s().as_ptr() as usize % 64, 0);
+    }
+
+    #[test]
+    fn a_buffer_that_was_never_resized_has_slack_too() {
+        assert_eq!(Buffer::default().with_slack(), [0; SLACK_BYTES]);
+        assert_eq!(std::mem::take(&mut Buffer::new(100)).len_bytes(), 100);
+        let mut taken = Buffer::new(100);
+        std::mem::take(&mut taken);
+        assert_eq!(taken.with_slack().len(), SLACK_BYTES);
+        assert!(taken.u8s().is_empty());
+        assert_eq!(Buffer::new(0).with_slack().len(), SLACK_BYTES);
     }
 
     #[test]

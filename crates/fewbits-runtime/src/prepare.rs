@@ -2,6 +2,7 @@
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
+use fewbits_onnx::passes::exact_products::exact_products;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
 use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
 use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
@@ -81,6 +82,14 @@ fn refuse(model: &Model, kept: &[Kept]) -> Result<()> {
         );
         return Err(RuntimeError::Load { reason });
     }
+    if let Some(node) = model.graph().node.iter().find(|n| holds_dynamic_lstm(n)) {
+        let reason = format!(
+            "node '{}' holds a DynamicQuantizeLSTM, which cannot be computed inside it; keep that \
+             LSTM in floats",
+            node.label()
+        );
+        return Err(RuntimeError::Load { reason });
+    }
     let foreign = model.graph().node.iter().find(|n| !KNOWN_DOMAINS.contains(&n.domain()));
     if let Some(node) = foreign
         && !model.proto().functions.iter().any(|f| f.domain() == node.domain())
@@ -96,15 +105,21 @@ fn refuse(model: &Model, kept: &[Kept]) -> Result<()> {
     Ok(())
 }
 
+/// Whether a subgraph of `node` holds an LSTM that the executor would compute with sums that saturate.
+fn holds_dynamic_lstm(node: &NodeProto) -> bool {
+    let mut graphs = node.attribute.iter().flat_map(AttributeProto::subgraphs);
+    graphs.any(|g| g.node.iter().any(|n| to_qdq::is_dynamic_lstm(n) || holds_dynamic_lstm(n)))
+}
+
 /// As [`prepare`], but operators that the executor does not have stay; the classical and the
 /// integer ones are returned.
 pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
-    let (mut model, kept) = to_one_form(model)?;
-    // What stays of these three is left to the executor, which runs some of it.
-    to_qdq::integer_convolutions_to_float(&mut model);
-    to_qdq::split_column_zero_points(&mut model);
+    let (mut model, mut kept) = to_one_form(model)?;
+    // What stays of them is left to the executor, which runs some of it.
     to_qdq::unpack_nbits(&mut model);
+    kept.append(&mut to_qdq::unpack_lstm(&mut model).kept);
     unpack_weights(&mut model);
+    exact_products(&mut model);
     first_of_equals(&mut model);
     spell_out_kernels(&mut model);
     cleanup::cleanup(model.graph_mut());

@@ -6,6 +6,8 @@ mod dynamic;
 mod kept;
 #[path = "integer/net.rs"]
 mod net;
+#[path = "integer/products.rs"]
+mod products;
 #[path = "integer/random.rs"]
 mod random;
 #[path = "integer/rows.rs"]
@@ -853,6 +855,12 @@ fn random_products_are_within_a_few_steps() {
 #[test]
 fn convolutions_quantized_as_they_come_are_exact() {
     (0..150).for_each(dynamic::check);
+}
+
+#[test]
+fn products_that_end_in_integers_are_exact() {
+    (0..300).for_each(products::check_matrices);
+    (0..150).for_each(products::check_convolutions);
 }
 
 /// A convolution of 6 filters 3x3 over images of 3 channels that leaves them 6 wide.

@@ -144,7 +144,7 @@ impl Columns<'_> {
     #[inline(always)]
     fn write(&self, bytes: &[u8], len: usize, offset: usize, out: Shared<u8>) {
         // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
-        // threads have the same row.
+        // threads have the same columns of a row.
         let out = unsafe { out.row(offset + self.first, len) };
         out.copy_from_slice(&bytes[..len]);
     }
@@ -250,6 +250,21 @@ per_cpu! {
                 *x += other;
             }
         }
+    }
+}
+
+/// Writes rows of `columns` sums at `offsets` of `out`.
+pub(crate) fn sums_of_tile(
+    sums: &Tile<i32>,
+    columns: usize,
+    first: usize,
+    offsets: &[usize],
+    out: Shared<i32>,
+) {
+    for (row, &offset) in offsets.iter().enumerate() {
+        // SAFETY: as in `requantize_tile`.
+        let out = unsafe { out.row(offset + first, columns) };
+        out.copy_from_slice(&sums.0[row * TILE_COLUMNS..][..columns]);
     }
 }
 

@@ -49,6 +49,13 @@ pub enum Output<'a> {
         /// How sums become bytes.
         requantize: Requantize<'a>,
     },
+    /// As they are; they wrap beyond 32 bits.
+    Sums {
+        /// What takes them.
+        sums: &'a mut [i32],
+        /// Where the rows lie.
+        walk: Walk,
+    },
     /// To floats.
     Floats {
         /// What takes them.
@@ -105,6 +112,7 @@ pub fn multiply(
 
 /// An [`Output`] that several threads may write.
 enum Sink<'a> {
+    Sums { out: Shared<'a, i32>, walk: Walk },
     Bytes { out: Shared<'a, u8>, walk: Walk, requantize: Requantize<'a> },
     Floats { out: FloatSink<'a>, walk: Walk, dequantize: Dequantize<'a> },
 }
@@ -117,6 +125,10 @@ impl<'a> Sink<'a> {
             assert!(bias == columns && scale == columns, "the epilogue has other columns");
         };
         match output {
+            Output::Sums { sums, walk } => {
+                check(&walk, sums.len(), columns, columns);
+                Sink::Sums { out: Shared::new(sums), walk }
+            }
             Output::Bytes { bytes, walk, requantize } => {
                 check(&walk, bytes.len(), requantize.bias.len(), requantize.scale.len());
                 Sink::Bytes { out: Shared::new(bytes), walk, requantize }
@@ -191,6 +203,7 @@ impl Job<'_> {
         let Room { session, sums, floats, inputs, outputs, others } = room;
         let count = rows.len();
         let (out_walk, other_walk) = match self.sink {
+            Sink::Sums { walk, .. } => (walk, None),
             Sink::Bytes { walk, requantize, .. } => (walk, requantize.add.map(|a| a.walk)),
             Sink::Floats { walk, dequantize, .. } => (walk, dequantize.add.map(|a| a.1)),
         };
@@ -224,6 +237,9 @@ impl Job<'_> {
             session.sum(&args, count.div_ceil(PANEL), sums);
             let cpu = self.weights.kernel.cpu();
             match self.sink {
+                Sink::Sums { out, .. } => {
+                    epilogue::sums_of_tile(sums, count, first, outputs, *out);
+                }
                 Sink::Bytes { out, requantize, .. } => epilogue::requantize_tile(
                     cpu, sums, count, first, requantize, outputs, others, *out,
                 ),

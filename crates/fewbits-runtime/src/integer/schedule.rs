@@ -356,7 +356,7 @@ fn constants(lowering: &Lowering) -> Result<Vec<(ValueId, Value, Buffer)>> {
 }
 
 /// An initializer, unless it is of a type that runs do not have.
-fn constant_tensor(tensor: &TensorProto) -> Result<Option<Tensor>> {
+pub(crate) fn constant_tensor(tensor: &TensorProto) -> Result<Option<Tensor>> {
     let (shape, data_type) = (tensor.shape()?, tensor.element_type()?);
     Ok(match data_type {
         DataType::Float => Some(Tensor::new(shape, tensor.floats()?)?),

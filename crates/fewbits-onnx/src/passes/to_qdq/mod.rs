@@ -4,27 +4,24 @@
 //! - [`to_qdq`]: operators on integers (`QLinearConv`, `QGemm`, …) become the float operator with
 //!   `DequantizeLinear` before and `QuantizeLinear` behind it; products that give floats become
 //!   `MatMulInteger` and what scales its sums.
-//! - [`integer_convolutions_to_float`], [`split_column_zero_points`] and [`unpack_nbits`] are for
-//!   executors that lack an operator or have a wrong one: less is left of the quantization behind
-//!   them, so whoever computes on integers looks for those operators first.
+//! - [`unpack_nbits`] and [`unpack_lstm`] are for executors that lack the operator or have a wrong one: less is left
+//!   of the quantization behind them, so whoever computes on integers looks for those operators first.
 //!
 //! To add an operator: a line in `FORMS`, if it is a float operator between the two; a case in the
 //! tests, here and in `tests/python/test_foreign_forms.py`.
 
 mod carried;
-mod column_zero_points;
-mod conv_integer;
 mod emit;
 mod forms;
+mod lstm;
 mod nbits;
 mod products;
 #[cfg(test)]
 mod tests;
 mod weights;
 
-pub use self::column_zero_points::split_column_zero_points;
-pub use self::conv_integer::integer_convolutions_to_float;
 use self::emit::{Emit, Why};
+pub use self::lstm::{is_dynamic_lstm, unpack_lstm};
 pub use self::nbits::unpack_nbits;
 use super::lower_ml::Kept;
 use super::upgrade_opset::upgrade_opset;

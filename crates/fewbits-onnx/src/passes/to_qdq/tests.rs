@@ -223,31 +223,6 @@ fn older_models_are_upgraded_if_they_can_be() {
 }
 
 #[test]
-fn integer_convolutions_take_their_zero_points_into_the_weight() {
-    let mut m = model(vec![NodeProto::new("ConvInteger", &["q", "conv_w", "z", "zc"], &["y"])], 13);
-    m.graph_mut().initializer.push(TensorProto::from_i8("zc", &[2], &[5, -1]));
-    assert_eq!(integer_convolutions_to_float(&mut m).nodes, 1);
-    assert_eq!(ops(&m), "Cast Cast Sub Conv Cast");
-    assert_eq!(floats(&m, &m.graph().node[3].input[1]), [-4.0, -1.0]);
-    let mut m = model(vec![NodeProto::new("ConvInteger", &["q", "v", "", "zv"], &["y"])], 13);
-    assert_eq!(integer_convolutions_to_float(&mut m).kept.len(), 1);
-}
-
-#[test]
-fn zero_points_of_columns_are_split_off() {
-    for (zero_points, expected) in
-        [([3, 3], "MatMulInteger"), ([3, -1], "MatMulInteger MatMulInteger Mul Sub")]
-    {
-        let product = NodeProto::new("MatMulInteger", &["q", "w", "z", "zc"], &["y"]);
-        let mut m = model(vec![product], 13);
-        m.graph_mut().initializer.push(TensorProto::from_i8("zc", &[2], &zero_points));
-        assert_eq!(split_column_zero_points(&mut m).nodes, 1);
-        assert_eq!(ops(&m), expected);
-        assert_eq!(split_column_zero_points(&mut m), Rewritten::default());
-    }
-}
-
-#[test]
 fn packed_weights_are_unpacked_for_every_width_and_kind_of_zero_point() {
     let nbits = |bits: i64, inputs: &[&str]| {
         let sizes = [("K", 3), ("N", 2), ("block_size", 16), ("bits", bits)];
@@ -289,4 +264,31 @@ fn packed_weights_are_unpacked_for_every_width_and_kind_of_zero_point() {
     }
     let damaged = nbits(4, &["x", "z", "s2"]);
     assert!(unpack_nbits(&mut model(vec![damaged], 17)).kept[0].why.contains("do not fit"));
+}
+
+#[test]
+fn a_dynamic_lstm_gets_the_floats_of_its_weights() {
+    // One direction, two inputs, four gates.
+    let codes = TensorProto::from_u8("lw", &[1, 2, 4], &[4, 5, 6, 7, 8, 9, 10, 11]);
+    let names = ["x", "lw", "lw", "", "", "", "", "", "ls", "lz", "ls", "lz"];
+    let lstm = |names: &[&str]| microsoft("DynamicQuantizeLSTM", names);
+    let scale = TensorProto::from_f32("ls", &[1], &[0.5]);
+    let scales = TensorProto::from_f32("ls", &[1, 4], &[0.5, 1.0, 2.0, 4.0]);
+    let zero = TensorProto::from_u8("lz", &[1], &[4]);
+    let zeros = TensorProto::from_u8("lz", &[1, 4], &[4; 4]);
+    let wanted =
+        [[0.0, 2.0, 0.5, 2.5, 1.0, 3.0, 1.5, 3.5], [0.0, 2.0, 1.0, 5.0, 4.0, 12.0, 12.0, 28.0]];
+    for (params, wanted) in [[scale, zero], [scales, zeros]].into_iter().zip(wanted) {
+        let mut m = model(vec![lstm(&names)], 17);
+        m.graph_mut().initializer.push(codes.clone());
+        m.graph_mut().initializer.extend(params);
+        let report = unpack_lstm(&mut m);
+        assert_eq!((report.nodes, report.kept), (1, vec![]));
+        let node = &m.graph().node[0];
+        assert!(node.is("LSTM") && node.input.len() == 3, "{node:?}");
+        assert_eq!(floats(&m, &node.input[1]), wanted);
+        assert_eq!(m.graph().find_initializer(&node.input[1]).unwrap().dims, [1, 4, 2]);
+    }
+    let mut m = model(vec![lstm(&names)], 17);
+    assert!(unpack_lstm(&mut m).kept[0].why.contains("'lw' is not constant"));
 }

@@ -15,6 +15,7 @@ mod float;
 mod float_images;
 mod function;
 mod image;
+mod integer_product;
 mod label;
 mod movement;
 mod product;
@@ -83,6 +84,8 @@ pub(crate) struct Lowering<'a> {
     dynamic: HashMap<(&'a str, Form), ValueId>,
     /// Float nodes that become steps of ours.
     own_float: HashSet<usize>,
+    /// Products of bytes that become steps of ours.
+    integer_products: HashSet<usize>,
 }
 
 impl<'a> Lowering<'a> {
@@ -102,6 +105,7 @@ impl<'a> Lowering<'a> {
             shared: HashSet::new(),
             dynamic: HashMap::new(),
             own_float: HashSet::new(),
+            integer_products: HashSet::new(),
         }
     }
 
@@ -335,7 +339,7 @@ impl<'a> Lowering<'a> {
             return None;
         }
         if !self.is_float(name) {
-            return self.label(name, node);
+            return self.integer_product(name, node).or_else(|| self.label(name, node));
         }
         match node.op_type() {
             "DequantizeLinear" => {

@@ -8,7 +8,6 @@ use fewbits_quant::Granularity;
 
 use crate::integer::lower::movement::permutation;
 use crate::integer::lower::{Form, Lowering};
-use crate::integer::net::Axis;
 use crate::integer::program::{AnyStep, Place};
 use crate::integer::state::ValueId;
 
@@ -84,9 +83,9 @@ impl Lowering<'_> {
         match node.op_type() {
             "Conv" => self.why_not_conv(node),
             "MaxPool" | "AveragePool" | "GlobalAveragePool" => self.why_not_pool(node),
-            "ConvInteger" => self.why_not_conv_integer(node),
-            "MatMulInteger" => not_a_chain("MatMulInteger"),
-            "DynamicQuantizeLinear" => not_a_chain("MatMulInteger or ConvInteger"),
+            "DynamicQuantizeLinear" => "it is not part of DynamicQuantizeLinear, MatMulInteger or \
+                 ConvInteger, Cast and Mul by both scales with constant weights"
+                .to_string(),
             "QuantizeLinear" | "DequantizeLinear" if self.net.byte_type(node).is_none() => {
                 "its integers do not have 8 bits with one constant scale".to_string()
             }
@@ -94,20 +93,6 @@ impl Lowering<'_> {
                 "an operator without a kernel here reads or writes the integers".to_string()
             }
             _ => self.why_not_floats(node),
-        }
-    }
-
-    fn why_not_conv_integer(&self, node: &NodeProto) -> String {
-        let Some(weights) = self.integer_weights(node, Axis::First) else {
-            return "its weights less their zero points are not constants from -256 to 254"
-                .to_string();
-        };
-        if weights.shape.len() > 4 {
-            return "it has more than 2 spatial axes".to_string();
-        }
-        match node.string("auto_pad", "NOTSET").as_str() {
-            "NOTSET" | "VALID" | "" => not_a_chain("ConvInteger"),
-            auto_pad => format!("auto_pad is {auto_pad}"),
         }
     }
 
@@ -254,13 +239,6 @@ impl Lowering<'_> {
             }
         }
     }
-}
-
-fn not_a_chain(product: &str) -> String {
-    format!(
-        "it is not part of DynamicQuantizeLinear, {product}, Cast and Mul by both scales with \
-         constant weights"
-    )
 }
 
 fn shared_by(granularity: Granularity) -> String {
