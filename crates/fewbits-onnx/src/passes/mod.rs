@@ -3,11 +3,8 @@
 pub mod cleanup;
 pub mod constants;
 pub mod dynamic;
-<<<<<<< HEAD
-pub mod float_products;
-=======
 pub mod exact_products;
->>>>>>> cd17c0d (Leave no product of bytes to the float executor: exact in every form on every CPU)
+pub mod float_products;
 pub mod fold_batch_norm;
 pub mod lower_ml;
 pub mod own_shapes;
