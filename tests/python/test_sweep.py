@@ -72,7 +72,7 @@ def test_only_what_is_smaller_is_advised(
 
 @pytest.mark.parametrize("case", LINEAR, ids=str)
 def test_no_method_moves_weights_into_floats(fewbits: Fewbits, tmp_path: Path, case: Case) -> None:
-    """At no width floats stand in a linear model that do not at 8 bits without any method."""
+    """Below 8 bits no floats stand in a linear model that do not at 8 bits without any method."""
     np.savez(tmp_path / "calib.npz", X=load_rows(case.rows)[0])
     command = ["quantize", case.model, "--recipe", "static", "--calibrate", tmp_path / "calib.npz"]
 
@@ -82,7 +82,7 @@ def test_no_method_moves_weights_into_floats(fewbits: Fewbits, tmp_path: Path, c
 
     plain = tmp_path / "plain.onnx"
     fewbits(*command, "-o", plain, "--methods", "none").assert_done()
-    for bits in range(1, 9):
+    for bits in range(1, 8):
         out = tmp_path / f"{bits}.onnx"
         fewbits(*command, "-o", out, "--bits", bits).assert_done()
         assert floats(out) <= floats(plain)

@@ -43,10 +43,13 @@ pub fn verdict(sweep: &Sweep, activations: ActivationUse) -> String {
     let near = format!("{metric} within {most:.4} of the float model's {:.4}", float.metric);
     if let Some(advised) = sweep.advised {
         return format!(
-            "{} can be afforded: the smallest file that keeps {near} ({:.4}), {:.1} times smaller",
+            "{} can be afforded: the smallest file that keeps {near} ({:.4}), {} times smaller",
             bits(&[advised.bits]),
             advised.metric,
-            float.file_bytes as f64 / advised.file_bytes.max(1) as f64,
+            match float.file_bytes as f64 / advised.file_bytes.max(1) as f64 {
+                times if times < 1.1 => format!("{times:.2}"),
+                times => format!("{times:.1}"),
+            }
         );
     }
     let smallest =
