@@ -244,6 +244,7 @@ impl<'a> Planned<'a> {
             // What was rounded otherwise than to try its size may take more.
             allowed = allowed.saturating_sub(bytes - most);
             plan = without_growth(source, &self.prepared, plan, allowed)?;
+            plan.reduced_range = reduced(&self.prepared, &plan)?;
         }
     }
 }

@@ -287,6 +287,7 @@ def test_a_foreign_entry_of_metadata_does_no_harm(q: fb.Model) -> None:
         ({"range": "x"}, ValueError, "range"),
         ({"methods": "magic"}, ValueError, "methods"),
         ({"rounding": "down"}, ValueError, "rounding"),
+        ({"reduce_range": "some"}, ValueError, "reduce_range"),
         ({"target": "moon"}, ValueError, "target"),
         ({"calibration": X[:, :2]}, ValueError, "2 features"),
         ({"calibration": X[:0]}, ValueError, "0 sample"),

@@ -97,6 +97,20 @@ def test_family(name: str) -> None:
         assert hasattr(q, "predict_proba") == hasattr(estimator, "predict_proba")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_weights_keep_clear_of_saturated_sums() -> None:
+    X, y = load_digits(return_X_y=True)
+    estimator = MLPClassifier((32,), random_state=0, max_iter=30).fit(X, y)
+    reduced = {
+        which: fb.plan(estimator, calibration=X[:200], reduce_range=which).reduced_range
+        for which in ("auto", "all", "none")
+    }
+    assert reduced["none"] == {} and reduced["auto"].keys() <= reduced["all"].keys()
+    assert sum(map(len, reduced["all"].values())) >= sum(map(len, reduced["auto"].values())) > 0
+    q = fb.quantize(estimator, calibration=X[:200])
+    assert q.plan.reduced_range == reduced["auto"]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_float_file_answers_as_the_estimator(name: str) -> None:

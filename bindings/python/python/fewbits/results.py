@@ -325,6 +325,11 @@ class Plan(_Result):
         """Why each weight that stays float does."""
         return {t["tensor"]: t["float"] for t in self._fields["tensors"] if "float" in t}
 
+    @property
+    def reduced_range(self) -> dict[str, list[int]]:
+        """The channels of each weight that use fewer integers than they could."""
+        return {r["tensor"]: r["channels"] for r in self._fields.get("reduced_range", [])}
+
     def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = []
         for tensor in self._fields["tensors"][:_LISTED]:
