@@ -433,7 +433,7 @@ mod tests {
             vec![weight(), TensorProto::from_f32("k", &[2], &[2.0, 10.0])],
         ));
         assert_eq!(ops, ["MatMul"]);
-        let tensor = m.graph().find_initializer("d").unwrap();
+        let tensor = m.graph().find_initializer(&m.graph().node[0].input[1]).unwrap();
         assert_eq!(tensor.dims, [3, 2]);
         assert_eq!(tensor.floats().unwrap(), [2.0, 40.0, 4.0, 50.0, 6.0, 60.0]);
         assert_eq!(m.graph().initializer.len(), 1);

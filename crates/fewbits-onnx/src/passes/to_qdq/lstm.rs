@@ -30,11 +30,12 @@ fn replace(node: &NodeProto, emit: &mut Emit) -> Result<Outcome, Why> {
             let name = input(node, n)?;
             emit.constant(name).ok_or_else(|| format!("its input '{name}' is not constant"))
         };
+        let (codes, scales) = (constant(at)?, constant(scale)?);
         let zero_point = match optional(node, scale + 1) {
             "" => None,
             _ => Some(constant(scale + 1)?),
         };
-        let weight = unpack(constant(at)?, constant(scale)?, zero_point)
+        let weight = unpack(codes, scales, zero_point)
             .ok_or("its weights and their scales do not fit; export the model again")?;
         inputs[at] = emit.add(weight);
     }
