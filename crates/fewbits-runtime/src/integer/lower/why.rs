@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fewbits_onnx::proto::NodeProto;
+use fewbits_onnx::proto::{DataType, NodeProto};
 use fewbits_quant::Granularity;
 
 use crate::integer::lower::movement::permutation;
@@ -14,7 +14,11 @@ use crate::integer::state::ValueId;
 impl Lowering<'_> {
     /// Notes in the units `live` where they compute and how many nodes each takes the place of.
     pub(crate) fn account(&mut self, live: &HashSet<usize>, constant: &HashSet<usize>) {
-        let floats: HashSet<ValueId> = self.tensors.values().copied().collect();
+        // Labels count as floats: no step on integers makes them.
+        let integers = [DataType::Int8, DataType::Uint8, DataType::Int32];
+        let is_integer = |name: &str| self.types.get(name).is_some_and(|t| integers.contains(t));
+        let floats: HashSet<ValueId> =
+            self.tensors.iter().filter(|(name, _)| !is_integer(name)).map(|(_, &id)| id).collect();
         let counts = self.nodes_of_units(live, constant);
         for &position in live {
             let unit = &mut self.units[position];
