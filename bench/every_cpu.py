@@ -1,6 +1,6 @@
 """Whether files of 8 bits answer in a default onnxruntime session what they mean, and what that costs.
 
-    python every_cpu.py FEWBITS CASES [CASE...]
+    python every_cpu.py FEWBITS CASES [CASE | CASE:RECIPE ...]
 
 FEWBITS is the binary, CASES the folder of the cases. For every case and recipe it prints how far a default
 session is from the meaning (decibels of the worst output), the metric of the float model, of the meaning with
@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python")
 from judge import FASHION_MEAN, FASHION_STD
 from meaning import Meaning, default_session, sqnr_db
 from pairs import assert_no_pair_saturates
+
+RECIPES = ["weights", "dynamic", "static"]
 
 # Rows of one call.
 BATCH = 500
@@ -119,9 +121,9 @@ def judged(outputs: list[np.ndarray], case: Case) -> float:
     return case.metric(outputs[0], case.labels)
 
 
-def measure(fewbits: str, name: str, case: Case, scratch: Path) -> None:
+def measure(fewbits: str, name: str, recipes: list[str], case: Case, scratch: Path) -> None:
     known = judged(in_session(case.model, case), case)
-    for recipe in ("weights", "dynamic", "static"):
+    for recipe in recipes:
         found = {}
         for which in ("none", "auto"):
             out = scratch / f"{which}.onnx"
@@ -157,8 +159,9 @@ def main() -> None:
     fewbits, folder, *asked = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
         for name, case in cases(Path(folder), Path(scratch)):
-            if not asked or name in asked:
-                measure(fewbits, name, case(), Path(scratch))
+            recipes = [r for r in RECIPES if not asked or {name, f"{name}:{r}"} & set(asked)]
+            if recipes:
+                measure(fewbits, name, recipes, case(), Path(scratch))
 
 
 if __name__ == "__main__":
