@@ -102,8 +102,10 @@ impl Limits {
                 return;
             }
             let range = channels.range(channel);
+            let values = &values_of[range.clone()];
             let search = Search {
-                values: &values_of[range.clone()],
+                values,
+                amplitude: values.iter().fold(f32::MIN_POSITIVE, |most, x| most.max(x.abs())),
                 importance: importance.as_ref().map(|all| &all[range]),
                 lists: &lists,
                 largest,
@@ -262,6 +264,8 @@ impl Channels<'_> {
 /// The search for one channel.
 struct Search<'a> {
     values: &'a [f32],
+    /// The largest magnitude of the values: the unit of errors, whose squares might underflow.
+    amplitude: f32,
     importance: Option<&'a [f32]>,
     lists: &'a [Vec<Pair>],
     largest: f32,
@@ -279,9 +283,8 @@ struct Found {
 impl Search<'_> {
     /// The best scale from `least` on, and its integers.
     fn best(&self, least: f32) -> Found {
-        let amplitude = self.values.iter().fold(0f32, |most, x| most.max(x.abs()));
         // From here on all are so small that no two make too large a pair.
-        let safe = (amplitude / SAFE).max(least);
+        let safe = (self.amplitude / SAFE).max(least);
         let mut best = self.at(least);
         let mut scale = least;
         let mut mended = best.mended;
@@ -333,7 +336,7 @@ impl Search<'_> {
             };
             let mut lanes = [0f32; LANES];
             for (i, ((&x, &code), &weight)) in values.iter().zip(codes).zip(weights).enumerate() {
-                let lost = x - f32::from(code) * scale;
+                let lost = (x - f32::from(code) * scale) / self.amplitude;
                 lanes[i % LANES] += weight * lost * lost;
             }
             error += lanes.iter().map(|&sum| f64::from(sum)).sum::<f64>();
@@ -364,6 +367,19 @@ mod tests {
     fn nearest(values: &[f32], shape: &[usize], scheme: Scheme, limits: &Limits) -> QTensor {
         let (range, rounding) = (WeightRange::MinMax, Rounding::Nearest);
         quantize_on(values, shape, scheme, range, rounding, None, limits).unwrap()
+    }
+
+    #[test]
+    fn the_magnitude_of_a_weight_makes_no_difference() {
+        let values = noise(64 * 4, 3);
+        let limits = sums(&[&[0]]);
+        let scheme = symmetric(Granularity::Channel { axis: 1 });
+        let plain = nearest(&values, &[64, 4], scheme, &limits);
+        for exponent in [-100, 100] {
+            let scaled: Vec<f32> = values.iter().map(|x| x * 2f32.powi(exponent)).collect();
+            let found = nearest(&scaled, &[64, 4], scheme, &limits);
+            assert_eq!(found.codes(), plain.codes(), "{exponent}");
+        }
     }
 
     fn error(values: &[f32], quantized: &QTensor) -> f64 {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
+use fewbits_onnx::passes::cleanup::same_content;
 use fewbits_onnx::passes::qdq::{ActivationParams, ActivationStorage};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_quant::{Granularity, Limits, PairLimit, Scheme, SumOrder};
@@ -66,7 +67,32 @@ impl WeightLimits {
                 }
             }
         }
+        limits.share_among_equal(model.graph(), plan);
         Ok(limits)
+    }
+
+    /// Gives weights that are equal the same limits: they stay equal, and are written once.
+    fn share_among_equal(&mut self, graph: &GraphProto, plan: &Plan) {
+        let index = Index::new(graph);
+        let limited: Vec<(String, Limits)> =
+            self.0.iter().map(|(name, limits)| (name.clone(), limits.clone())).collect();
+        for (name, limits) in limited {
+            let planned = plan.tensors.iter().find(|planned| planned.tensor == name);
+            let (Some(planned), Some(tensor)) = (planned, index.initializer(&name)) else {
+                continue;
+            };
+            let others = plan.tensors.iter().filter(|other| other.tensor != name);
+            for other in others.filter(|other| other.becomes == planned.becomes) {
+                let equal = index.initializer(&other.tensor).is_some_and(|other| {
+                    other.dims == tensor.dims
+                        && other.data_type == tensor.data_type
+                        && same_content(other, tensor)
+                });
+                if equal {
+                    self.entry(other).join(&limits);
+                }
+            }
+        }
     }
 
     /// The limits of one weight.
@@ -83,6 +109,7 @@ impl WeightLimits {
 trait Extend {
     fn add(&mut self, orders: Vec<SumOrder>);
     fn raise(&mut self, least: Vec<f32>);
+    fn join(&mut self, other: &Limits);
 }
 
 impl Extend for Limits {
@@ -100,10 +127,19 @@ impl Extend for Limits {
     }
 
     fn raise(&mut self, least: Vec<f32>) {
-        self.least_scale.resize(least.len(), 0.0);
+        self.least_scale.resize(least.len().max(self.least_scale.len()), 0.0);
         for (known, least) in self.least_scale.iter_mut().zip(least) {
             *known = known.max(least);
         }
+    }
+
+    fn join(&mut self, other: &Limits) {
+        match &other.pairs {
+            PairLimit::Free => {}
+            PairLimit::Sums(orders) => self.add(orders.clone()),
+            PairLimit::SevenBits => self.pairs = PairLimit::SevenBits,
+        }
+        self.raise(other.least_scale.clone());
     }
 }
 

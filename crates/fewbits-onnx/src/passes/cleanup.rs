@@ -123,7 +123,7 @@ pub fn share_equal_initializers(graph: &mut GraphProto) {
 }
 
 /// Whether two tensors of one shape and type hold the same, in whichever field.
-fn same_content(a: &TensorProto, b: &TensorProto) -> bool {
+pub fn same_content(a: &TensorProto, b: &TensorProto) -> bool {
     let lists = |t: &TensorProto| {
         (t.float_data.len(), t.int32_data.len(), t.int64_data.len(), t.double_data.len())
     };
