@@ -161,7 +161,6 @@ def test_a_default_session_computes_what_the_file_means(
     assert apart_db(out, rows) >= SAME
 
 
-@pytest.mark.weakest
 @pytest.mark.parametrize(
     "options",
     [
