@@ -9,7 +9,7 @@ use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::never_slower::Slower;
 use fewbits::output::{check_output, write_file};
-use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced};
+use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced, Widths};
 use fewbits::progress::Progress;
 use fewbits::quantize::Planned;
 use fewbits::recipe::{Observed, Request};
@@ -74,8 +74,9 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         }
         None => by_recipe(args, &source, data.as_ref(), finished, &run, &bar)?,
     };
-    let mut notes: Vec<String> =
-        planned.notes().iter().cloned().chain(planned.plan().notes()).collect();
+    let mut notes = planned.notes().to_vec();
+    // Who gives a plan knows its widths.
+    notes.extend(planned.plan().wider().filter(|_| args.plan.is_none()));
     show::notes(&notes);
     if let Some(why) = planned.plan().why_nothing() {
         bar.warn(&format!("nothing is quantized, the model stays as it is: {why}"));
@@ -290,8 +291,11 @@ fn print_tried(plan: &Plan) {
     for tried in &plan.tried {
         let methods = tried.methods.iter().map(|m| m.to_string());
         let methods = methods.chain(tried.rounding.map(|r| r.to_string()));
-        let tables = tried.table_bits.map(|bits| format!("tables of {bits} bits"));
-        let methods: Vec<String> = methods.chain(tables).collect();
+        let widths = tried.widths.map(|widths| match widths {
+            Widths::KeptWide => "tables and last products wider".to_string(),
+            Widths::AsAsked => "all as narrow as asked for".to_string(),
+        });
+        let methods: Vec<String> = methods.chain(widths).collect();
         let weight_range = tried.weight_range.map(|r| r.to_string());
         table.add_row([
             if methods.is_empty() { "plain".to_string() } else { methods.join(" + ") },

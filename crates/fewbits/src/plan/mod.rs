@@ -6,6 +6,7 @@ mod alone;
 mod fit;
 mod reduce_range;
 mod regions;
+mod scores;
 mod tables;
 mod target;
 mod weights;
@@ -27,7 +28,7 @@ pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub(crate) use regions::{activations_of, hands_on};
 pub use target::{ActivationUse, BiasForm, Target};
-pub(crate) use weights::plan_tables_as_asked;
+pub(crate) use weights::plan_as_narrow_as_asked;
 pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
 pub use width::Width;
 
@@ -73,9 +74,9 @@ pub struct Tried {
     /// How the ranges of weights were found, where that was to be chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_range: Option<WeightRange>,
-    /// The width of tables that only look-ups read, where that was to be chosen.
+    /// How wide tables and last products were, where that was to be chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub table_bits: Option<u8>,
+    pub widths: Option<Widths>,
     /// How ranges were found, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<RangeMethod>,
@@ -84,6 +85,16 @@ pub struct Tried {
     pub sqnr_db: Option<f64>,
     /// Whether the plan, or what was tried after it, goes on from it.
     pub kept: bool,
+}
+
+/// How wide the weights are that few bits cost most: tables that only look-ups read, and last products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Widths {
+    /// Wider than the others.
+    KeptWide,
+    /// As was asked of all.
+    AsAsked,
 }
 
 /// A decision for one activation.
@@ -277,7 +288,7 @@ impl Plan {
     }
 
     /// The tensors that become integers.
-    pub fn quantized(&self) -> impl Iterator<Item = (&PlannedTensor, Scheme)> {
+    pub fn quantized(&self) -> impl Iterator<Item = (&PlannedTensor, Scheme)> + Clone {
         self.tensors.iter().filter_map(|t| match t.becomes {
             Becomes::Scheme(scheme) => Some((t, scheme)),
             Becomes::Float(_) => None,
@@ -306,6 +317,23 @@ impl Plan {
         let weights = integers.map(|i| WeightOptions::of(i.scheme, i.scale_type));
         let opsets = weights.map(|weights| self.target.opset_for(&weights));
         opsets.max().unwrap_or(0)
+    }
+
+    /// Which weights a recipe keeps wider than the others, for the report; none where none is.
+    pub fn wider(&self) -> Option<String> {
+        let of_bits = self.quantized().filter_map(|(t, scheme)| Some((t, scheme.bits()?)));
+        let narrowest = of_bits.clone().map(|(_, bits)| bits).min()?;
+        let wider: Vec<String> = of_bits
+            .filter(|(_, bits)| *bits > narrowest)
+            .map(|(planned, bits)| format!("'{}' {bits} bits", planned.tensor))
+            .collect();
+        (!wider.is_empty()).then(|| {
+            format!(
+                "wider than the rest, because fewer bits cost most there: {}; --plan takes other \
+                 widths",
+                wider.join(", ")
+            )
+        })
     }
 
     /// The same with another way of rounding. All but [`Rounding::Nearest`] go with ranges of the

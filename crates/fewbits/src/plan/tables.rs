@@ -8,7 +8,7 @@
 
 use fewbits_quant::Bits;
 
-use super::{GranularityKind, Plan, SchemeKind, WeightOptions};
+use super::{GranularityKind, SchemeKind, WeightOptions};
 use crate::weights::{Constant, Role};
 
 /// The width of tables.
@@ -19,15 +19,6 @@ const NEAR: f32 = 0.01;
 const LEAST_ROWS: usize = 8;
 /// Rows that are looked at.
 const MOST_ROWS: usize = 256;
-
-/// How wide tables are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TableWidth {
-    /// At least [`BITS`], whatever is asked of weights.
-    Kept,
-    /// As all weights.
-    AsAsked,
-}
 
 /// Whether only look-ups read a constant.
 pub(crate) fn is_table(constant: &Constant) -> bool {
@@ -75,31 +66,6 @@ fn is_wave(x: &[f32]) -> bool {
     let largest = x.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     let near = f64::from(NEAR * largest);
     inner.into_iter().all(|p| (beside(p) - twice_cosine * f64::from(x[p])).abs() <= near)
-}
-
-impl Plan {
-    /// What is worth knowing of it, a line each.
-    pub fn notes(&self) -> Vec<String> {
-        let narrow = self.quantized().any(|(planned, scheme)| {
-            planned.read_by.iter().any(|op| op != "Gather")
-                && scheme.bits().is_some_and(|bits| bits < BITS)
-        });
-        let kept: Vec<String> = self
-            .quantized()
-            .filter(|(planned, scheme)| {
-                planned.read_by.iter().all(|op| op == "Gather") && scheme.bits() == Some(BITS)
-            })
-            .map(|(planned, _)| format!("'{}'", planned.tensor))
-            .collect();
-        match kept.len() {
-            1.. if narrow => vec![format!(
-                "tables that only look-ups read keep {BITS} bits, where fewer cost more than they \
-                 save: {}; --plan takes another width",
-                kept.join(", ")
-            )],
-            _ => Vec::new(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use fewbits_quant::{
 };
 use rayon::prelude::*;
 
-use super::tables::{self, TableWidth, is_table};
+use super::scores::{self, last_products};
+use super::tables::{self, is_table};
 use super::{ActivationUse, Alone, Becomes, Plan, PlannedTensor, Target, Width};
 use crate::progress::Progress;
 use crate::weights::{Axes, Constant, Role, constants};
@@ -379,19 +380,17 @@ pub fn plan_weights(
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let constants = constants(model.graph());
+    let last = last_products(model.graph());
     progress.start("planning", constants.len() as u64);
     let tensors = constants
         .into_par_iter()
         .map(|constant| {
-            let planned = plan_one(
-                model,
-                options,
-                activations,
-                target,
-                constant,
-                TableWidth::Kept,
-                progress,
-            )?;
+            let options = match constant.tensor.as_str() {
+                _ if is_table(&constant) => tables::options(options),
+                name if last.contains(name) => scores::options(options),
+                _ => *options,
+            };
+            let planned = plan_one(model, &options, activations, target, constant, progress)?;
             progress.advance(1);
             Ok(planned)
         })
@@ -400,19 +399,19 @@ pub fn plan_weights(
     Ok(Plan::new(tensors, target))
 }
 
-/// Plans the tables that only look-ups read as wide as all weights.
-pub(crate) fn plan_tables_as_asked(
+/// Plans those weights that [`plan_weights`] keeps wider than others as wide as these.
+pub(crate) fn plan_as_narrow_as_asked(
     model: &Model,
     options: &WeightOptions,
     activations: ActivationUse,
     target: Target,
     progress: &dyn Progress,
 ) -> Result<Vec<PlannedTensor>> {
-    let tables = constants(model.graph()).into_iter().filter(is_table);
-    let asked = TableWidth::AsAsked;
-    tables
-        .map(|table| plan_one(model, options, activations, target, table, asked, progress))
-        .collect()
+    let last = last_products(model.graph());
+    let kept = constants(model.graph())
+        .into_iter()
+        .filter(|constant| is_table(constant) || last.contains(&constant.tensor));
+    kept.map(|constant| plan_one(model, options, activations, target, constant, progress)).collect()
 }
 
 fn plan_one(
@@ -421,11 +420,10 @@ fn plan_one(
     activations: ActivationUse,
     target: Target,
     constant: Constant,
-    tables: TableWidth,
     progress: &dyn Progress,
 ) -> Result<PlannedTensor> {
     let Decided { becomes, range, sqnr_db } =
-        decide(model, options, activations, target, &constant, tables, progress)?;
+        decide(model, options, activations, target, &constant, progress)?;
     let Constant { tensor, shape, read_by, .. } = constant;
     let layout = becomes.scheme().and_then(|scheme| Layout::new(&shape, scheme.granularity()).ok());
     let scale_type = layout.map_or(ScaleType::F32, |l| options.scales_of(l.params()));
@@ -457,7 +455,6 @@ fn decide(
     activations: ActivationUse,
     target: Target,
     constant: &Constant,
-    tables: TableWidth,
     progress: &dyn Progress,
 ) -> Result<Decided> {
     let float = |why: &str| {
@@ -479,10 +476,6 @@ fn decide(
     if graph.input.iter().any(|i| i.name() == *name) {
         return float("an input that the caller may replace");
     }
-    let options = match is_table(constant) && tables == TableWidth::Kept {
-        true => &tables::options(options),
-        false => options,
-    };
     let scheme = options.scheme_for(axes, shape.len());
     let tensor = graph.find_initializer(name).expect("a constant is an initializer");
     let values = model.floats_released(tensor)?;

@@ -203,7 +203,7 @@ impl Recipe<'_> {
             methods,
             rounding: None,
             weight_range: None,
-            table_bits: None,
+            widths: None,
             range: is_static.then_some(choice.range),
             sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
             kept: true,

@@ -95,7 +95,7 @@ fn of(plan: &Plan, error: Option<f64>, kept: bool) -> Tried {
         methods: Vec::new(),
         rounding: first.map(|planned| planned.rounding),
         weight_range: first.map(|planned| planned.range_method),
-        table_bits: None,
+        widths: None,
         range: None,
         sqnr_db: error.filter(|&e| e > 0.0).map(|e| -10.0 * e.log10()),
         kept,

@@ -2,7 +2,7 @@
 
 mod choose;
 mod choose_rounding;
-mod choose_tables;
+mod choose_widths;
 mod trial;
 
 use std::collections::{HashMap, HashSet};
@@ -470,7 +470,7 @@ impl Recipe<'_> {
             Activations::Float => self.choose_rounding(plan, data, observed, progress)?,
             _ => plan,
         };
-        self.choose_tables(plan, data, observed, progress)
+        self.choose_widths(plan, data, observed, progress)
     }
 
     /// A plan for which nothing is known but the model.

@@ -247,7 +247,7 @@ fn save_all(
         if failed.load(Ordering::Relaxed) {
             break;
         }
-        for note in planned.notes().iter().cloned().chain(planned.plan().notes()) {
+        for note in planned.notes().iter().cloned().chain(planned.plan().wider()) {
             if !saved.notes.contains(&note) {
                 saved.notes.push(note);
             }
