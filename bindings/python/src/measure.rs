@@ -19,7 +19,8 @@ use crate::model::{OnnxModel, json};
 use crate::quantize::How;
 use crate::work::interruptible;
 
-fn metric(name: Option<&str>) -> PyResult<Option<Metric>> {
+/// The metric of that name.
+pub fn metric(name: Option<&str>) -> PyResult<Option<Metric>> {
     name.map(str::parse).transpose().map_err(|why| refused("metric", why))
 }
 

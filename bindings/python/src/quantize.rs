@@ -1,10 +1,11 @@
 //! Plans, and models made by them.
 
 use fewbits::apply::FinishedLayers;
+use fewbits::guard::{AskedSqnr, Guarded, Limits, MaxDrop, Otherwise};
 use fewbits::methods::Methods;
 use fewbits::plan::{Plan, ReduceRange, SchemeKind, Target, WeightOptions, Width};
 use fewbits::progress::Progress;
-use fewbits::quantize::Planned;
+use fewbits::quantize::{Planned, Speed};
 use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
 use fewbits::run::RunOptions;
 use fewbits::{Bits, Model, ScaleType};
@@ -13,7 +14,8 @@ use pyo3::types::PyDict;
 
 use crate::data::Data;
 use crate::errors::{raised, refused};
-use crate::model::OnnxModel;
+use crate::measure::metric;
+use crate::model::{OnnxModel, json};
 use crate::work::interruptible;
 
 /// How weights and activations become integers, as Python spells it.
@@ -26,11 +28,13 @@ pub struct How {
     pub reduce_range: ReduceRange,
     /// Whether what measures slower stays float.
     pub never_slower: bool,
+    /// What the outputs must reach.
+    pub min_sqnr: AskedSqnr,
 }
 
 impl How {
     /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, scales,
-    /// range, methods, rounding, reduce_range and target. Bits and granularity may be None.
+    /// range, methods, rounding, reduce_range, target and min_sqnr. Bits and granularity may be None.
     pub fn read(options: &Bound<'_, PyDict>) -> PyResult<How> {
         let text = |name: &str| -> PyResult<String> {
             let value = options.get_item(name)?;
@@ -76,6 +80,7 @@ impl How {
             reduce_range: given("reduce_range")?
                 .map_or(Ok(ReduceRange::Auto), |text| parsed("reduce_range", &text))?,
             never_slower: recipe.starts_with("auto-"),
+            min_sqnr: parsed("min_sqnr", &text("min_sqnr")?)?,
         })
     }
 
@@ -104,66 +109,84 @@ pub fn plan(
 ) -> PyResult<String> {
     let how = How::read(options)?;
     interruptible(watch, |progress| {
-        Ok(planned(&model.model, &how, data, progress)?.plan().to_json())
+        let (planned, _) = settled(&model.model, &how, data, None, None, progress)?;
+        Ok(planned.plan().to_json())
     })
 }
 
-/// A quantized model, its plan as JSON, and notes.
+/// A quantized model, its plan as JSON, what the guard measured as JSON, and notes. `labelled` are the rows
+/// on which the metric may drop by `max_drop`.
 #[pyfunction]
-#[pyo3(signature = (model, options, data, plan, watch))]
+#[pyo3(signature = (model, options, data, plan, watch, labelled=None, max_drop=None, metric_name=None))]
+#[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
 pub fn quantize(
     model: &OnnxModel,
     options: &Bound<'_, PyDict>,
     data: Option<&Data>,
     plan: Option<&str>,
     watch: &Bound<'_, PyAny>,
-) -> PyResult<(OnnxModel, String, Vec<String>)> {
+    labelled: Option<&Data>,
+    max_drop: Option<f64>,
+    metric_name: Option<&str>,
+) -> PyResult<(OnnxModel, String, String, Vec<String>)> {
     let how = How::read(options)?;
     let plan = plan.map(|text| raised(Plan::from_json(text))).transpose()?;
+    let metric = metric(metric_name)?;
+    let otherwise = if plan.is_some() { Otherwise::Tell } else { Otherwise::LeaveFloat };
+    let max_drop = max_drop.zip(labelled).map(|(max_drop, labelled)| MaxDrop {
+        data: &labelled.dataset,
+        metric,
+        max_drop,
+        otherwise,
+    });
     interruptible(watch, |progress| {
-        let planned = match plan {
-            Some(plan) => {
-                let seen = data.map(|data| &data.dataset);
-                Planned::by_plan(
-                    &model.model,
-                    plan,
-                    seen,
-                    FinishedLayers::default(),
-                    &RunOptions::default(),
-                )?
-            }
-            None => planned(&model.model, &how, data, progress)?,
-        };
+        let (planned, guarded) = settled(&model.model, &how, data, plan, max_drop, progress)?;
         let notes = planned.notes().to_vec();
         if let Some(why) = planned.plan().why_nothing() {
             let same = "nothing is quantized, the model stays as it is";
             progress.warn(&format!("{same}: {why}"));
         }
+        for warning in &guarded.warnings {
+            progress.warn(warning);
+        }
         let (quantized, plan) = planned.carry_out(progress)?;
-        Ok((OnnxModel::of_file(&quantized)?, plan.to_json(), notes))
+        Ok((OnnxModel::of_file(&quantized)?, plan.to_json(), json(&guarded), notes))
     })
 }
 
-fn planned<'a>(
+/// What is to become of a model, with what stays float for accuracy and speed.
+fn settled<'a>(
     model: &'a Model,
     how: &How,
     data: Option<&'a Data>,
+    plan: Option<Plan>,
+    max_drop: Option<MaxDrop>,
     progress: &crate::work::Watched,
-) -> fewbits::Result<Planned<'a>> {
+) -> fewbits::Result<(Planned<'a>, Guarded)> {
     let run = RunOptions::default();
     let request = how.request(data);
-    let planned = Planned::by_recipe(
-        model,
-        &request,
-        &mut Observed::default(),
-        FinishedLayers::default(),
-        &run,
-        progress,
-    )?;
-    Ok(match how.never_slower {
-        true => planned.never_slower(request.data, &run, progress)?.0,
-        false => planned,
-    })
+    let finished = FinishedLayers::default();
+    let refused = |reason| fewbits::Error::Request { reason };
+    let (planned, min_sqnr) = match plan {
+        Some(plan) => {
+            let min_sqnr = how.min_sqnr.of_plan(&plan, request.data).map_err(refused)?;
+            (Planned::by_plan(model, plan, request.data, finished, &run)?, min_sqnr)
+        }
+        None => {
+            let min_sqnr = how.min_sqnr.of_recipe(&request).map_err(refused)?;
+            let mut observed = Observed::default();
+            let planned =
+                Planned::by_recipe(model, &request, &mut observed, finished, &run, progress)?;
+            (planned, min_sqnr)
+        }
+    };
+    let speed = match how.never_slower {
+        true => Speed::NeverSlower { timed_on: request.data },
+        false => Speed::AsPlanned,
+    };
+    let limits = Limits::of(min_sqnr, how.min_sqnr, max_drop);
+    let (planned, settled) = planned.settled(&limits, speed, progress)?;
+    Ok((planned, settled.guarded))
 }
 
 /// A plan as JSON, checked.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::data::{DataError, DataOptions, Dataset, Normalize, input_specs};
+use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, ReduceRange, SchemeKind, Target, WeightOptions, Width};
@@ -167,6 +168,8 @@ impl FromStr for QuantizeRecipe {
   fewbits quantize model.onnx -o small.onnx --scheme nvfp4
   fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz
   fewbits quantize model.onnx -o fast.onnx --recipe auto --calibrate train.npz
+  fewbits quantize model.onnx -o small.onnx --recipe static --calibrate train.npz --data test.npz \
+      --max-drop 0.005
   fewbits quantize model.onnx -o small.onnx --bits 4 --rounding adaround --calibrate train.npz \
       --resume layers.state
   fewbits quantize model.onnx --dry-run
@@ -195,12 +198,28 @@ pub struct QuantizeArgs {
     /// Scale integer images: (x/255 - mean)/std, for example 0.286,0.353 or m1,m2,m3/s1,s2,s3
     #[arg(long, value_name = "MEAN,STD")]
     pub normalize: Option<Normalize>,
-    /// The array or column of the calibration data that holds labels
+    /// The array or column that holds labels
     #[arg(long, value_name = "NAME")]
     pub label: Option<String>,
     /// Calibrate on the first N rows
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
+    /// What every float output must reach on the calibration data, as signal to quantization noise in
+    /// decibels, or none: what costs most stays float. 20 if not given, where activations become 8-bit integers
+    /// by calibration data; below 8 bits and for a plan or fixed-point it only warns
+    #[arg(long, value_name = "DB|none", default_value = "auto", hide_default_value = true)]
+    pub min_sqnr: AskedSqnr,
+    /// Labelled data for --max-drop
+    #[arg(long, value_name = "DATA", requires = "max_drop")]
+    pub data: Option<PathBuf>,
+    /// How much worse the metric may be on --data, in its own unit: what costs most stays float until it
+    /// holds; exit code 3, and nothing is written, if nothing does
+    #[arg(long, value_name = "X", requires = "data")]
+    pub max_drop: Option<f64>,
+    /// The metric of --max-drop: accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default the
+    /// usual one for the labels
+    #[arg(long, value_name = "NAME", requires = "max_drop")]
+    pub metric: Option<Metric>,
     /// Do what this plan says instead of making one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "scales", "act_bits", "range", "methods", "rounding", "reduce_range"])]
     pub plan: Option<PathBuf>,

@@ -37,7 +37,9 @@ impl Failure {
 
 impl<E: Into<fewbits::Error>> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure::failed(error.into().to_string())
+        let error = error.into();
+        let code = if matches!(error, fewbits::Error::Worse { .. }) { WORSE } else { FAILED };
+        Failure { code, message: error.to_string() }
     }
 }
 

@@ -6,7 +6,7 @@ use fewbits_quant::{QuantError, Rounding};
 use fewbits_runtime::RuntimeError;
 
 use crate::data::DataError;
-use crate::metric::MetricError;
+use crate::metric::{Metric, MetricError};
 
 /// The result of a step.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -72,6 +72,22 @@ pub enum Error {
     /// The data file.
     #[error(transparent)]
     Data(Box<DataError>),
+    /// A quantized model that is worse than allowed.
+    #[error(
+        "{model} {metric} within {max_drop} of the float model's {before:.4}: it is {after:.4}; nothing is written"
+    )]
+    Worse {
+        /// Which model does not keep what.
+        model: &'static str,
+        /// The metric.
+        metric: Metric,
+        /// The float model's.
+        before: f64,
+        /// That of the quantized model, the best one where several were measured.
+        after: f64,
+        /// How much worse it may be.
+        max_drop: f64,
+    },
     /// Measuring.
     #[error(transparent)]
     Metric(#[from] MetricError),

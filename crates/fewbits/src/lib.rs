@@ -13,6 +13,7 @@
 //! - [`methods`] and [`recipe`]: what makes a plan lose less, and who chooses.
 //! - [`apply`](apply::apply): the one function that carries out a plan.
 //! - [`evaluate`]: the float model on data, and others measured against it.
+//! - [`guard`](mod@guard): what costs too much accuracy in integers stays float.
 //! - [`compare`](compare::compare): two saved models on the same data.
 //! - [`sweep`](sweep::sweep): one model at several widths.
 //! - [`bench`](bench::bench): how fast one or two models are.
@@ -29,6 +30,7 @@ pub mod environment;
 mod error;
 pub mod evaluate;
 pub mod growth;
+pub mod guard;
 mod inputs;
 pub mod inspect;
 pub mod interval;

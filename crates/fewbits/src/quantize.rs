@@ -10,14 +10,35 @@ use crate::bench::made_up;
 use crate::data::Dataset;
 use crate::error::file_of;
 use crate::growth::{most_bytes, source_bytes, without_growth};
+use crate::guard::{Guarded, Limits, guard};
 use crate::limits::reduced;
 use crate::never_slower::{Slower, keep_faster};
 use crate::plan::{ActivationUse, Plan, RegionExtent, SchemeKind};
 use crate::prepare::{Prepared, prepare_for, products_in_single};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::recipe::{Observed, Request, plan_with};
 use crate::run::call_of;
 use crate::{Error, Result};
+
+/// Whether a plan is held to the speed of the float model.
+#[derive(Clone, Copy)]
+pub enum Speed<'a> {
+    /// It stays as it is planned.
+    AsPlanned,
+    /// What measures slower in integers on this machine stays float.
+    NeverSlower {
+        /// The rows that are timed; inputs that are made up without.
+        timed_on: Option<&'a Dataset>,
+    },
+}
+
+/// What stays float of what a plan would quantize.
+pub struct Settled {
+    /// For its accuracy, and what was measured of it.
+    pub guarded: Guarded,
+    /// For its speed.
+    pub slower: Vec<Slower>,
+}
 
 /// A model, and what is to become of it.
 pub struct Planned<'a> {
@@ -153,13 +174,75 @@ impl<'a> Planned<'a> {
         }
     }
 
+    /// Leaves float what costs too much accuracy, as [`guard`] does, and with [`Speed::NeverSlower`] what
+    /// measures slower in integers on this machine, and tells what that is.
+    ///
+    /// # Errors
+    /// Those of [`guard`].
+    pub fn settled(
+        self,
+        limits: &Limits,
+        speed: Speed,
+        progress: &dyn Progress,
+    ) -> Result<(Planned<'a>, Settled)> {
+        let (planned, guarded) = self.guarded(limits, progress)?;
+        let Speed::NeverSlower { timed_on } = speed else {
+            return Ok((planned, Settled { guarded, slower: Vec::new() }));
+        };
+        let within = planned.plan.clone();
+        let run = planned.run.clone();
+        let (planned, slower) = planned.never_slower(timed_on, &run, progress)?;
+        if slower.is_empty() {
+            return Ok((planned, Settled { guarded, slower }));
+        }
+        // More floats seldom make a model worse, but what is told of it must be measured.
+        match planned.guard(&limits.told(), progress) {
+            Ok((_, again)) => {
+                Ok((planned, Settled { guarded: guarded.measured_again(again), slower }))
+            }
+            Err(Error::Worse { .. }) => {
+                let planned = Planned { plan: within, ..planned };
+                Ok((planned, Settled { guarded, slower: Vec::new() }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn guarded(
+        mut self,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Result<(Planned<'a>, Guarded)> {
+        let (plan, guarded) = self.guard(limits, progress)?;
+        if guarded.left_float.is_empty() {
+            return Ok((self, guarded));
+        }
+        self.plan = plan;
+        self.plan.reduced_range = reduced(&self.prepared, &self.plan)?;
+        Ok((self.fitted()?, guarded))
+    }
+
+    fn guard(&self, limits: &Limits, progress: &dyn Progress) -> Result<(Plan, Guarded)> {
+        let write = |plan: &Plan| {
+            let prepared = self.prepared.clone();
+            quantized(self.source, prepared, plan, self.learning(), None, &Silent)
+        };
+        let plan = self.plan.clone();
+        guard(self.source, &self.prepared, plan, limits, &write, &self.run, progress)
+    }
+
+    fn learning(&self) -> Option<Learning<'_>> {
+        let (run, finished) = (&self.run, &self.finished);
+        self.data.map(|data| Learning { data, run, finished })
+    }
+
     /// Leaves float what measures slower in integers on this machine, and tells what that is:
     /// [`keep_faster`] on a call with the first rows of `data`, or with inputs that are made up. What
     /// cannot be timed stays as it is planned, with a warning.
     ///
     /// # Errors
     /// If the plan does not fit the model.
-    pub fn never_slower(
+    fn never_slower(
         mut self,
         data: Option<&Dataset>,
         run: &RunOptions,
@@ -219,8 +302,7 @@ impl<'a> Planned<'a> {
     pub fn carry_out(self, progress: &dyn Progress) -> Result<(Model, Plan)> {
         let source = self.source;
         let digest = source.path().map(source_digest).transpose()?;
-        let learning =
-            self.data.map(|data| Learning { data, run: &self.run, finished: &self.finished });
+        let learning = self.learning();
         let float_bytes = source_bytes(source);
         let most = most_bytes(float_bytes);
         let mut allowed = most;

@@ -85,7 +85,10 @@ def quantize(
     data: Data | None,
     plan: str | None,
     watch: _Watch,
-) -> tuple[OnnxModel, str, list[str]]: ...
+    labelled: Data | None = None,
+    max_drop: float | None = None,
+    metric_name: str | None = None,
+) -> tuple[OnnxModel, str, str, list[str]]: ...
 def check_plan(text: str) -> str: ...
 def compare(
     a: OnnxModel,

@@ -10,11 +10,9 @@ from fewbits import _fewbits
 from fewbits._fewbits import Data, OnnxModel
 from fewbits.model import Model
 from fewbits.progress import Watch
-from fewbits.quantize import Recipe, ReduceRange, Scales, Target, data_of, options_of
+from fewbits.quantize import Metric, Recipe, ReduceRange, Scales, Target, data_of, options_of
 from fewbits.results import Comparison, Inspection, Sweep, Tuned
 from fewbits.sources import Source, source_of
-
-Metric = Literal["accuracy", "f1", "auc", "r2", "mae", "rmse", "perplexity", "agreement"]
 
 
 def compare(

@@ -79,11 +79,20 @@ class Model:
         The bytes of its file.
     weight_bytes : int
         The bytes of the constants in it.
+    guarded : dict or None
+        What :func:`fewbits.quantize` measured of its accuracy: ``output_sqnr_db`` of every float output by
+        name (None where it equals the float model's), ``drop`` of the metric, ``left_float``, ``notes`` and
+        ``warnings``. None for a model that was loaded.
     """
 
     def __init__(
-        self, onnx: OnnxModel, about: About | None = None, plan: "Plan | None" = None
+        self,
+        onnx: OnnxModel,
+        about: About | None = None,
+        plan: "Plan | None" = None,
+        guarded: dict[str, Any] | None = None,
     ) -> None:
+        self.guarded = guarded
         self._onnx = onnx
         self._about = About.of(onnx) if about is None else about
         self._plan = plan

@@ -1,5 +1,6 @@
 """`quantize` and `plan`."""
 
+import json
 import os
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ Scheme = Literal[
 ]
 Scales = Literal["f32", "f16", "u8"]
 ReduceRange = Literal["auto", "all", "none"]
+Metric = Literal["accuracy", "f1", "auc", "r2", "mae", "rmse", "perplexity", "agreement"]
 
 
 def quantize(
@@ -44,6 +46,10 @@ def quantize(
     reduce_range: ReduceRange = "auto",
     target: Target = "onnx",
     plan: "Plan | str | os.PathLike[str] | None" = None,
+    min_sqnr: float | Literal["auto"] | None = "auto",
+    data: Any = None,
+    max_drop: float | None = None,
+    metric: Metric | None = None,
     example_input: Any = None,
     classes: Any = None,
     normalize: str | None = None,
@@ -93,6 +99,17 @@ def quantize(
         The runtime that the file is for.
     plan : Plan or path, optional
         Do what this plan says instead.
+    min_sqnr : float, "auto" or None
+        What every float output must reach on ``calibration``, as signal to quantization noise in decibels:
+        what costs most stays float. ``"auto"`` is 20 where activations become 8-bit integers by
+        ``calibration``; below 8 bits and with ``plan`` it only warns. None measures nothing.
+    data : tuple of array-likes ``(X, y)``, optional
+        Labelled rows for ``max_drop``; ``y`` may be left out for ``metric="agreement"``.
+    max_drop : float, optional
+        How much worse the metric may be on ``data``, in its own unit: what costs most stays float until it
+        holds.
+    metric : str, optional
+        That of ``max_drop``; by default the usual one for the labels.
     example_input : array-like or torch.Tensor, or a tuple of them
         For a PyTorch module: one call's input.
     classes : array-like, optional
@@ -110,7 +127,8 @@ def quantize(
     TypeError
         If ``model`` is nothing that can be quantized.
     ValueError
-        If it is not fitted, holds no weights that can become integers, or an option is wrong.
+        If it is not fitted, holds no weights that can become integers, or an option is wrong; if nothing
+        with a layer in integers stays within ``max_drop``.
 
     Examples
     --------
@@ -124,10 +142,10 @@ def quantize(
     True
     """
     source = source_of(model, example_input, classes)
-    data = data_of(source, calibration, normalize)
+    seen = data_of(source, calibration, normalize)
     options = options_of(
         recipe,
-        data,
+        seen,
         bits,
         act_bits,
         scheme,
@@ -138,13 +156,17 @@ def quantize(
         rounding,
         scales,
         reduce_range,
+        min_sqnr,
     )
+    labelled, metric = _labelled(source, data, max_drop, metric, normalize)
     text = None if plan is None else Plan.read(plan).to_json()
     with Watch() as watch:
-        quantized, plan_text, notes = _fewbits.quantize(source.onnx, options, data, text, watch)
+        quantized, plan_text, guarded, notes = _fewbits.quantize(
+            source.onnx, options, seen, text, watch, labelled, max_drop, metric
+        )
         for note in notes:
             watch.warn(note)
-    return Model(source.about.write(quantized), source.about, Plan(plan_text))
+    return Model(source.about.write(quantized), source.about, Plan(plan_text), json.loads(guarded))
 
 
 def plan(
@@ -162,6 +184,7 @@ def plan(
     rounding: str = "auto",
     reduce_range: ReduceRange = "auto",
     target: Target = "onnx",
+    min_sqnr: float | Literal["auto"] | None = "auto",
     example_input: Any = None,
     normalize: str | None = None,
 ) -> Plan:
@@ -188,14 +211,31 @@ def plan(
         rounding,
         scales,
         reduce_range,
+        min_sqnr,
     )
     with Watch() as watch:
         return Plan(_fewbits.plan(source.onnx, options, data, watch))
 
 
-def data_of(source: Source, X: Any, normalize: str | None = None) -> Data | None:
-    """Rows checked against a model, without labels; None for no rows."""
-    return None if X is None else Model(source.onnx, source.about)._data(X, None, normalize)
+def data_of(source: Source, X: Any, normalize: str | None = None, y: Any = None) -> Data | None:
+    """Rows checked against a model, with their labels if there are any; None for no rows."""
+    return None if X is None else Model(source.onnx, source.about)._data(X, y, normalize)
+
+
+def _labelled(
+    source: Source, data: Any, max_drop: Any, metric: Metric | None, normalize: str | None
+) -> tuple[Data | None, Metric | None]:
+    """The rows of ``max_drop``, and the metric on them."""
+    if (data is None) != (max_drop is None):
+        raise ValueError("max_drop= is measured on data=, such as (X_test, y_test): give both")
+    if data is None:
+        if metric is not None:
+            raise ValueError("metric= is that of max_drop=, which is not given")
+        return None, None
+    X, y = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    if y is None and metric is None:
+        metric = "agreement"
+    return data_of(source, X, normalize, y), metric
 
 
 def options_of(
@@ -211,6 +251,7 @@ def options_of(
     rounding: str = "auto",
     scales: str = "f32",
     reduce_range: str = "auto",
+    min_sqnr: Any = "auto",
 ) -> dict[str, Any]:
     """How to quantize, as the native module reads it."""
     for name, width in (("bits", 8 if bits is None else bits), ("act_bits", act_bits)):
@@ -237,4 +278,5 @@ def options_of(
         "rounding": rounding,
         "reduce_range": reduce_range,
         "target": target,
+        "min_sqnr": "none" if min_sqnr is None else min_sqnr,
     }

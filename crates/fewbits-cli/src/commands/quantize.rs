@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -5,13 +6,14 @@ use std::time::Instant;
 
 use fewbits::apply::FinishedLayers;
 use fewbits::data::{DataOptions, Dataset, input_specs};
+use fewbits::guard::{Guarded, Limits, MaxDrop, MetricDrop, Otherwise};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::never_slower::Slower;
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced, Widths};
 use fewbits::progress::Progress;
-use fewbits::quantize::Planned;
+use fewbits::quantize::{Planned, Settled, Speed};
 use fewbits::recipe::{Observed, Request};
 use fewbits::run::RunOptions;
 use fewbits::{Model, Replace, SaveOptions, Scheme};
@@ -38,6 +40,11 @@ struct Report<'a> {
     reduced_range: &'a [Reduced],
     /// What stays float because it measured slower on integers.
     slower: &'a [Slower],
+    /// The SQNR of every float output on a sample of the calibration data; none where it equals the float
+    /// model's.
+    output_sqnr_db: Option<&'a BTreeMap<String, Option<f64>>>,
+    /// What the metric of `--max-drop` came to.
+    drop: Option<MetricDrop>,
     /// What preparation could not do, what is worth knowing of the plan, and all warnings.
     notes: &'a [String],
     seconds: f64,
@@ -67,17 +74,43 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let run = RunOptions { threads, ..RunOptions::default() };
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let finished = finished(args, &source, plan.as_ref(), data.as_ref())?;
-    let (planned, slower) = match plan {
+    let labelled = labelled(args, &source)?;
+    let max_drop = args.max_drop.zip(labelled.as_ref());
+    let max_drop = max_drop.map(|(max_drop, data)| MaxDrop {
+        data,
+        metric: args.metric,
+        max_drop,
+        otherwise: if plan.is_some() { Otherwise::Tell } else { Otherwise::LeaveFloat },
+    });
+    let (planned, min_sqnr) = match plan {
         Some(plan) => {
-            let planned = Planned::by_plan(&source, plan, data.as_ref(), finished, &run)?;
-            (planned, Vec::new())
+            let min_sqnr = args.min_sqnr.of_plan(&plan, data.as_ref()).map_err(Failure::usage)?;
+            (Planned::by_plan(&source, plan, data.as_ref(), finished, &run)?, min_sqnr)
         }
-        None => by_recipe(args, &source, data.as_ref(), finished, &run, &bar)?,
+        None => {
+            let request =
+                args.how.request(args.recipe.recipe(data.as_ref()), args.bits, data.as_ref())?;
+            let min_sqnr = args.min_sqnr.of_recipe(&request).map_err(Failure::usage)?;
+            let mut observed = Observed::default();
+            let planned =
+                Planned::by_recipe(&source, &request, &mut observed, finished, &run, &bar)?;
+            (planned, min_sqnr)
+        }
     };
+    let speed = match args.recipe {
+        QuantizeRecipe::Auto => Speed::NeverSlower { timed_on: data.as_ref() },
+        QuantizeRecipe::Given(_) => Speed::AsPlanned,
+    };
+    let limits = Limits::of(min_sqnr, args.min_sqnr, max_drop);
+    let (planned, Settled { guarded, slower }) = planned.settled(&limits, speed, &bar)?;
     let mut notes = planned.notes().to_vec();
     // Who gives a plan knows its widths.
     notes.extend(planned.plan().wider().filter(|_| args.plan.is_none()));
+    notes.extend(guarded.notes.iter().cloned());
     show::notes(&notes);
+    for warning in &guarded.warnings {
+        bar.warn(warning);
+    }
     if let Some(why) = planned.plan().why_nothing() {
         bar.warn(&format!("nothing is quantized, the model stays as it is: {why}"));
     }
@@ -90,6 +123,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         } else {
             print_plan(planned.plan());
             print_slower(args, &slower);
+            print_guarded(&guarded);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -114,6 +148,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
                 .collect(),
             reduced_range: &plan.reduced_range,
             slower: &slower,
+            output_sqnr_db: guarded.output_sqnr_db.as_ref(),
+            drop: guarded.drop,
             notes: &notes,
             seconds: begun.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
@@ -122,6 +158,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     }
     print_plan(&plan);
     print_slower(args, &slower);
+    print_guarded(&guarded);
     if let Some(bits) = integer_bits {
         println!("the fixed-point integers need {bits} bits each, the sign included");
     }
@@ -150,6 +187,17 @@ fn calibration(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, F
     Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
 }
 
+/// The labelled rows of `--max-drop`.
+fn labelled(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, Failure> {
+    let Some(path) = &args.data else { return Ok(None) };
+    let options = DataOptions {
+        label: args.label.clone(),
+        normalize: args.normalize.clone(),
+        ..DataOptions::default()
+    };
+    Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
+}
+
 /// The layers that a killed run has finished.
 fn finished(
     args: &QuantizeArgs,
@@ -174,23 +222,6 @@ fn finished(
     Ok(FinishedLayers::open(path, source, data, &format!("{asked} {read}"))?)
 }
 
-fn by_recipe<'a>(
-    args: &QuantizeArgs,
-    source: &'a Model,
-    data: Option<&'a Dataset>,
-    finished: FinishedLayers,
-    run: &RunOptions,
-    bar: &Bar,
-) -> Result<(Planned<'a>, Vec<Slower>), Failure> {
-    let request = args.how.request(args.recipe.recipe(data), args.bits, data)?;
-    let mut observed = Observed::default();
-    let planned = Planned::by_recipe(source, &request, &mut observed, finished, run, bar)?;
-    Ok(match args.recipe {
-        QuantizeRecipe::Auto => planned.never_slower(data, run, bar)?,
-        QuantizeRecipe::Given(_) => (planned, Vec::new()),
-    })
-}
-
 /// What was measured for `--recipe auto`.
 fn print_slower(args: &QuantizeArgs, slower: &[Slower]) {
     for slower in slower {
@@ -198,6 +229,21 @@ fn print_slower(args: &QuantizeArgs, slower: &[Slower]) {
     }
     if args.recipe == QuantizeRecipe::Auto && slower.is_empty() {
         println!("nothing stays float for its speed on this machine");
+    }
+}
+
+/// What the guard measured, and what stays float for it.
+fn print_guarded(guarded: &Guarded) {
+    for left in guarded.left_float.iter().take(LISTED) {
+        println!("'{}' stays float: {}", left.tensors.join("', '"), left.why());
+    }
+    print_rest(guarded.left_float.len());
+    for (name, db) in guarded.output_sqnr_db.iter().flatten() {
+        let db = db.map_or("equals the float model's".to_string(), |db| format!("{db:.1} dB"));
+        println!("output '{name}': {db} on {} calibration rows", guarded.rows);
+    }
+    if let Some(MetricDrop { metric, before, after, drop }) = guarded.drop {
+        println!("{metric} {before:.4} became {after:.4}, {:.4} worse", drop);
     }
 }
 

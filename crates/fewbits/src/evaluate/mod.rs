@@ -11,7 +11,7 @@ use std::ops::Range;
 use fewbits_runtime::{Runner, Tensor};
 use rayon::prelude::*;
 
-pub use output_error::OutputError;
+pub use output_error::{OutputError, OutputErrors};
 
 use crate::data::Dataset;
 use crate::interval::DropInterval;

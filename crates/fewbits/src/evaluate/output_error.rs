@@ -4,6 +4,7 @@ use fewbits_runtime::{Tensor, Values};
 
 use crate::Result;
 use crate::metric::MetricError;
+use crate::padding::Tokens;
 
 /// The distance between the float outputs of two models.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +54,38 @@ impl OutputError {
     /// signal.
     pub fn sqnr_db(&self) -> Option<f64> {
         (self.noise > 0.0 && self.signal > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+    }
+}
+
+/// The distance of every output of a model from that of another.
+#[derive(Clone, Debug, Default)]
+pub struct OutputErrors {
+    each: Vec<OutputError>,
+}
+
+impl OutputErrors {
+    /// Adds outputs of `b` beside those of `a`; of rows with padding those of `tokens` only.
+    ///
+    /// # Errors
+    /// If two outputs differ in length.
+    pub fn push(&mut self, a: &[Tensor], b: &[Tensor], tokens: Option<&Tokens>) -> Result<()> {
+        match tokens {
+            Some(tokens) => self.push_counted(&tokens.only(a), &tokens.only(b)),
+            None => self.push_counted(a, b),
+        }
+    }
+
+    fn push_counted(&mut self, a: &[Tensor], b: &[Tensor]) -> Result<()> {
+        self.each.resize_with(a.len(), OutputError::default);
+        let pairs = a.iter().zip(b).zip(&mut self.each);
+        pairs.into_iter().try_for_each(|((a, b), error)| {
+            error.push(std::slice::from_ref(a), std::slice::from_ref(b))
+        })
+    }
+
+    /// One for each output, in their order; what holds no floats has neither signal nor error.
+    pub fn each(&self) -> impl Iterator<Item = &OutputError> {
+        self.each.iter()
     }
 }
 

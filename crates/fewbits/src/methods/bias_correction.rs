@@ -67,6 +67,24 @@ pub fn correct(
     Ok(corrected.into_iter().flatten().collect())
 }
 
+/// Drops the corrections of biases that make up for the rounding of `weight`, which stays float.
+pub fn take_back(adjustments: &mut Vec<Adjustment>, model: &Model, weight: &str) {
+    if adjustments.iter().all(|a| a.method != Method::BiasCorrection) {
+        return;
+    }
+    let graph = model.graph();
+    let index = Index::new(graph);
+    let readers = index.consumers(weight).iter();
+    let products = readers.filter_map(|&node| Product::of(graph, &index, node));
+    let biases: Vec<String> = products.filter_map(|p| bias(graph, &index, &p)).collect();
+    adjustments.retain(|adjustment| match &adjustment.edit {
+        Edit::Add { tensor, .. } if adjustment.method == Method::BiasCorrection => {
+            !biases.contains(tensor)
+        }
+        _ => true,
+    });
+}
+
 /// `(W - W~) E[x]` for each output channel.
 fn shift(product: &Product, weight: &[f32], rounded: &[f32], seen: &[ChannelSeen]) -> Vec<f32> {
     let lost = |range: std::ops::Range<usize>| -> f64 {

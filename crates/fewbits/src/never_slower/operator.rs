@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 
+use crate::methods::bias_correction;
 use crate::plan::{ActivationBecomes, Becomes, Plan, Readers, is_product};
 
 /// A product that a plan computes on integers.
@@ -46,12 +47,13 @@ pub(crate) fn operators(model: &Model, plan: &Plan) -> Vec<Operator> {
         .collect()
 }
 
-/// The plan with the operators of one weight in floats: it stays float, and so do the activations that
-/// nothing on integers needs any more.
+/// The plan with the operators of one weight in floats: the weight stays float with the bias that
+/// made up for its rounding, and so do the activations that nothing on integers needs any more.
 pub(crate) fn leave_float(model: &Model, mut plan: Plan, weight: &str, why: &str) -> Plan {
     for tensor in plan.tensors.iter_mut().filter(|t| t.tensor == weight) {
         tensor.becomes = Becomes::Float(why.to_string());
     }
+    bias_correction::take_back(&mut plan.adjustments, model, weight);
     let needed: HashMap<String, Readers> =
         plan.regions(model).values.into_iter().map(|v| (v.value, v.readers)).collect();
     let index = Index::new(model.graph());

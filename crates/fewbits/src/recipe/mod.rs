@@ -30,7 +30,7 @@ use crate::plan::{
 };
 use crate::progress::Progress;
 use crate::{Error, Result, WeightLimits};
-use trial::Trial;
+pub(crate) use trial::Trial;
 
 /// What activations are to become.
 #[derive(Clone, Copy, Debug, PartialEq)]

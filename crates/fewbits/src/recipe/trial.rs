@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use fewbits_onnx::Model;
-use fewbits_runtime::{IntegerRunner, RunOptions, Tensor};
+use fewbits_runtime::{IntegerRunner, RunOptions, Runner, Tensor, Values};
 use rayon::prelude::*;
 
 use crate::Result;
 use crate::data::Dataset;
-use crate::evaluate::OutputError;
+use crate::evaluate::{OutputError, OutputErrors};
 use crate::padding::Tokens;
 use crate::progress::Progress;
 use crate::run::{Beside, batches_at_once, run_rows, runner};
@@ -20,7 +20,16 @@ const BATCH_ROWS: usize = 8;
 pub struct Trial {
     sample: Dataset,
     run: RunOptions,
+    outputs: Vec<Output>,
     expected: Vec<Vec<Tensor>>,
+}
+
+/// An output of the model.
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Whether it holds floats: labels and indices have no error.
+    pub is_float: bool,
 }
 
 impl Trial {
@@ -30,8 +39,19 @@ impl Trial {
     /// If it cannot be run.
     pub fn new(model: &Model, sample: Dataset, run: &RunOptions) -> Result<Trial> {
         let run = run.clone();
-        let expected = outputs(&runner(model, &run)?, &sample)?;
-        Ok(Trial { sample, run, expected })
+        let runner = runner(model, &run)?;
+        let expected = outputs(&runner, &sample)?;
+        let first = expected.iter().flatten();
+        let outputs = runner.outputs().iter().zip(first).map(|(spec, tensor)| Output {
+            name: spec.name.clone(),
+            is_float: matches!(tensor.values(), Values::F32(_) | Values::F64(_)),
+        });
+        Ok(Trial { outputs: outputs.collect(), sample, run, expected })
+    }
+
+    /// The model's outputs, in their order.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
     /// The error of the outputs of `model` relative to their power, the mean of all float outputs.
@@ -48,19 +68,25 @@ impl Trial {
     }
 
     fn measured(&self, model: Model) -> Result<Option<f64>> {
+        let errors = self.errors(model)?;
+        let relative: Vec<f64> = errors.each().filter_map(OutputError::relative).collect();
+        let mean = relative.iter().sum::<f64>() / relative.len() as f64;
+        Ok((!relative.is_empty()).then_some(mean))
+    }
+
+    /// The errors of the outputs of `model`.
+    ///
+    /// # Errors
+    /// If the model cannot be run.
+    pub fn errors(&self, model: Model) -> Result<OutputErrors> {
         let runner = runner(&model, &self.run)?;
         // The executor has its own copy of the weights.
         drop(model);
-        let mut errors: Vec<OutputError> = Vec::new();
+        let mut errors = OutputErrors::default();
         for (expected, given) in self.expected.iter().zip(outputs(&runner, &self.sample)?) {
-            errors.resize_with(expected.len(), OutputError::default);
-            for (error, (expected, given)) in errors.iter_mut().zip(expected.iter().zip(&given)) {
-                error.push(std::slice::from_ref(expected), std::slice::from_ref(given))?;
-            }
+            errors.push(expected, &given, None)?;
         }
-        let relative: Vec<f64> = errors.iter().filter_map(OutputError::relative).collect();
-        let mean = relative.iter().sum::<f64>() / relative.len() as f64;
-        Ok((!relative.is_empty()).then_some(mean))
+        Ok(errors)
     }
 }
 

@@ -1,12 +1,13 @@
 //! What one change alone does to the outputs.
 
 use fewbits_onnx::Model;
-use fewbits_quant::{Inputs, Scheme, quantize_within};
+use fewbits_quant::{Bits, Granularity, Inputs, Scheme, quantize_within};
 use fewbits_runtime::{RunOptions, Tensor, Values};
 
 use super::divergence::Divergence;
 use super::truth::{Truth, walk};
 use crate::data::Dataset;
+use crate::evaluate::OutputErrors;
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
 use crate::walk::{Batch, Walk};
@@ -26,6 +27,8 @@ pub enum Change {
         /// The largest.
         high: f32,
     },
+    /// An activation becomes integers over the range that it has in a call.
+    DynamicActivation,
 }
 
 /// Measures how far the outputs of a prepared model move if one weight or activation at a time is
@@ -42,6 +45,45 @@ pub fn changes(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<(String, f64)>> {
+    let push = |divergence: &mut Divergence, truth: &Truth, given: &[Tensor]| {
+        divergence.push(&truth.expected, given, truth.tokens.as_ref())
+    };
+    let found = one_at_a_time(model, asked, limits, sample, run, progress, &push)?;
+    Ok(found.into_iter().map(|(name, divergence)| (name, divergence.finish())).collect())
+}
+
+/// The noise over the signal of every output of a prepared model if one weight or activation at a time
+/// is changed, as [`changes`] tells it of all outputs together. Of an output that holds no floats, or
+/// nothing but zeros, it is 0.
+///
+/// # Errors
+/// Those of [`changes`].
+pub fn output_noise(
+    model: &Model,
+    asked: &[(String, Change)],
+    limits: &WeightLimits,
+    sample: &Dataset,
+    run: &RunOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<(String, Vec<f64>)>> {
+    let push = |errors: &mut OutputErrors, truth: &Truth, given: &[Tensor]| {
+        errors.push(&truth.expected, given, truth.tokens.as_ref())
+    };
+    let found = one_at_a_time(model, asked, limits, sample, run, progress, &push)?;
+    let noise = |errors: OutputErrors| errors.each().map(|e| e.relative().unwrap_or(0.0)).collect();
+    Ok(found.into_iter().map(|(name, errors)| (name, noise(errors))).collect())
+}
+
+/// Adds up what `push` makes of the outputs of every batch, once for each change.
+fn one_at_a_time<T: Default>(
+    model: &Model,
+    asked: &[(String, Change)],
+    limits: &WeightLimits,
+    sample: &Dataset,
+    run: &RunOptions,
+    progress: &dyn Progress,
+    push: &dyn Fn(&mut T, &Truth, &[Tensor]) -> Result<()>,
+) -> Result<Vec<(String, T)>> {
     let mut walk = walk(model, sample, run)?;
     let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
     let mut found = Vec::new();
@@ -49,37 +91,51 @@ pub fn changes(
     for (position, i) in walk.first_readers(&names) {
         walk.advance(position)?;
         let (name, change) = &asked[i];
-        found.push((name.clone(), divergence(&walk, name, change, limits)?));
+        let mut tally = T::default();
+        with_change(&walk, name, change, limits, &mut |truth, outputs| {
+            push(&mut tally, truth, outputs)
+        })?;
+        found.push((name.clone(), tally));
         progress.advance(1);
     }
     progress.finish();
     Ok(found)
 }
 
-fn divergence(
+/// Hands the outputs of every batch with one change to `push`.
+fn with_change(
     walk: &Walk<Truth>,
     name: &str,
     change: &Change,
     limits: &WeightLimits,
-) -> Result<f64> {
+    push: &mut dyn FnMut(&Truth, &[Tensor]) -> Result<()>,
+) -> Result<()> {
     let rest = walk.rest(name)?;
     let weight = match change {
         Change::Weight(integers) => Some(rounded_weight(walk, name, *integers, None, limits)?),
-        Change::Activation { .. } => None,
+        Change::Activation { .. } | Change::DynamicActivation => None,
     };
-    let mut divergence = Divergence::default();
     for batch in walk.batches() {
         let activation = match *change {
             Change::Weight(_) => None,
             Change::Activation { scheme, low, high } => {
-                rounded_activation(batch, name, scheme, (low, high))?
+                rounded_activation(batch, name, scheme, |_| (low, high))?
+            }
+            Change::DynamicActivation => {
+                let (bits, granularity) = (Bits::EIGHT, Granularity::Tensor);
+                let scheme = Scheme::Affine { bits, granularity };
+                rounded_activation(batch, name, scheme, range_of)?
             }
         };
         let Some(fed) = weight.as_ref().or(activation.as_ref()) else { continue };
-        let outputs = rest.outputs(batch, name, fed)?;
-        divergence.push(&batch.about.expected, &outputs, batch.about.tokens.as_ref())?;
+        push(&batch.about, &rest.outputs(batch, name, fed)?)?;
     }
-    Ok(divergence.finish())
+    Ok(())
+}
+
+/// The range that `DynamicQuantizeLinear` gives to values: it holds zero.
+fn range_of(values: &[f32]) -> (f32, f32) {
+    values.iter().fold((0.0, 0.0), |(low, high), &x| (low.min(x), high.max(x)))
 }
 
 /// What the integers of a weight stand for.
@@ -106,11 +162,11 @@ fn rounded_activation(
     batch: &Batch<Truth>,
     name: &str,
     scheme: Scheme,
-    range: (f32, f32),
+    range: impl FnOnce(&[f32]) -> (f32, f32),
 ) -> Result<Option<Tensor>> {
     let Some(tensor) = batch.value(name) else { return Ok(None) };
     let Values::F32(values) = tensor.values() else { return Ok(None) };
-    let quantized = quantize_within(values, tensor.shape(), scheme, range)
+    let quantized = quantize_within(values, tensor.shape(), scheme, range(values))
         .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
     Ok(Some(Tensor::new(tensor.shape().to_vec(), quantized.dequantize())?))
 }

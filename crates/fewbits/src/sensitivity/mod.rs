@@ -23,7 +23,7 @@ use crate::walk::{Rest, Walk};
 use crate::{Error, Result, WeightLimits};
 
 use change::rounded_weight;
-pub use change::{Change, changes};
+pub use change::{Change, changes, output_noise};
 use divergence::Divergence;
 use truth::{Truth, walk};
 

@@ -112,12 +112,8 @@ impl Space for Operators<'_> {
     fn plan_of(&self, choice: &[usize]) -> Plan {
         let floats = self.operators.iter().zip(choice).filter(|(_, option)| **option == 0);
         floats.fold(self.base.clone(), |plan, (operator, _)| {
-            leave_float(
-                &self.model,
-                plan,
-                &operator.weight,
-                "on integers it costs too much accuracy",
-            )
+            let why = "on integers it costs too much accuracy";
+            leave_float(&self.model, plan, &operator.weight, why)
         })
     }
 
