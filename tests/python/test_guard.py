@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Fewbits
-from models import FIXTURES, NOTEBOOK
 from meaning import meaning, sqnr_db
+from models import FIXTURES, NOTEBOOK
 from onnx import TensorProto, helper, numpy_helper
 
 WIDTH = 64

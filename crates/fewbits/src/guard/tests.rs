@@ -37,7 +37,7 @@ fn two_outputs() -> Model {
         ValueInfoProto::tensor(name, data_type, &[None, Some(WIDTH as i64)])
     };
     let mut label = NodeProto::new("ArgMax", &["poor"], &["label"]);
-    label.attribute.push(fewbits_onnx::proto::AttributeProto::int("axis", 1));
+    label.attribute.push(fewbits_onnx::proto::AttributeProto::of_int("axis", 1));
     let graph = GraphProto {
         node: vec![
             NodeProto::new("MatMul", &["x", "a"], &["fine"]),
