@@ -35,9 +35,9 @@ pub(super) fn last_products(graph: &GraphProto) -> HashSet<String> {
             readers.into_iter().any(|&reader| before_product[reader] || weight(reader).is_some());
     }
     let (mut last, mut rest) = (HashSet::new(), HashSet::new());
-    for node in 0..graph.node.len() {
+    for (node, before_product) in before_product.into_iter().enumerate() {
         if let Some(read) = weight(node) {
-            if before_product[node] {
+            if before_product {
                 rest.insert(read)
             } else {
                 last.insert(read)

@@ -74,6 +74,9 @@ pub fn output_noise(
     Ok(found.into_iter().map(|(name, errors)| (name, noise(errors))).collect())
 }
 
+/// Adds what the outputs of a batch are beside the truth to a tally.
+type Push<T> = dyn Fn(&mut T, &Truth, &[Tensor]) -> Result<()>;
+
 /// Adds up what `push` makes of the outputs of every batch, once for each change.
 fn one_at_a_time<T: Default>(
     model: &Model,
@@ -82,7 +85,7 @@ fn one_at_a_time<T: Default>(
     sample: &Dataset,
     run: &RunOptions,
     progress: &dyn Progress,
-    push: &dyn Fn(&mut T, &Truth, &[Tensor]) -> Result<()>,
+    push: &Push<T>,
 ) -> Result<Vec<(String, T)>> {
     let mut walk = walk(model, sample, run)?;
     let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
