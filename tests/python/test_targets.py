@@ -233,11 +233,9 @@ class TestOpenVino:
         matrices = [t for t in proto.graph.initializer if np.prod(t.dims) >= WIDTH * 12]
         assert sum(t.data_type == packed for t in matrices) >= 13
         assert "BitShift" not in ops(out)
-        # ONNX Runtime looks nothing up in packed types: the table has whole bytes.
-        if granularity != "group=16":
-            table = constants(proto)["table"]
-            assert table.dtype == (np.int8 if scheme == "symmetric" else np.uint8)
-            assert np.abs(table.astype(int)).max() <= (7 if scheme == "symmetric" else 15)
+        # What only look-ups read keeps 8 bits.
+        table = constants(proto)["table"]
+        assert table.dtype == (np.int8 if scheme == "symmetric" else np.uint8)
         assert sqnr_of(lm, out) > 8
         others = written(quantize(fewbits, lm, "onnx", *options))
         opset = [o.version for o in onnx.load(others).opset_import if not o.domain]
