@@ -116,17 +116,33 @@ FILES = [
 ]
 
 
+# Every model and recipe for every target that has it.
+MORE = [
+    (name, ["--recipe", recipe, "--target", target])
+    for name in MODELS
+    for recipe, targets in {
+        "static": ["onnx", "onnxruntime", "openvino"],
+        "dynamic": ["onnx", "onnxruntime"],
+    }.items()
+    for target in targets
+]
+
+
+def parameters(files: list[tuple[str, list[str]]], *marks: pytest.MarkDecorator) -> list[object]:
+    return [pytest.param(*file, id="-".join([file[0], *file[1][1::2]]), marks=marks) for file in files]
+
+
 @pytest.mark.parametrize(
-    "name, options", [pytest.param(*file, id="-".join([file[0], *file[1][1::2]])) for file in FILES]
+    "name, options", [*parameters(FILES), *parameters(MORE, pytest.mark.long)]
 )
 def test_default_session(fewbits: Fewbits, tmp_path: Path, name: str, options: list[str]) -> None:
     model = MODELS[name](tmp_path)
     out = tmp_path / "q.onnx"
     command = ["quantize", model.path, "-o", out, *options]
-    if options != ["--recipe", "weights"]:
+    if "weights" not in options:
         command += ["--calibrate", model.calibration]
     fewbits(*command).assert_done()
-    if options != ["--recipe", "weights"]:
+    if "weights" not in options:
         assert_no_pair_saturates(out)
     expected = Meaning(out).run(model.rows)
     answers = default_session(out).run(None, model.rows)
