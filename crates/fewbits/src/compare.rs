@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::data::Dataset;
 use crate::energy::{POWERCAP, energy};
-use crate::evaluate::Baseline;
+use crate::evaluate::{Baseline, WorstOutput};
 use crate::interval::DropInterval;
 use crate::measure::{Latency, latencies};
 use crate::metric::{DROP_TOLERANCE, Metric};
@@ -41,6 +41,8 @@ pub struct Comparison {
     pub max_abs_error: f64,
     /// Signal to quantization noise of the float outputs in decibels; none if they are equal.
     pub sqnr_db: Option<f64>,
+    /// The float output of B that is farthest from A's; none if all are equal.
+    pub worst_output: Option<WorstOutput>,
     /// All of it in one sentence.
     pub verdict: String,
     /// What a reader must know beside it: that the rows are too few for the claim.
@@ -161,12 +163,15 @@ pub fn compare(
         agreement: of_b.agreement,
         max_abs_error: of_b.max_abs_error,
         sqnr_db: of_b.sqnr_db,
+        worst_output: of_b.worst_output.clone(),
         verdict: String::new(),
         notes: Vec::new(),
         energy_note: energy.note(),
     };
     comparison.verdict = verdict(&comparison, options.max_drop);
-    comparison.notes = options.max_drop.and_then(|max| comparison.doubt(max)).into_iter().collect();
+    let doubt = options.max_drop.and_then(|max| comparison.doubt(max));
+    let far = comparison.worst_output.as_ref().and_then(WorstOutput::note);
+    comparison.notes = doubt.into_iter().chain(far).collect();
     progress.finish();
     Ok(comparison)
 }
@@ -240,6 +245,7 @@ mod tests {
             agreement: 1.0 - drop,
             max_abs_error: 0.1,
             sqnr_db: Some(20.0),
+            worst_output: None,
             verdict: String::new(),
             notes: Vec::new(),
             energy_note: String::new(),

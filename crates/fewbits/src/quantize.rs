@@ -135,7 +135,7 @@ impl<'a> Planned<'a> {
         if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
-        let mut plan = make(&prepared, &finished)?;
+        let plan = make(&prepared, &finished)?;
         if plan.tensors.is_empty() {
             // Nothing to decide about: the weights are out of reach, or there are none.
             let hidden =
@@ -144,19 +144,32 @@ impl<'a> Planned<'a> {
             let file = file_of(source);
             return Err(Error::NothingToQuantize { file, reason });
         }
-        plan.reduced_range = reduced(&prepared, &plan)?;
-        Ok(Planned { source, prepared, plan, asked, notes, data, finished, run: run.clone() })
+        let run = run.clone();
+        let mut planned = Planned { source, prepared, plan, asked, notes, data, finished, run };
+        planned.tell_reduced_range()?;
+        Ok(planned)
+    }
+
+    /// Takes another plan.
+    fn decide(&mut self, plan: Plan) -> Result<()> {
+        if plan != self.plan {
+            self.plan = plan;
+            self.tell_reduced_range()?;
+        }
+        Ok(())
+    }
+
+    fn tell_reduced_range(&mut self) -> Result<()> {
+        self.plan.reduced_range = reduced(&self.prepared, &self.plan)?;
+        Ok(())
     }
 
     /// Leaves float what would make the file larger than its source, unless it was asked for.
     fn fitted(mut self) -> Result<Planned<'a>> {
-        let before = self.plan.quantized().count() + self.plan.activations.len();
-        let before = before - self.plan.float_activations().count();
-        self.plan = self.without_growth(most_bytes(source_bytes(self.source)))?;
-        let after = self.plan.quantized().count() + self.plan.activations.len();
-        let after = after - self.plan.float_activations().count();
+        let before = in_integers(&self.plan);
+        self.decide(self.without_growth(most_bytes(source_bytes(self.source)))?)?;
+        let after = in_integers(&self.plan);
         if after < before {
-            self.plan.reduced_range = reduced(&self.prepared, &self.plan)?;
             self.notes.push(format!(
                 "{} of {before} weights and activations stay float: they would make the file larger than \
                  the model's {} bytes",
@@ -217,8 +230,7 @@ impl<'a> Planned<'a> {
         if guarded.left_float.is_empty() {
             return Ok((self, guarded));
         }
-        self.plan = plan;
-        self.plan.reduced_range = reduced(&self.prepared, &self.plan)?;
+        self.decide(plan)?;
         Ok((self.fitted()?, guarded))
     }
 
@@ -249,16 +261,12 @@ impl<'a> Planned<'a> {
         progress: &dyn Progress,
     ) -> Result<(Planned<'a>, Vec<Slower>)> {
         let timed = self.inputs_of_a_call(data).and_then(|inputs| {
-            let kept = keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress);
-            kept.and_then(|(mut plan, slower)| {
-                plan.reduced_range = reduced(&self.prepared, &plan)?;
-                Ok((plan, slower))
-            })
-            .map_err(|error| error.to_string())
+            keep_faster(&self.prepared, self.plan.clone(), &inputs, run, progress)
+                .map_err(|error| error.to_string())
         });
         Ok(match timed {
             Ok((plan, slower)) => {
-                self.plan = plan;
+                self.decide(plan)?;
                 (self.fitted()?, slower)
             }
             Err(why) => {
@@ -299,21 +307,20 @@ impl<'a> Planned<'a> {
     ///
     /// # Errors
     /// Those of [`apply`].
-    pub fn carry_out(self, progress: &dyn Progress) -> Result<(Model, Plan)> {
+    pub fn carry_out(mut self, progress: &dyn Progress) -> Result<(Model, Plan)> {
         let source = self.source;
         let digest = source.path().map(source_digest).transpose()?;
-        let learning = self.learning();
         let float_bytes = source_bytes(source);
         let most = most_bytes(float_bytes);
         let mut allowed = most;
-        let mut plan = self.plan.clone();
         loop {
-            if plan.why_nothing().is_some() {
+            if self.plan.why_nothing().is_some() {
                 // Lowered without need, the model would only look different.
-                return Ok((source.clone(), plan));
+                return Ok((source.clone(), self.plan));
             }
-            let prepared = self.prepared.clone();
-            let model = quantized(source, prepared, &plan, learning, digest.as_deref(), progress)?;
+            let (prepared, learning) = (self.prepared.clone(), self.learning());
+            let digest = digest.as_deref();
+            let model = quantized(source, prepared, &self.plan, learning, digest, progress)?;
             let bytes = model.encoded_bytes();
             if self.asked == Asked::Exactly && bytes > float_bytes {
                 progress.warn(&format!(
@@ -321,14 +328,18 @@ impl<'a> Planned<'a> {
                 ));
             }
             if self.asked == Asked::Exactly || bytes <= most {
-                return Ok((model, plan));
+                return Ok((model, self.plan));
             }
             // What was rounded otherwise than to try its size may take more.
             allowed = allowed.saturating_sub(bytes - most);
-            plan = without_growth(source, &self.prepared, plan, allowed)?;
-            plan.reduced_range = reduced(&self.prepared, &plan)?;
+            self.decide(self.without_growth(allowed)?)?;
         }
     }
+}
+
+/// How many weights and activations a plan makes integers.
+fn in_integers(plan: &Plan) -> usize {
+    plan.quantized().count() + plan.activations.len() - plan.float_activations().count()
 }
 
 /// A prepared model as its plan says, with the digest of the file that it came from. Its element types

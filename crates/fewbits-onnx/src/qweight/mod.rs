@@ -30,7 +30,7 @@ mod write;
 
 pub use nbits::is_mat_mul_n_bits;
 pub use read::{ReadWeight, WeightReader};
-pub use write::{QWeightWriter, WeightForm};
+pub use write::{QWeightWriter, ReadBy, WeightForm};
 
 use fewbits_quant::{Encoding, PackedInts};
 

@@ -5,7 +5,7 @@ use fewbits_quant::{
     Scheme, quantize,
 };
 
-use super::{QWeightWriter, WeightForm, WeightReader, fields};
+use super::{QWeightWriter, ReadBy, WeightForm, WeightReader, fields};
 use crate::Model;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -71,9 +71,11 @@ fn float_schemes() -> Vec<Scheme> {
     all
 }
 
-fn round_trip(mut model: Model, weight: &QTensor) -> (Model, QTensor, DataType) {
+const READERS: [ReadBy; 2] = [ReadBy::Integers, ReadBy::Floats];
+
+fn round_trip(mut model: Model, weight: &QTensor, read_by: ReadBy) -> (Model, QTensor, DataType) {
     let mut writer = QWeightWriter::new(&mut model, WeightForm::Newest);
-    writer.replace("w", weight.clone()).unwrap();
+    writer.replace("w", weight.clone(), read_by).unwrap();
     writer.finish();
     let bytes = model.to_bytes();
     let model = Model::from_bytes(bytes.into()).unwrap();
@@ -92,10 +94,12 @@ fn every_scheme_reads_back_at_every_opset() {
             let (model, values) = model(&shape, opset, DataType::Float);
             for scheme in schemes() {
                 let weight = quantize(&values, &shape, scheme).unwrap();
-                let (_, read, data_type) = round_trip(model.clone(), &weight);
-                assert_eq!(read.dequantize(), weight.dequantize(), "{scheme} at opset {opset}");
-                assert_eq!(read.layout().shape(), shape);
-                assert_eq!(data_type, DataType::Float);
+                for read_by in READERS {
+                    let (_, read, data_type) = round_trip(model.clone(), &weight, read_by);
+                    assert_eq!(read.dequantize(), weight.dequantize(), "{scheme} at opset {opset}");
+                    assert_eq!(read.layout().shape(), shape);
+                    assert_eq!(data_type, DataType::Float);
+                }
             }
         }
     }
@@ -112,7 +116,7 @@ fn small_floats_and_coded_scales_read_back_as_they_were() {
             let (model, values) = model(&shape, opset, DataType::Float);
             for scheme in float_schemes() {
                 let weight = quantize(&values, &shape, scheme).unwrap();
-                let (_, read, _) = round_trip(model.clone(), &weight);
+                let (_, read, _) = round_trip(model.clone(), &weight, ReadBy::Floats);
                 // Of a group that is longer than its axis the size is lost.
                 assert_eq!(read.codes(), weight.codes(), "{scheme} at opset {opset}");
                 assert_eq!(read.params(), weight.params(), "{scheme} at opset {opset}");
@@ -121,9 +125,11 @@ fn small_floats_and_coded_scales_read_back_as_they_were() {
             for scheme in schemes() {
                 for scales in [ScaleType::F16, ScaleType::U8] {
                     let weight = quantize(&values, &shape, scheme).unwrap().with_scales(scales);
-                    let (_, read, _) = round_trip(model.clone(), &weight);
-                    assert_eq!(read.dequantize(), weight.dequantize(), "{scheme} at opset {opset}");
-                    assert_eq!(coded(&read), coded(&weight), "{scheme}");
+                    for read_by in READERS {
+                        let (_, read, _) = round_trip(model.clone(), &weight, read_by);
+                        assert_eq!(read.dequantize(), weight.dequantize(), "{scheme} at {opset}");
+                        assert_eq!(coded(&read), coded(&weight), "{scheme}");
+                    }
                 }
             }
         }
@@ -169,7 +175,7 @@ fn doubles_are_cast_behind_the_weight() {
     let scheme =
         Scheme::Symmetric { bits: Bits::EIGHT, granularity: Granularity::Channel { axis: 1 } };
     let weight = quantize(&values, &[8, 6], scheme).unwrap();
-    let (model, read, data_type) = round_trip(model, &weight);
+    let (model, read, data_type) = round_trip(model, &weight, ReadBy::Floats);
     assert_eq!(read, weight);
     assert_eq!(data_type, DataType::Double);
     assert!(model.graph().node.iter().any(|n| n.is("Cast") && n.output[0] == "w"));
@@ -181,7 +187,7 @@ fn narrow_widths_take_the_bytes_that_they_should() {
     for bits in Bits::all().filter(|&b| b.get() < 7) {
         let scheme = Scheme::Symmetric { bits, granularity: Granularity::Tensor };
         let weight = quantize(&values, &[64, 32], scheme).unwrap();
-        let (model, ..) = round_trip(model.clone(), &weight);
+        let (model, ..) = round_trip(model.clone(), &weight, ReadBy::Floats);
         let packed = model.graph().initializer.iter().map(TensorProto::stored_bytes).max().unwrap();
         assert_eq!(packed, 64 * 32 / 8 * u64::from(bits.get()));
     }
@@ -196,8 +202,10 @@ fn an_opset_without_the_operators_is_told() {
     };
     let mut writer = QWeightWriter::new(&mut model, WeightForm::Newest);
     let narrow = quantize(&values, &[64, 40], scheme(3)).unwrap();
-    assert!(writer.replace("w", narrow).unwrap_err().to_string().contains("opset 11"));
-    writer.replace("w", quantize(&values, &[64, 40], scheme(8)).unwrap()).unwrap();
+    assert!(
+        writer.replace("w", narrow, ReadBy::Floats).unwrap_err().to_string().contains("opset 11")
+    );
+    writer.replace("w", quantize(&values, &[64, 40], scheme(8)).unwrap(), ReadBy::Floats).unwrap();
     writer.finish();
     assert_eq!(WeightReader::new(model.graph()).weights().count(), 1);
 }
@@ -223,7 +231,7 @@ fn tables_are_looked_up_before_they_are_dequantized() {
         let mut model = Model::from_graph(graph.clone(), 21);
         let weight = quantize(&values, &[100, 16], scheme).unwrap();
         let mut writer = QWeightWriter::new(&mut model, WeightForm::Newest);
-        writer.replace("table", weight.clone()).unwrap();
+        writer.replace("table", weight.clone(), ReadBy::Floats).unwrap();
         writer.finish();
         let found: Vec<_> = WeightReader::new(model.graph()).weights().collect();
         assert_eq!(found.len(), if by_row { 2 } else { 1 }, "{scheme}");
@@ -231,6 +239,34 @@ fn tables_are_looked_up_before_they_are_dequantized() {
             assert_eq!(read.lookup.is_some(), by_row);
             assert_eq!(read.weight.dequantize(), weight.dequantize(), "{scheme}");
         }
+    }
+}
+
+#[test]
+fn what_products_of_floats_read_is_folded() {
+    let (model, values) = model(&[64, 40], 21, DataType::Float);
+    let dequantizes = |granularity, bits, form, read_by| {
+        let scheme = Scheme::Affine { bits: Bits::new(bits).unwrap(), granularity };
+        let mut model = model.clone();
+        let mut writer = QWeightWriter::new(&mut model, form);
+        let weight = quantize(&values, &[64, 40], scheme).unwrap();
+        writer.replace("w", weight, read_by).unwrap();
+        writer.finish();
+        model.graph().node.iter().any(|node| node.is("DequantizeLinear"))
+    };
+    let blocks = Granularity::Group { axis: 0, size: NonZeroUsize::new(16).unwrap() };
+    for form in [WeightForm::Newest, WeightForm::NBits] {
+        for bits in 1..=8 {
+            for whole in [Granularity::Tensor, Granularity::Channel { axis: 1 }] {
+                assert!(dequantizes(whole, bits, form, ReadBy::Integers), "{bits}");
+                assert!(!dequantizes(whole, bits, form, ReadBy::Floats), "{bits}");
+            }
+        }
+        assert!(!dequantizes(blocks, 8, form, ReadBy::Floats));
+    }
+    assert!(dequantizes(blocks, 4, WeightForm::Newest, ReadBy::Floats));
+    for form in [WeightForm::NewestUnsliced, WeightForm::Plain] {
+        assert!(dequantizes(Granularity::Tensor, 8, form, ReadBy::Floats));
     }
 }
 
@@ -262,7 +298,7 @@ fn forms_keep_to_what_they_may_use() {
                 let mut model = Model::from_graph(graph.clone(), 25);
                 let weight = quantize(&values, &[80, 64], scheme).unwrap();
                 let mut writer = QWeightWriter::new(&mut model, form);
-                writer.replace("w", weight.clone()).unwrap();
+                writer.replace("w", weight.clone(), ReadBy::Floats).unwrap();
                 writer.finish();
                 let (newer, sliced) = newer_and_sliced(model.graph());
                 assert!(!newer || form != WeightForm::Plain, "{op}, {scheme}");
@@ -342,7 +378,7 @@ mod nbits {
 
             let mut model = product(shape, axis);
             let mut writer = QWeightWriter::new(&mut model, WeightForm::NBits);
-            writer.replace("w", weight).unwrap();
+            writer.replace("w", weight, ReadBy::Floats).unwrap();
             writer.finish();
             let mut model = Model::from_bytes(model.to_bytes().into()).unwrap();
             prop_assert_eq!(model.graph().node.last().unwrap().op_type(), "MatMulNBits");
@@ -370,7 +406,7 @@ mod nbits {
             granularity: Granularity::Group { axis: 0, size },
         };
         let mut writer = QWeightWriter::new(&mut model, WeightForm::NBits);
-        writer.replace("w", quantize(&values, &[64, 40], scheme).unwrap()).unwrap();
+        writer.replace("w", quantize(&values, &[64, 40], scheme).unwrap(), ReadBy::Floats).unwrap();
         writer.finish();
         let count = |model: &Model| WeightReader::new(model.graph()).weights().count();
         assert_eq!(count(&model), 1);

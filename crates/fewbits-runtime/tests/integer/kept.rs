@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, TensorProto};
-use fewbits_onnx::qweight::{QWeightWriter, WeightForm};
+use fewbits_onnx::qweight::{QWeightWriter, ReadBy, WeightForm};
 use fewbits_quant::{Bits, Granularity, QTensor, Scheme, quantize};
 use fewbits_runtime::{Place, Runner, RuntimeError, Tensor, Values};
 
@@ -67,7 +67,7 @@ fn models(bits: u8, affine: &[bool; 3], along: [Granularity; 3], form: WeightFor
         let shape = tensor.shape().unwrap();
         let weight: QTensor = quantize(&tensor.floats().unwrap(), &shape, scheme).unwrap();
         *tensor = TensorProto::from_f32(name, &shape, &weight.dequantize());
-        writer.replace(name, weight).unwrap();
+        writer.replace(name, weight, ReadBy::Floats).unwrap();
     }
     writer.finish();
     [quantized, unpacked]

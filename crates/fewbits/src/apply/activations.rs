@@ -128,6 +128,18 @@ pub(super) fn shapes_of_weights(graph: &GraphProto) -> HashMap<String, Vec<usize
     weights.filter_map(|t| Some((t.name().to_string(), t.shape().ok()?))).collect()
 }
 
+/// The names of values that a node reads second beside a quantized value, as products do.
+pub(super) fn beside_quantized(
+    graph: &GraphProto,
+    params: &HashMap<String, ActivationParams>,
+) -> HashSet<String> {
+    let read = graph.node.iter().filter_map(|node| match &node.input[..] {
+        [value, weight, ..] if params.contains_key(value) => Some(weight.clone()),
+        _ => None,
+    });
+    read.collect()
+}
+
 /// Rewrites the products whose activations are quantized as they come. The weights that they read
 /// are written with them; those that others read, too, must be written in whole bytes, to share them:
 /// their names are returned.

@@ -14,7 +14,7 @@ pub(crate) use adjust::adjust;
 use fewbits_onnx::Model;
 use fewbits_onnx::passes::float_products::keep_float_products;
 use fewbits_onnx::passes::{cleanup, qdq};
-use fewbits_onnx::qweight::QWeightWriter;
+use fewbits_onnx::qweight::{QWeightWriter, ReadBy};
 use fewbits_quant::{Inputs, QTensor};
 pub use finished::FinishedLayers;
 pub use layers::Learning;
@@ -68,6 +68,7 @@ pub(crate) fn write(
     let in_products = activations::dynamic_products(&mut model, plan, &weights);
     cleanup::drop_dead(model.graph_mut());
     let shapes = activations::shapes_of_weights(model.graph());
+    let beside_quantized = activations::beside_quantized(model.graph(), &params);
     let mut writer = QWeightWriter::new(&mut model, plan.target.weights(plan.activation_use()));
     for (planned, _) in plan.quantized() {
         // A weight that only dynamic products read is written with them.
@@ -79,7 +80,11 @@ pub(crate) fn write(
                 .contains(&planned.tensor)
                 .then(|| activations::in_bytes(&weight))
                 .flatten();
-            writer.replace(&planned.tensor, in_bytes.unwrap_or(weight))?;
+            let read_by = match beside_quantized.contains(&planned.tensor) {
+                true => ReadBy::Integers,
+                false => ReadBy::Floats,
+            };
+            writer.replace(&planned.tensor, in_bytes.unwrap_or(weight), read_by)?;
         }
     }
     writer.finish();

@@ -10,10 +10,12 @@ use std::ops::Range;
 
 use fewbits_runtime::{Runner, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 pub use output_error::{OutputError, OutputErrors};
 
 use crate::data::Dataset;
+use crate::guard::DEFAULT_MIN_SQNR_DB;
 use crate::interval::DropInterval;
 use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
 use crate::padding::Tokens;
@@ -49,7 +51,7 @@ struct Batch {
 }
 
 /// What a model is worth on the data of a [`Baseline`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// The task metric.
     pub metric: f64,
@@ -66,6 +68,30 @@ pub struct Measured {
     pub max_abs_error: f64,
     /// Signal to quantization noise of the float outputs in decibels; none if they are equal.
     pub sqnr_db: Option<f64>,
+    /// The float output that is farthest from the reference's; none if all are equal.
+    pub worst_output: Option<WorstOutput>,
+}
+
+/// The output that is farthest from the reference's: the metric and the mean of all may hide it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorstOutput {
+    /// Its name.
+    pub name: String,
+    /// Its signal to quantization noise in decibels.
+    pub sqnr_db: f64,
+}
+
+impl WorstOutput {
+    /// What a user should know of it: none if it is as near as outputs usually are.
+    pub fn note(&self) -> Option<String> {
+        let WorstOutput { name, sqnr_db } = self;
+        (*sqnr_db < DEFAULT_MIN_SQNR_DB).then(|| {
+            format!(
+                "output '{name}' keeps {sqnr_db:.1} dB of its values, below {DEFAULT_MIN_SQNR_DB}: the metric may not \
+                 show it, and who reads them needs more bits"
+            )
+        })
+    }
 }
 
 impl<'a> Baseline<'a> {
@@ -249,7 +275,7 @@ struct Tally {
     paired: PairedDrop,
     regret: ExpectedRegret,
     agreement: Agreement,
-    error: OutputError,
+    errors: OutputErrors,
 }
 
 impl Tally {
@@ -259,7 +285,7 @@ impl Tally {
             paired: PairedDrop::new(metric),
             regret: ExpectedRegret::new(metric),
             agreement: Agreement::default(),
-            error: OutputError::default(),
+            errors: OutputErrors::default(),
         })
     }
 
@@ -272,10 +298,7 @@ impl Tally {
         given: &[Tensor],
     ) -> Result<()> {
         self.agreement.push(expected, given)?;
-        match &batch.tokens {
-            None => self.error.push(expected, given)?,
-            Some(tokens) => self.error.push(&tokens.only(expected), &tokens.only(given))?,
-        }
+        self.errors.push(expected, given, batch.tokens.as_ref())?;
         self.regret.push(expected, given)?;
         self.task.push(given, data, batch.rows.clone())?;
         let labels = data.labels().map(|labels| labels.slice_rows(batch.rows.clone()));
@@ -285,14 +308,19 @@ impl Tally {
     fn finish(self, baseline: &Baseline) -> Result<Measured> {
         let agreement = self.agreement.finish()?;
         let metric = self.task.finish(agreement)?;
+        let each = baseline.reference.outputs().iter().zip(self.errors.each());
+        let worst = each
+            .filter_map(|(output, error)| Some((&output.name, error.sqnr_db()?)))
+            .min_by(|(_, a), (_, b)| a.total_cmp(b));
         Ok(Measured {
             metric,
             drop: baseline.metric.drop(baseline.value, metric),
             drop_interval: self.paired.finish()?,
             expected_regret: self.regret.finish(),
             agreement,
-            max_abs_error: self.error.max_abs(),
-            sqnr_db: self.error.sqnr_db(),
+            max_abs_error: self.errors.max_abs(),
+            sqnr_db: self.errors.sqnr_db(),
+            worst_output: worst.map(|(name, sqnr_db)| WorstOutput { name: name.clone(), sqnr_db }),
         })
     }
 }

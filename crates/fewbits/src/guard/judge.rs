@@ -11,9 +11,6 @@ use crate::recipe::Trial;
 use crate::run::runner;
 use fewbits_runtime::RunOptions;
 
-/// The least that is told: of outputs that are not numbers any more nothing is left.
-const LEAST_DB: f64 = -300.0;
-
 /// What models are judged by.
 pub(super) struct Judge<'a> {
     /// The float outputs, and what each output must reach.
@@ -21,6 +18,15 @@ pub(super) struct Judge<'a> {
     /// The float model's metric, and by how much it may drop.
     pub metric: Option<(Baseline<'a>, MaxDrop<'a>)>,
     pub run: &'a RunOptions,
+}
+
+/// On which rows outputs must reach what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// On those that are measured.
+    Measured,
+    /// On more like them, as far as their spread tells.
+    Others,
 }
 
 /// What was measured of a model.
@@ -31,22 +37,32 @@ pub(super) struct Verdict {
     /// Its metric.
     pub measured: Option<evaluate::Measured>,
     /// How much it lacks of what layers are left float for, in decibels of its worst output and in units of
-    /// the metric.
-    pub lacks: f64,
+    /// the metric: on the rows that are measured, and on others.
+    lacks: [f64; 2],
 }
 
-impl search::Verdict for Verdict {
+impl Verdict {
+    /// How much it lacks on these rows, 0 where it holds.
+    pub fn lacks(&self, reach: Reach) -> f64 {
+        self.lacks[reach as usize]
+    }
+}
+
+/// A verdict that counts on some rows.
+pub(super) struct On(pub Reach, pub Verdict);
+
+impl search::Verdict for On {
     fn lacks(&self) -> f64 {
-        self.lacks
+        self.1.lacks(self.0)
     }
 }
 
 impl Judge<'_> {
-    /// Runs a model. Outputs must reach `headroom` more than what is asked for.
+    /// Runs a model.
     ///
     /// # Errors
     /// If it cannot be run.
-    pub fn judge(&self, model: Model, headroom: f64) -> Result<Verdict> {
+    pub fn judge(&self, model: Model) -> Result<Verdict> {
         let mut verdict = Verdict::default();
         if let Some((baseline, limit)) = &self.metric {
             let runner = runner(&model, self.run)?;
@@ -55,28 +71,27 @@ impl Judge<'_> {
             if !Metric::allows(limit.max_drop, measured.drop)
                 && limit.otherwise == Otherwise::LeaveFloat
             {
-                verdict.lacks += if over.is_nan() { f64::MAX } else { over };
+                verdict.lacks = [if over.is_nan() { f64::MAX } else { over }; 2];
             }
             verdict.measured = Some(measured);
         }
         if let Some((trial, limit)) = &self.outputs {
-            verdict.sqnr_db = sqnr_db(trial, model)?;
-            let worst = verdict.sqnr_db.iter().filter_map(|(_, db)| *db).min_by(f64::total_cmp);
-            if let (Some(db), Otherwise::LeaveFloat) = (worst, limit.otherwise) {
-                verdict.lacks += (limit.db + headroom - db).max(0.0);
+            let errors = trial.errors(model)?;
+            let floats = || {
+                let named = trial.outputs().iter().zip(errors.each());
+                named.filter(|(output, _)| output.is_float)
+            };
+            verdict.sqnr_db =
+                floats().map(|(output, error)| (output.name.clone(), error.sqnr_db())).collect();
+            let measured = floats().filter_map(|(_, error)| error.sqnr_db());
+            let others = floats().filter_map(|(_, error)| error.sure_sqnr_db());
+            let worst = [measured.min_by(f64::total_cmp), others.min_by(f64::total_cmp)];
+            for (lacks, worst) in verdict.lacks.iter_mut().zip(worst) {
+                if let (Some(db), Otherwise::LeaveFloat) = (worst, limit.otherwise) {
+                    *lacks += (limit.db - db).max(0.0);
+                }
             }
         }
         Ok(verdict)
     }
-}
-
-fn sqnr_db(trial: &Trial, model: Model) -> Result<Vec<(String, Option<f64>)>> {
-    let errors = trial.errors(model)?;
-    let named = trial.outputs().iter().zip(errors.each());
-    let floats = named.filter(|(output, _)| output.is_float);
-    let db = floats.map(|(output, error)| {
-        let db = error.relative().filter(|&noise| noise > 0.0);
-        (output.name.clone(), db.map(|noise| (-10.0 * noise.log10()).max(LEAST_DB)))
-    });
-    Ok(db.collect())
 }

@@ -39,7 +39,7 @@ use crate::{Error, Result};
 
 pub use asked::AskedSqnr;
 use cost::Noise;
-use judge::{Judge, Verdict};
+use judge::{Judge, On, Reach, Verdict};
 pub use search::MOST_EVALUATIONS;
 use search::{Ends, Found, search};
 use unit::{Unit, units};
@@ -49,16 +49,13 @@ use unit::{Unit, units};
 pub const DEFAULT_MIN_SQNR_DB: f64 = 20.0;
 
 /// The sample is as many rows as these bytes hold, within [`SAMPLE_ROWS`].
-const SAMPLE_BYTES: usize = 8 << 20;
+const SAMPLE_BYTES: usize = 16 << 20;
 /// The least and the most rows of a sample.
-const SAMPLE_ROWS: RangeInclusive<usize> = 8..=64;
+const SAMPLE_ROWS: RangeInclusive<usize> = 16..=64;
 /// Those of the sample on which single weights and activations are measured: each takes a run of the model.
 const COST_BYTES: usize = 2 << 20;
 /// The least and the most of its rows.
 const COST_ROWS: RangeInclusive<usize> = 2..=16;
-/// A model that is searched for must do this much better on the sample, in decibels: other rows are others.
-const HEADROOM_DB: f64 = 0.5;
-
 /// What a quantized model must hold.
 #[derive(Clone, Copy, Default)]
 pub struct Limits<'a> {
@@ -235,7 +232,7 @@ pub fn guard(
     if judge.outputs.is_none() && judge.metric.is_none() {
         return Ok((plan, guarded));
     }
-    let verdict = match judge.judge(write(&plan)?, 0.0) {
+    let verdict = match judge.judge(write(&plan)?) {
         Ok(verdict) => verdict,
         Err(why) if judge.metric.is_none() => {
             guarded.warnings.push(unmeasured(&why));
@@ -245,7 +242,7 @@ pub fn guard(
     };
     let mut found = Found { float: Vec::new(), verdict, evaluations: 1 };
     let mut settled = plan.clone();
-    if found.verdict.lacks > 0.0 {
+    if found.verdict.lacks(Reach::Others) > 0.0 {
         let candidates = Candidates::of(prepared, &plan, limits, &found.verdict, run, progress)?;
         progress.start("guarding accuracy", MOST_EVALUATIONS as u64);
         found = candidates.search(&judge, found, write, progress)?;
@@ -254,7 +251,7 @@ pub fn guard(
         guarded.left_float = found.float.iter().map(|&unit| candidates.left_float(unit)).collect();
         if settled.needs_data() {
             // It was searched for with plain rounding.
-            found.verdict = judge.judge(write(&settled)?, 0.0)?;
+            found.verdict = judge.judge(write(&settled)?)?;
         }
     }
     guarded.evaluations = found.evaluations;
@@ -325,7 +322,7 @@ impl<'a> Candidates<'a> {
         Ok(Candidates { adjusted, plan, units, noise, outputs, order })
     }
 
-    /// Looks for what to leave float, with headroom where that can be had.
+    /// Looks for what to leave float, so that other rows hold, too, or else those that are measured.
     fn search(
         &self,
         judge: &Judge,
@@ -337,24 +334,26 @@ impl<'a> Candidates<'a> {
         if all.is_empty() {
             return Ok(nothing_float);
         }
-        let measure = |float: &[usize], headroom: f64| -> Result<Verdict> {
+        let measure = |float: &[usize]| -> Result<Verdict> {
             let plan = self.plan(float);
             // Rounding that learns would be done over again for every model.
             let plan = if plan.needs_data() { plan.rounded_by(Rounding::Nearest) } else { plan };
-            let verdict = judge.judge(write(&plan)?, headroom)?;
+            let verdict = judge.judge(write(&plan)?)?;
             progress.advance(1);
             Ok(verdict)
         };
+        let all_float = measure(all)?;
+        let evaluations = nothing_float.evaluations + 1;
+        let reach = match all_float.lacks(Reach::Others) <= 0.0 {
+            true => Reach::Others,
+            false => Reach::Measured,
+        };
         let size = |unit: usize| self.units[unit].elements();
-        let nothing_float = nothing_float.verdict;
-        let all_float = measure(all, HEADROOM_DB)?;
-        if all_float.lacks <= 0.0 {
-            let ends = Ends { nothing_float, all_float, evaluations: 2 };
-            return search(all, &size, ends, &mut |float| measure(float, HEADROOM_DB));
-        }
-        // Where there is no headroom to be had, what is asked for may be.
-        let ends = Ends { nothing_float, all_float: measure(all, 0.0)?, evaluations: 3 };
-        search(all, &size, ends, &mut |float| measure(float, 0.0))
+        let nothing_float = On(reach, nothing_float.verdict);
+        let ends = Ends { nothing_float, all_float: On(reach, all_float), evaluations };
+        let found = search(all, &size, ends, &mut |float| Ok(On(reach, measure(float)?)))?;
+        let Found { float, verdict: On(_, verdict), evaluations } = found;
+        Ok(Found { float, verdict, evaluations })
     }
 
     /// The plan with these units left float.

@@ -2,7 +2,7 @@
 
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto};
-use fewbits_onnx::qweight::{QWeightWriter, WeightForm};
+use fewbits_onnx::qweight::{QWeightWriter, ReadBy, WeightForm};
 use fewbits_quant::QTensor;
 
 use crate::Result;
@@ -39,7 +39,7 @@ impl Alone {
     pub fn bytes_as(&self, weight: QTensor, form: WeightForm) -> Result<u64> {
         let mut model = self.model.clone();
         let mut writer = QWeightWriter::new(&mut model, form);
-        writer.replace(&self.name, weight)?;
+        writer.replace(&self.name, weight, ReadBy::Floats)?;
         writer.finish();
         Ok((model.to_bytes().len() as u64).saturating_sub(self.rest_bytes))
     }
@@ -76,7 +76,7 @@ mod tests {
             let weight = quantize(&values, &[64, 10], scheme).unwrap();
             let mut whole = model.clone();
             let mut writer = QWeightWriter::new(&mut whole, WeightForm::Newest);
-            writer.replace("w", weight.clone()).unwrap();
+            writer.replace("w", weight.clone(), ReadBy::Floats).unwrap();
             writer.finish();
             let saved = model.to_bytes().len() - whole.to_bytes().len();
             let bytes = alone.bytes_as(weight, WeightForm::Newest).unwrap();

@@ -21,7 +21,7 @@ pub use widths::Widths;
 use crate::apply::FinishedLayers;
 use crate::data::Dataset;
 use crate::environment::{Environment, environment};
-use crate::evaluate::{Baseline, Measured};
+use crate::evaluate::{Baseline, Measured, WorstOutput};
 use crate::measure::latencies;
 use crate::metric::Metric;
 use crate::output::{check_output, scratch_folder};
@@ -122,6 +122,8 @@ pub struct Point {
     pub max_abs_error: f64,
     /// Signal to quantization noise of the float outputs in decibels; none if they are equal.
     pub sqnr_db: Option<f64>,
+    /// The float output that is farthest from the float model's; none if all are equal.
+    pub worst_output: Option<WorstOutput>,
     /// Weights that became integers.
     pub quantized: usize,
     /// The file, where it is kept.
@@ -208,6 +210,7 @@ pub fn sweep(
     sweep.verdict = verdict::verdict(&sweep, request.activations.activation_use());
     sweep.notes.extend(verdict::nothing_quantized(&sweep));
     sweep.notes.extend(verdict::same_bytes(&sweep));
+    sweep.notes.extend(verdict::far_output(&sweep));
     sweep.notes.extend(verdict::too_few_rows(&sweep));
     Ok(sweep)
 }
@@ -276,7 +279,7 @@ fn measure_saved(
     let mut runners: Vec<Box<dyn Runner>> = Vec::new();
     let first = sweep.points.len();
     for ((bits, path), (file_bytes, weight_bytes, runner)) in files.iter().zip(loaded) {
-        let Measured { metric, drop, agreement, max_abs_error, sqnr_db, .. } =
+        let Measured { metric, drop, agreement, max_abs_error, sqnr_db, worst_output, .. } =
             baseline.measure(&runner, progress)?;
         sweep.points.push(Point {
             bits: *bits,
@@ -288,6 +291,7 @@ fn measure_saved(
             latency_ms: 0.0,
             max_abs_error,
             sqnr_db,
+            worst_output,
             quantized: sweep.plans[sweep.points.len()].quantized().count(),
             path: Some(path.clone()),
         });

@@ -107,6 +107,14 @@ fn bits(widths: &[Width]) -> String {
     }
 }
 
+/// Which output of the model that is advised is far from the float model's.
+pub fn far_output(sweep: &Sweep) -> Option<String> {
+    let advised = sweep.advised?;
+    let point = sweep.points.iter().find(|point| point.bits == advised.bits)?;
+    let note = point.worst_output.as_ref()?.note()?;
+    Some(format!("at {} {note}", bits(&[advised.bits])))
+}
+
 /// At which widths nothing is quantized, and why.
 pub fn nothing_quantized(sweep: &Sweep) -> Vec<String> {
     let mut reasons: Vec<(String, Vec<Width>)> = Vec::new();
@@ -182,6 +190,7 @@ mod tests {
             latency_ms: 1.0,
             max_abs_error: 0.0,
             sqnr_db: None,
+            worst_output: None,
             quantized: 1,
             path: None,
         }

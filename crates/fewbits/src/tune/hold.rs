@@ -33,6 +33,7 @@ mod tests {
             drop_interval: Some((-0.1, high)),
             expected_regret: regret,
             agreement: 1.0,
+            worst_output: None,
             file_bytes: 1,
             weight_bytes: 1,
             latency_ms: 1.0,

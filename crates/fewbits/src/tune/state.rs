@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fewbits_onnx::Replace;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluate::WorstOutput;
 use crate::never_slower::Slower;
 use crate::output::write_file;
 use crate::plan::Plan;
@@ -30,6 +31,9 @@ pub struct Checked {
     pub expected_regret: Option<f64>,
     /// The fraction of rows on which both models predict the same.
     pub agreement: f64,
+    /// The float output that is farthest from the float model's; none if all are equal.
+    #[serde(default)]
+    pub worst_output: Option<WorstOutput>,
     /// Bytes of the file.
     pub file_bytes: u64,
     /// Bytes of the constant tensors in it.
@@ -129,6 +133,7 @@ mod tests {
             drop_interval: Some((-0.1, 1.0 / 3.0)),
             expected_regret: None,
             agreement: 1.0,
+            worst_output: None,
             file_bytes: 3,
             weight_bytes: 2,
             latency_ms: 0.7,

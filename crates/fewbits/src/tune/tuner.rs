@@ -164,6 +164,7 @@ impl Tuner<'_> {
             drop_interval: measured.drop_interval.map(|i| (i.low, i.high)),
             expected_regret: measured.expected_regret,
             agreement: measured.agreement,
+            worst_output: measured.worst_output,
             file_bytes,
             weight_bytes: saved.weight_bytes(),
             latency_ms: times[1].median,

@@ -22,6 +22,8 @@ pub(super) fn notes(tuned: &Tuned, request: &Request) -> Vec<String> {
             tuned.rows, tuned.max_drop
         ));
     }
+    let checked = tuned.best.as_ref().map(|best| &best.checked);
+    notes.extend(checked.and_then(|checked| checked.worst_output.as_ref()?.note()));
     notes.extend(tuned.slower.iter().map(ToString::to_string));
     notes
 }

@@ -274,7 +274,7 @@ impl<'a> Emit<'a> {
     ) -> Result<String, Why> {
         let (rows, weight) = self.factors(value, coefficients, 1)?;
         let bias = self.floats("intercept", &[1], &[intercept]);
-        let score = self.op("Gemm", &[&rows, &weight, &bias], "s");
+        let score = self.op("Gemm", &[&rows, &weight, &bias], "d");
         let minus = self.op("Neg", &[&score], "n");
         let axis = vec![AttributeProto::of_int("axis", 1)];
         Ok(self.op_with("Concat", &[&minus, &score], "b", axis))

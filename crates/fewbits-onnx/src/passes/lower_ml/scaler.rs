@@ -39,7 +39,7 @@ pub(super) fn lower(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
         } else {
             emit.floats(name, &[values.len()], values)
         };
-        value = emit.op(op, &[&value, &operand], "s");
+        value = emit.op(op, &[&value, &operand], "x");
     }
     if double {
         value = emit.cast(&value, DataType::Float);

@@ -1,9 +1,9 @@
 //! Floats from integers: `DequantizeLinear`, or plain arithmetic.
 
-use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, ScaleType};
+use fewbits_quant::{Encoding, Granularity, Layout, PackedInts, QTensor, ScaleType};
 use half::f16;
 
-use super::QWeightWriter;
+use super::{QWeightWriter, ReadBy};
 use crate::proto::{AttributeProto, DataType, TensorProto};
 use crate::qweight::fields;
 
@@ -11,50 +11,55 @@ use crate::qweight::fields;
 const WIDENING_BYTES: usize = 40;
 
 impl QWeightWriter<'_> {
-    pub(super) fn dequantize(&mut self, weight: QTensor, output: &str) {
+    pub(super) fn dequantize(&mut self, weight: QTensor, read_by: ReadBy, output: &str) {
         if let Encoding::Float(_) = weight.codes().encoding() {
             return self.small_floats(&weight, output);
         }
-        let layout = weight.layout().clone();
-        let params = weight.params().clone();
-        let coded_scales = weight.coded_scales().cloned();
-        let granularity = layout.granularity();
+        let granularity = weight.layout().granularity();
         let opset_of_dequantize_linear = match granularity {
             Granularity::Tensor => 10,
             Granularity::Channel { .. } => 13,
             Granularity::Group { .. } => 21,
         };
-        let width = weight.codes().width();
-        let scale_shape = layout.param_shape();
-        if self.opset >= opset_of_dequantize_linear && width <= 8 {
-            let integer_type = self.integer_type(weight.codes());
-            let codes = self.codes(weight, integer_type);
-            let scale = self.scales(&scale_shape, &params.scale, coded_scales.as_ref());
-            let mut inputs = vec![codes, scale];
-            if !params.zero_point.is_empty() {
-                let bytes = zero_point_bytes(&params.zero_point, integer_type);
-                inputs.push(self.constant("z", |n| {
-                    TensorProto::from_raw(n, &scale_shape, integer_type, bytes)
-                }));
-            }
-            let mut node = self.node("DequantizeLinear", &inputs, output);
-            match granularity {
-                // 1 is the default.
-                Granularity::Tensor | Granularity::Channel { axis: 1 } => {}
-                Granularity::Channel { axis } => {
-                    node.attribute.push(AttributeProto::of_int("axis", axis as i64))
-                }
-                Granularity::Group { axis, size } => {
-                    node.attribute.push(AttributeProto::of_int("axis", axis as i64));
-                    node.attribute.push(AttributeProto::of_int("block_size", size.get() as i64));
-                }
-            }
-            self.nodes.push(node);
-            return;
+        let folded = read_by == ReadBy::Floats && self.form.folds(&weight);
+        if self.opset < opset_of_dequantize_linear || weight.codes().width() > 8 || folded {
+            return self.arithmetic(weight, output);
         }
+        let scale_shape = weight.layout().param_shape();
+        let params = weight.params().clone();
+        let coded_scales = weight.coded_scales().cloned();
+        let integer_type = self.integer_type(weight.codes());
+        let codes = self.codes(weight, integer_type);
+        let scale = self.scales(&scale_shape, &params.scale, coded_scales.as_ref());
+        let mut inputs = vec![codes, scale];
+        if !params.zero_point.is_empty() {
+            let bytes = zero_point_bytes(&params.zero_point, integer_type);
+            inputs.push(
+                self.constant("z", |n| TensorProto::from_raw(n, &scale_shape, integer_type, bytes)),
+            );
+        }
+        let mut node = self.node("DequantizeLinear", &inputs, output);
+        match granularity {
+            // 1 is the default.
+            Granularity::Tensor | Granularity::Channel { axis: 1 } => {}
+            Granularity::Channel { axis } => {
+                node.attribute.push(AttributeProto::of_int("axis", axis as i64))
+            }
+            Granularity::Group { axis, size } => {
+                node.attribute.push(AttributeProto::of_int("axis", axis as i64));
+                node.attribute.push(AttributeProto::of_int("block_size", size.get() as i64));
+            }
+        }
+        self.nodes.push(node);
+    }
 
-        // Plain arithmetic: (q - zero_point) * scale, the parameters spread over the shape.
-        let spread_shape = layout.spread_shape();
+    /// `(q - zero_point) * scale`, the parameters spread over the shape.
+    fn arithmetic(&mut self, weight: QTensor, output: &str) {
+        let layout = weight.layout().clone();
+        let params = weight.params().clone();
+        let coded_scales = weight.coded_scales().cloned();
+        let width = weight.codes().width();
+        let param_shape = spread_shape(&layout);
         let shape = layout.shape().to_vec();
         let mut q = if width <= 8 || !self.slices(weight.codes()) {
             let integer_type = self.integer_type(weight.codes());
@@ -68,15 +73,15 @@ impl QWeightWriter<'_> {
         if !params.zero_point.is_empty() {
             let zero_point: Vec<f32> = params.zero_point.iter().map(|&z| f32::from(z)).collect();
             let zero_point =
-                self.constant("z", |n| TensorProto::from_f32(n, &spread_shape, &zero_point));
-            let zero_point = self.spread(zero_point, granularity, &shape);
+                self.constant("z", |n| TensorProto::from_f32(n, &param_shape, &zero_point));
+            let zero_point = self.spread(zero_point, &layout);
             let centred = self.names.fresh("q");
             let node = self.node("Sub", &[q, zero_point], &centred);
             self.nodes.push(node);
             q = centred;
         }
-        let scale = self.scales(&spread_shape, &params.scale, coded_scales.as_ref());
-        let scale = self.spread(scale, granularity, &shape);
+        let scale = self.scales(&param_shape, &params.scale, coded_scales.as_ref());
+        let scale = self.spread(scale, &layout);
         let node = self.node("Mul", &[q, scale], output);
         self.nodes.push(node);
     }
@@ -103,14 +108,21 @@ impl QWeightWriter<'_> {
         wide
     }
 
-    /// Repeats the parameters of groups along their axis, so that they broadcast.
-    pub(super) fn spread(
-        &mut self,
-        param: String,
-        granularity: Granularity,
-        shape: &[usize],
-    ) -> String {
-        let Granularity::Group { axis, size } = granularity else { return param };
+    /// Repeats the parameters of groups, which have [`spread_shape`], along their axis, so that they broadcast.
+    pub(super) fn spread(&mut self, param: String, layout: &Layout) -> String {
+        let (shape, Granularity::Group { axis, size }) = (layout.shape(), layout.granularity())
+        else {
+            return param;
+        };
+        if shape[axis] % size.get() == 0 {
+            // [.., groups, 1, ..] to [.., groups, size, ..]: a `Gather` would need an index of 8 bytes for
+            // each element of the axis.
+            let mut target = signed(&spread_shape(layout));
+            target[axis + 1] = size.get() as i64;
+            let target = self.constant("k", |n| TensorProto::from_i64(n, &[target.len()], &target));
+            let repeated = self.step("Expand", &[param, target]);
+            return self.reshape(repeated, &signed(shape));
+        }
         let index: Vec<i64> = (0..shape[axis]).map(|i| (i / size.get()) as i64).collect();
         let index = self.constant("g", |n| TensorProto::from_i64(n, &[index.len()], &index));
         let spread = self.names.fresh("s");
@@ -120,6 +132,24 @@ impl QWeightWriter<'_> {
         self.nodes.push(node);
         spread
     }
+}
+
+/// The shape of parameters that are to be spread.
+pub(super) fn spread_shape(layout: &Layout) -> Vec<usize> {
+    match layout.granularity() {
+        // The smallest form: of a linear model of one column every byte counts.
+        _ if layout.params() == 1 => Vec::new(),
+        Granularity::Group { axis, size } if layout.shape()[axis] % size.get() == 0 => {
+            let mut shape = layout.param_shape();
+            shape.insert(axis + 1, 1);
+            shape
+        }
+        _ => layout.spread_shape(),
+    }
+}
+
+pub(super) fn signed(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|&d| d as i64).collect()
 }
 
 fn zero_point_bytes(zero_points: &[u8], integer_type: DataType) -> Vec<u8> {

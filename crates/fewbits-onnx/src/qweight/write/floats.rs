@@ -8,6 +8,7 @@
 use fewbits_quant::{Encoding, FloatFormat, Granularity, PackedInts, QTensor};
 
 use super::QWeightWriter;
+use super::dequantize::{signed, spread_shape};
 use crate::proto::{DataType, TensorProto};
 use crate::qweight::fields;
 
@@ -20,7 +21,9 @@ impl QWeightWriter<'_> {
     /// The product of small floats and their scales.
     pub(super) fn small_floats(&mut self, weight: &QTensor, output: &str) {
         let numbers = self.numbers(weight.codes(), weight.layout().shape());
-        let scale = self.broadcast_scales(weight);
+        let (layout, scales) = (weight.layout(), &weight.params().scale);
+        let scale = self.scales(&spread_shape(layout), scales, weight.coded_scales());
+        let scale = self.spread(scale, layout);
         let node = self.node("Mul", &[numbers, scale], output);
         self.nodes.push(node);
     }
@@ -76,31 +79,6 @@ impl QWeightWriter<'_> {
         self.cast(&narrow, DataType::Int32, &index);
         index
     }
-
-    /// The scales of a weight in a shape that broadcasts to its own.
-    fn broadcast_scales(&mut self, weight: &QTensor) -> String {
-        let (layout, scales) = (weight.layout(), &weight.params().scale);
-        let shape = layout.shape().to_vec();
-        match layout.granularity() {
-            Granularity::Group { axis, size } if shape[axis] % size.get() == 0 => {
-                // [.., groups, 1, ..] to [.., groups, size, ..]: a `Gather` would need an index of
-                // 8 bytes for each element of the axis.
-                let mut scale_shape = layout.param_shape();
-                scale_shape.insert(axis + 1, 1);
-                let scales = self.scales(&scale_shape, scales, weight.coded_scales());
-                scale_shape[axis + 1] = size.get();
-                let target = signed(&scale_shape);
-                let target =
-                    self.constant("k", |n| TensorProto::from_i64(n, &[target.len()], &target));
-                let repeated = self.step("Expand", &[scales, target]);
-                self.reshape(repeated, &signed(&shape))
-            }
-            granularity => {
-                let scales = self.scales(&layout.spread_shape(), scales, weight.coded_scales());
-                self.spread(scales, granularity, &shape)
-            }
-        }
-    }
 }
 
 /// The type that a `Cast` at an opset widens, for codes of 8 bits.
@@ -111,8 +89,4 @@ fn cast_type(encoding: Encoding, opset: i64) -> Option<DataType> {
         Encoding::Float(FloatFormat::E5m2) if opset >= FLOAT8_OPSET => Some(DataType::Float8e5m2),
         _ => None,
     }
-}
-
-fn signed(shape: &[usize]) -> Vec<i64> {
-    shape.iter().map(|&d| d as i64).collect()
 }

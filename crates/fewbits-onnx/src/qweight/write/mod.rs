@@ -7,7 +7,7 @@ mod integers;
 mod lookup;
 mod nbits;
 
-use fewbits_quant::QTensor;
+use fewbits_quant::{Granularity, QTensor};
 
 use crate::graph::Names;
 use crate::passes::cleanup::share_equal_initializers;
@@ -32,7 +32,29 @@ pub enum WeightForm {
     Plain,
 }
 
+/// What computes with a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadBy {
+    /// A product of integers: runtimes know it by the `DequantizeLinear` of its weight.
+    Integers,
+    /// Products of floats, or look-ups.
+    Floats,
+}
+
 impl WeightForm {
+    /// Whether floats of a weight that only products of floats read are computed by operators that
+    /// runtimes fold when they load the model.
+    ///
+    /// onnxruntime folds no `DequantizeLinear`. Between a constant of one scale, or of one a channel, and a
+    /// `MatMul` it makes both `MatMulNBits`, which rounds the *activations* to 8 bits; elsewhere it
+    /// dequantizes at every call, which may take longer than the product. Blocks of fewer than 8 bits stay
+    /// as they are: there the rounding costs less than the weights do, and gains speed and memory.
+    fn folds(self, weight: &QTensor) -> bool {
+        let in_blocks = matches!(weight.layout().granularity(), Granularity::Group { .. });
+        matches!(self, WeightForm::Newest | WeightForm::NBits)
+            && (weight.codes().width() >= 8 || !in_blocks)
+    }
+
     /// The opset whose forms may be used in a model of `opset`.
     fn usable(self, opset: i64) -> i64 {
         match self {
@@ -87,7 +109,7 @@ impl<'a> QWeightWriter<'a> {
     }
 
     /// Replaces the initializer `name` by `weight`.
-    pub fn replace(&mut self, name: &str, weight: QTensor) -> Result<()> {
+    pub fn replace(&mut self, name: &str, weight: QTensor, read_by: ReadBy) -> Result<()> {
         let data_type = match self.model.graph().find_initializer(name) {
             Some(tensor) => tensor.element_type()?,
             None => {
@@ -116,7 +138,7 @@ impl<'a> QWeightWriter<'a> {
         }
         let floats =
             if data_type == DataType::Float { name.to_string() } else { self.names.fresh("f") };
-        self.dequantize(weight, &floats);
+        self.dequantize(weight, read_by, &floats);
         if data_type != DataType::Float {
             self.cast(&floats, data_type, name);
         }
