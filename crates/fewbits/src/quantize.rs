@@ -5,15 +5,17 @@ use fewbits_onnx::facts::{Mismatch, mismatches};
 use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
 use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
-use crate::apply::{FinishedLayers, Learning, apply, source_digest};
+use crate::apply::{FinishedLayers, Learning, adjust, apply, source_digest};
 use crate::bench::made_up;
+use crate::calibrate::Channels;
 use crate::data::Dataset;
 use crate::error::file_of;
 use crate::growth::{most_bytes, source_bytes, without_growth};
 use crate::guard::{Guarded, Limits, guard};
 use crate::limits::reduced;
+use crate::methods::bias_correction;
 use crate::never_slower::{Slower, keep_faster};
-use crate::plan::{ActivationUse, Plan, RegionExtent, SchemeKind};
+use crate::plan::{ActivationUse, Adjustment, Method, Plan, RegionExtent, SchemeKind};
 use crate::prepare::{Prepared, prepare_for, products_in_single};
 use crate::progress::{Progress, Silent};
 use crate::recipe::{Observed, Request, plan_with};
@@ -47,6 +49,8 @@ pub struct Planned<'a> {
     plan: Plan,
     asked: Asked,
     notes: Vec<String>,
+    /// By which biases are corrected.
+    channels: Channels,
     /// What methods of rounding learn from.
     data: Option<&'a Dataset>,
     /// What they have rounded.
@@ -96,7 +100,8 @@ impl<'a> Planned<'a> {
         let make = |prepared: &Model, finished: &FinishedLayers| {
             plan_with(prepared, request, observed, finished, run, progress)
         };
-        Planned::new(source, preparation, asked, request.data, finished, run, make)?.fitted()
+        let planned = Planned::new(source, preparation, asked, request.data, finished, run, make)?;
+        Planned { channels: observed.take_channels(), ..planned }.fitted()
     }
 
     /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
@@ -145,7 +150,9 @@ impl<'a> Planned<'a> {
             return Err(Error::NothingToQuantize { file, reason });
         }
         let run = run.clone();
-        let mut planned = Planned { source, prepared, plan, asked, notes, data, finished, run };
+        let channels = Channels::new();
+        let mut planned =
+            Planned { source, prepared, plan, asked, notes, channels, data, finished, run };
         planned.tell_reduced_range()?;
         Ok(planned)
     }
@@ -153,10 +160,22 @@ impl<'a> Planned<'a> {
     /// Takes another plan.
     fn decide(&mut self, plan: Plan) -> Result<()> {
         if plan != self.plan {
-            self.plan = plan;
+            self.plan = self.corrected(plan)?;
             self.tell_reduced_range()?;
         }
         Ok(())
+    }
+
+    /// A plan with the biases corrected for what it makes of the weights, if those of this one are.
+    fn corrected(&self, plan: Plan) -> Result<Plan> {
+        let is_corrected = |a: &Adjustment| a.method == Method::BiasCorrection;
+        if self.channels.is_empty() || !plan.adjustments.iter().any(is_corrected) {
+            return Ok(plan);
+        }
+        let others = plan.adjustments.iter().filter(|a| !is_corrected(a)).cloned();
+        let mut adjusted = self.prepared.clone();
+        adjust(&mut adjusted, &others.collect::<Vec<_>>())?;
+        bias_correction::corrected(&adjusted, plan, &self.channels)
     }
 
     fn tell_reduced_range(&mut self) -> Result<()> {
@@ -236,8 +255,8 @@ impl<'a> Planned<'a> {
 
     fn guard(&self, limits: &Limits, progress: &dyn Progress) -> Result<(Plan, Guarded)> {
         let write = |plan: &Plan| {
-            let prepared = self.prepared.clone();
-            quantized(self.source, prepared, plan, self.learning(), None, &Silent)
+            let (prepared, plan) = (self.prepared.clone(), self.corrected(plan.clone())?);
+            quantized(self.source, prepared, &plan, self.learning(), None, &Silent)
         };
         let plan = self.plan.clone();
         guard(self.source, &self.prepared, plan, limits, &write, &self.run, progress)

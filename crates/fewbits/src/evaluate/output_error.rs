@@ -9,8 +9,8 @@ use crate::padding::Tokens;
 /// The least that is told, in decibels: of outputs that are not numbers any more nothing is left.
 const LEAST_DB: f64 = -300.0;
 
-/// The quantile of the normal distribution below which 95 % lie.
-const NORMAL_95: f64 = 1.645;
+/// The quantile of the normal distribution below which 99 % lie.
+const NORMAL_99: f64 = 2.326;
 
 /// The distance between the float outputs of two models.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,9 +78,9 @@ impl OutputError {
         (self.signal > 0.0).then(|| self.noise / self.signal)
     }
 
-    /// The SQNR in decibels that more rows like these have with a confidence of 95 %, as far as their spread
-    /// tells: noise over signal, and 1.645 times the standard error of such a ratio (Cochran, Sampling
-    /// Techniques, 3rd edition, equation 6.13).
+    /// The SQNR in decibels that as many other rows have with a confidence of 99 %, as far as the spread of
+    /// these tells: noise over signal, and 2.326 times the standard error of such a ratio (Cochran, Sampling
+    /// Techniques, 3rd edition, equation 6.13) and of that of the other rows.
     pub fn sure_sqnr_db(&self) -> Option<f64> {
         let ratio = self.relative().filter(|&noise| noise > 0.0)?;
         let Rows { count, signal_squared, noise_squared, signal_by_noise } = self.rows;
@@ -91,7 +91,7 @@ impl OutputError {
             // Of one row nothing is known.
             false => 0.0,
         };
-        let most = ratio + NORMAL_95 * error;
+        let most = ratio + NORMAL_99 * 2f64.sqrt() * error;
         Some(if most.is_finite() { (-10.0 * most.log10()).max(LEAST_DB) } else { LEAST_DB })
     }
 
@@ -182,7 +182,10 @@ mod tests {
         // Two rows of one signal: the ratio is 1/8, and its standard error as much.
         let (db, sure) = of(&[[1.0, 0.5], [1.0, 0.0]]);
         assert!((db - 10.0 * 8f64.log10()).abs() < 1e-9);
-        assert!((sure - 10.0 * (8.0 / (1.0 + NORMAL_95)).log10()).abs() < 1e-9, "{sure}");
+        assert!(
+            (sure - 10.0 * (8.0 / (1.0 + 2f64.sqrt() * NORMAL_99)).log10()).abs() < 1e-9,
+            "{sure}"
+        );
         assert_eq!(of(&[[1.0, 0.5]]).0, of(&[[1.0, 0.5]]).1);
         assert_eq!(of(&[[1.0, f32::NAN], [1.0, 0.0]]), (LEAST_DB, LEAST_DB));
     }

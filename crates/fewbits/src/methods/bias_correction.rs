@@ -6,7 +6,7 @@
 //! beforehand, so the bias takes it back. Here `E[x]` comes from calibration data. A padded border
 //! is taken to hold the mean too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
@@ -14,13 +14,32 @@ use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Rounding};
 use rayon::prelude::*;
 
-use super::product::{Product, own_vector};
+use super::product::{Product, own_vector, products};
 use crate::calibrate::Channels;
-use crate::plan::{Adjustment, Edit, Method, WeightScheme};
+use crate::plan::{Adjustment, Edit, Method, Plan, WeightScheme};
 use crate::{Error, Result, WeightLimits};
 
+/// The plan of an adjusted model with corrections of biases for its weights as they are rounded now: what
+/// they keep to depends on which activations become integers.
+///
+/// # Errors
+/// If a weight cannot be read or quantized.
+pub fn corrected(adjusted: &Model, mut plan: Plan, channels: &Channels) -> Result<Plan> {
+    plan.adjustments.retain(|adjustment| adjustment.method != Method::BiasCorrection);
+    let weights: HashSet<&str> = plan.quantized().map(|(t, _)| t.tensor.as_str()).collect();
+    let graph = adjusted.graph();
+    let products = products(graph, &Index::new(graph), &weights);
+    let integers = plan.tensors.iter();
+    let integers = integers.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
+    let limits = WeightLimits::new(adjusted, &plan)?;
+    let rounded = Rounded { integers: &integers.collect(), limits: &limits };
+    let edits = correct(adjusted, &products, channels, &rounded)?;
+    plan.adjustments.extend(edits);
+    Ok(plan)
+}
+
 /// What is known of how weights are rounded: to nearest, whatever else is asked for.
-pub struct Rounded<'a> {
+struct Rounded<'a> {
     /// What each becomes.
     pub integers: &'a HashMap<&'a str, WeightScheme>,
     /// What its integers keep to.
@@ -31,7 +50,7 @@ pub struct Rounded<'a> {
 ///
 /// # Errors
 /// If a weight cannot be read or quantized.
-pub fn correct(
+fn correct(
     model: &Model,
     products: &[Product],
     channels: &Channels,

@@ -10,8 +10,8 @@ use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
 use crate::data::Dataset;
-use crate::methods::{Methods, Without};
-use crate::plan::{Method, Tried};
+use crate::methods::{Methods, Without, bias_correction};
+use crate::plan::{Method, Plan, Tried};
 use crate::progress::{Progress, Silent};
 
 /// What costs nothing when the model runs must lower the error to this part of it: less is chance.
@@ -20,6 +20,9 @@ const WORTHWHILE: f64 = 0.98;
 const WORTH_AN_EDIT: f64 = 0.9;
 /// An error beyond this one, 20 dB below the outputs, is poor.
 const POOR: f64 = 0.01;
+/// Of a poor model an error up to so many times another one, a decibel, may be as good: what activations do to
+/// a few rows is chance.
+const NEAR: f64 = 1.25;
 /// The sample is this part of the rows, or as many as hold [`SAMPLE_BYTES`] of observed activations
 /// if that is more.
 const SAMPLE_SHARE: usize = 64;
@@ -151,7 +154,8 @@ impl Recipe<'_> {
             false => WORTH_AN_EDIT,
         };
         let better = error.is_some_and(|error| error < part * contest.error);
-        let kept = better || asked;
+        let near = error.is_some_and(|error| error < NEAR * contest.error);
+        let kept = better || asked || (near && self.mends_weights(contest, &chosen, progress)?);
         let tried = Tried { kept, ..self.tried(&chosen.choice, error) };
         contest.best.tried.push(tried);
         if kept {
@@ -160,6 +164,32 @@ impl Recipe<'_> {
             contest.error = error.unwrap_or(contest.error);
         }
         Ok(())
+    }
+
+    /// Whether corrected biases make a poor model better where its activations stay float. Those that cost
+    /// most will ([`guard`](crate::guard)), and what is left then is the error of its weights, which
+    /// activations hide now.
+    fn mends_weights(
+        &self,
+        contest: &Contest,
+        chosen: &Chosen,
+        progress: &dyn Progress,
+    ) -> Result<bool> {
+        if chosen.choice.bias == contest.best.choice.bias || contest.error <= POOR {
+            return Ok(false);
+        }
+        let error_of_weights = |chosen: &Chosen| {
+            let adjusted = self.adjusted(&chosen.choice.edits)?;
+            let mut plan = self.plan(&adjusted, &chosen.choice, &chosen.seen)?;
+            plan.activations.clear();
+            if chosen.choice.bias == Bias::Corrected {
+                plan = bias_correction::corrected(&adjusted, plan, &chosen.seen.channels)?;
+            }
+            drop(adjusted);
+            self.error_of(&contest.trial, plan, chosen, progress)
+        };
+        let (without, with) = (error_of_weights(&contest.best)?, error_of_weights(chosen)?);
+        Ok(without.zip(with).is_some_and(|(without, with)| with < WORTHWHILE * without))
     }
 
     fn error(
@@ -173,6 +203,16 @@ impl Recipe<'_> {
             let adjusted = self.adjusted(&chosen.choice.edits)?;
             self.plan(&adjusted, &chosen.choice, &chosen.seen)?
         };
+        self.error_of(trial, plan, chosen, progress)
+    }
+
+    fn error_of(
+        &self,
+        trial: &Trial,
+        plan: Plan,
+        chosen: &Chosen,
+        progress: &dyn Progress,
+    ) -> Result<Option<f64>> {
         // Rounding that learns would be done over again for every trial; what ranges and edits do shows
         // with plain rounding, too.
         let plan = if plan.needs_data() { plan.rounded_by(Rounding::Nearest) } else { plan };

@@ -29,7 +29,7 @@ use crate::plan::{
     Plan, ReduceRange, Target, Tried, WeightOptions, WeightScheme, plan_weights,
 };
 use crate::progress::Progress;
-use crate::{Error, Result, WeightLimits};
+use crate::{Error, Result};
 pub(crate) use trial::Trial;
 
 /// What activations are to become.
@@ -207,11 +207,19 @@ fn tell_not_finite(
 #[derive(Default)]
 pub struct Observed {
     seen: Vec<(Wanted, Calibration)>,
+    /// The channels of what the products of the last model read that was planned, with its edits.
+    channels: Channels,
     /// By the rows of their samples.
     trials: Vec<(usize, Rc<Trial>)>,
 }
 
 impl Observed {
+    /// What was seen of the channels that the products of the last planned model read: what corrects its
+    /// biases, should its plan change.
+    pub fn take_channels(&mut self) -> Channels {
+        std::mem::take(&mut self.channels)
+    }
+
     /// What is wanted, observed now if it was not before.
     fn of(
         &mut self,
@@ -418,7 +426,7 @@ impl Recipe<'_> {
     fn plan(&self, adjusted: &Model, choice: &Choice, seen: &Calibration) -> Result<Plan> {
         let mut plan = self.weights.clone();
         plan.adjustments = choice.edits.clone();
-        let mut plan = match self.request.activations {
+        let plan = match self.request.activations {
             Activations::Float => plan,
             Activations::Dynamic => {
                 let inputs = if seen.rows > 0 { Inputs::Seen } else { Inputs::Unseen };
@@ -430,19 +438,10 @@ impl Recipe<'_> {
                 plan.with_static_activations(&regions, seen, choice.range, scheme)
             }
         };
-        if choice.bias == Bias::Corrected {
-            let integers = plan.tensors.iter();
-            let integers = integers.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
-            let limits = WeightLimits::new(adjusted, &plan)?;
-            let rounding = bias_correction::Rounded {
-                integers: &integers.collect::<HashMap<_, _>>(),
-                limits: &limits,
-            };
-            let products = self.products(adjusted);
-            let edits = bias_correction::correct(adjusted, &products, &seen.channels, &rounding)?;
-            plan.adjustments.extend(edits);
+        match choice.bias {
+            Bias::Corrected => bias_correction::corrected(adjusted, plan, &seen.channels),
+            Bias::AsItIs => Ok(plan),
         }
-        Ok(plan)
     }
 
     fn activation_scheme(&self, bits: Bits) -> ActivationScheme {
@@ -466,6 +465,7 @@ impl Recipe<'_> {
         };
         let mut plan = self.plan(&adjusted, &choice, &seen)?;
         plan.tried = tried;
+        observed.channels = seen.channels;
         let plan = match self.request.activations {
             Activations::Float => self.choose_rounding(plan, data, observed, progress)?,
             _ => plan,
