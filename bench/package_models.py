@@ -106,8 +106,8 @@ def deepcut(*names: str) -> Callable[[np.random.Generator, int], Arrays]:
     """Windows of 21 characters on a random text, and the kinds of these characters."""
 
     def rows(random: np.random.Generator, count: int) -> Arrays:
-        kinds = random.integers(0, 12, 180)
-        text = random.integers(0, 180, count + 21)
+        kinds = random.integers(0, 12, 178)
+        text = random.integers(0, 178, count + 21)
         windows = np.stack([text[at : at + 21] for at in range(count)])
         return {names[0]: windows.astype(np.float32), names[1]: kinds[windows].astype(np.float32)}
 
@@ -116,7 +116,7 @@ def deepcut(*names: str) -> Callable[[np.random.Generator, int], Arrays]:
 
 def oskut(random: np.random.Generator, count: int) -> Arrays:
     """The same, and what the model before it found out about each character."""
-    features = random.uniform(0, 1, (count, 21)).astype(np.float32)
+    features = random.integers(0, 12, (count, 21)).astype(np.float32)
     return {**deepcut("input1", "input2")(random, count), "input3": features}
 
 

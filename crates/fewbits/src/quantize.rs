@@ -386,3 +386,92 @@ pub(crate) fn quantized(
         None => Ok(model),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+    use fewbits_quant::Bits;
+    use fewbits_runtime::Runner;
+
+    use super::*;
+    use crate::data::DataOptions;
+    use crate::methods::Methods;
+    use crate::plan::ActivationBecomes;
+    use crate::recipe::{Activations, RangeChoice};
+    use crate::run::runner;
+
+    const INPUTS: usize = 64;
+    const ROWS: usize = 32;
+
+    /// A product whose weights, neighbours of one sign, could saturate pairs: what becomes of them depends on
+    /// its activations.
+    fn product() -> Model {
+        let weight: Vec<f32> =
+            (0..INPUTS * 4).map(|i| 0.7 + 0.3 * (i as f32 * 0.37).sin()).collect();
+        let value = |name: &str, columns: usize| {
+            ValueInfoProto::tensor(name, 1, &[None, Some(columns as i64)])
+        };
+        Model::from_graph(
+            GraphProto {
+                node: vec![NodeProto::new("Gemm", &["x", "w", "b"], &["y"])],
+                input: vec![value("x", INPUTS)],
+                output: vec![value("y", 4)],
+                initializer: vec![
+                    TensorProto::from_f32("w", &[INPUTS, 4], &weight),
+                    TensorProto::from_f32("b", &[4], &[0.5; 4]),
+                ],
+                ..GraphProto::default()
+            },
+            17,
+        )
+    }
+
+    fn rows(model: &Model) -> (Dataset, Tensor) {
+        let x: Vec<f32> = (0..ROWS * INPUTS).map(|i| 1.0 + (i as f32 * 0.71).cos()).collect();
+        let x = Tensor::new(vec![ROWS, INPUTS], x).unwrap();
+        let arrays = vec![("x".to_string(), x.clone())];
+        let options = DataOptions::default();
+        let specs = input_specs(model.graph());
+        (Dataset::from_arrays(&specs, arrays, None, &options).unwrap(), x)
+    }
+
+    /// The mean of each output.
+    fn means(model: &Model, x: &Tensor) -> Vec<f64> {
+        let runner = runner(model, &RunOptions::default()).unwrap();
+        let y = runner.run(&[("x".to_string(), x.clone())]).unwrap().remove(0).1.to_f64().unwrap();
+        (0..4).map(|i| y.iter().skip(i).step_by(4).sum::<f64>() / ROWS as f64).collect()
+    }
+
+    #[test]
+    fn biases_are_corrected_for_the_weights_that_are_written() {
+        let model = product();
+        let (data, x) = rows(&model);
+        let request = Request {
+            target: Default::default(),
+            weights: Default::default(),
+            rounding: Default::default(),
+            reduce_range: Default::default(),
+            activations: Activations::Static { range: RangeChoice::default(), bits: Bits::EIGHT },
+            methods: Methods::Only(vec![Method::BiasCorrection]),
+            data: Some(&data),
+        };
+        let run = RunOptions::default();
+        let (mut observed, finished) = (Observed::default(), FinishedLayers::default());
+        let mut planned =
+            Planned::by_recipe(&model, &request, &mut observed, finished, &run, &Silent).unwrap();
+        assert!(!planned.plan.reduced_range.is_empty());
+        let before = planned.plan.adjustments.clone();
+        let mut plan = planned.plan.clone();
+        for activation in &mut plan.activations {
+            activation.becomes = ActivationBecomes::Float("a test".into());
+        }
+        planned.decide(plan).unwrap();
+        assert!(planned.plan.reduced_range.is_empty());
+        assert_eq!(planned.plan.adjustments.len(), before.len());
+        assert_ne!(planned.plan.adjustments, before);
+        let (written, _) = planned.carry_out(&Silent).unwrap();
+        for (expected, given) in means(&model, &x).into_iter().zip(means(&written, &x)) {
+            assert!((expected - given).abs() < 1e-4, "{expected} {given}");
+        }
+    }
+}

@@ -11,8 +11,16 @@ use crate::proto::{GraphProto, NodeProto, TensorProto};
 
 /// Runs all parts of the clean-up until nothing is left to drop.
 pub fn cleanup(graph: &mut GraphProto) {
+    drop_declared_initializers(graph);
     drop_no_ops(graph);
     drop_dead(graph);
+}
+
+/// Removes what `value_info` declares of initializers, as some exporters do: an initializer says its type
+/// itself, and what became integers has another one now.
+fn drop_declared_initializers(graph: &mut GraphProto) {
+    let initializers: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    graph.value_info.retain(|declared| !initializers.contains(declared.name()));
 }
 
 /// Removes `Identity`, inference-time `Dropout` with one output, and `Cast` to a value's own
@@ -158,6 +166,20 @@ mod tests {
             ],
             ..GraphProto::default()
         }
+    }
+
+    #[test]
+    fn what_became_integers_is_no_longer_declared_float() {
+        let mut g = graph(vec![
+            NodeProto::new("Gather", &["w", "x"], &["rows"]),
+            NodeProto::new("Cast", &["rows"], &["y"]).with(AttributeProto::of_int("to", 1)),
+        ]);
+        g.value_info = ["w", "y"].map(|name| ValueInfoProto::tensor(name, 1, &[None])).to_vec();
+        g.initializer[0] = TensorProto::from_i8("w", &[1], &[1]);
+        cleanup(&mut g);
+        assert_eq!(g.node.len(), 2);
+        let declared: Vec<_> = g.value_info.iter().map(ValueInfoProto::name).collect();
+        assert_eq!(declared, ["y"]);
     }
 
     #[test]
