@@ -88,6 +88,7 @@ def cases(folder: Path, scratch: Path) -> Iterator[tuple[str, Callable[[], Case]
     )
     yield "tiny_lm", lambda: rows(folder / "tiny_lm", "model.onnx", "calib.npz", perplexity)
     for name, model, metric in [
+        ("notebook", "model", accuracy),
         ("digits", "mlp", accuracy),
         ("digits", "logreg", accuracy),
         ("breast_cancer", "raw_logreg", accuracy),

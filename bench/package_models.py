@@ -103,12 +103,11 @@ def khmersm(random: np.random.Generator, count: int) -> Arrays:
 
 
 def deepcut(*names: str) -> Callable[[np.random.Generator, int], Arrays]:
-    """Windows of 21 characters on a random text, and the kinds of these characters."""
+    """Windows of 21 random characters, and the kinds of these characters."""
 
     def rows(random: np.random.Generator, count: int) -> Arrays:
         kinds = random.integers(0, 12, 178)
-        text = random.integers(0, 178, count + 21)
-        windows = np.stack([text[at : at + 21] for at in range(count)])
+        windows = random.integers(0, 178, (count, 21))
         return {names[0]: windows.astype(np.float32), names[1]: kinds[windows].astype(np.float32)}
 
     return rows

@@ -120,13 +120,13 @@ class Bench:
 
     def answers(self, session: onnxruntime.InferenceSession) -> list[np.ndarray]:
         """The outputs for all rows, in calls of so many as fit into memory."""
+        if self.count <= self.net.batch:
+            # States and scalars have no rows.
+            return session.run(None, self.rows)
         calls = [
             {name: array[at : at + self.net.batch] for name, array in self.rows.items()}
             for at in range(0, self.count, self.net.batch)
         ]
-        if len(calls) == 1:
-            # States and scalars have no rows.
-            return session.run(None, self.rows)
         return [np.concatenate(parts) for parts in zip(*(session.run(None, call) for call in calls), strict=True)]
 
     def save(self, name: str, arrays: Arrays) -> Path:

@@ -170,6 +170,25 @@ fn blocks_of_other_tools_are_read() {
 }
 
 #[test]
+fn one_group_for_all_is_one_scale() {
+    let (model, values) = model(&[32, 1], 17, DataType::Float);
+    let format = FloatFormat::E2m1;
+    let granularity = Granularity::Group { axis: 0, size: NonZeroUsize::new(32).unwrap() };
+    for scheme in [
+        Scheme::Symmetric { bits: Bits::EIGHT, granularity },
+        Scheme::Affine { bits: Bits::new(4).unwrap(), granularity },
+        Scheme::Float { format, granularity },
+        Scheme::Mx { format, axis: 0 },
+    ] {
+        for read_by in READERS {
+            let weight = quantize(&values, &[32, 1], scheme).unwrap();
+            let (_, read, _) = round_trip(model.clone(), &weight, read_by);
+            assert_eq!(read.dequantize(), weight.dequantize(), "{scheme}");
+        }
+    }
+}
+
+#[test]
 fn doubles_are_cast_behind_the_weight() {
     let (model, values) = model(&[8, 6], 17, DataType::Double);
     let scheme =

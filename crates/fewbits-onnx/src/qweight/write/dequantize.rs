@@ -114,7 +114,10 @@ impl QWeightWriter<'_> {
         else {
             return param;
         };
-        if shape[axis] % size.get() == 0 {
+        if layout.params() == 1 {
+            return param;
+        }
+        if shape[axis].is_multiple_of(size.get()) {
             // [.., groups, 1, ..] to [.., groups, size, ..]: a `Gather` would need an index of 8 bytes for
             // each element of the axis.
             let mut target = signed(&spread_shape(layout));
@@ -139,7 +142,7 @@ pub(super) fn spread_shape(layout: &Layout) -> Vec<usize> {
     match layout.granularity() {
         // The smallest form: of a linear model of one column every byte counts.
         _ if layout.params() == 1 => Vec::new(),
-        Granularity::Group { axis, size } if layout.shape()[axis] % size.get() == 0 => {
+        Granularity::Group { axis, size } if layout.shape()[axis].is_multiple_of(size.get()) => {
             let mut shape = layout.param_shape();
             shape.insert(axis + 1, 1);
             shape
