@@ -49,7 +49,7 @@ use unit::{Unit, units};
 pub const DEFAULT_MIN_SQNR_DB: f64 = 20.0;
 
 /// The sample is as many rows as these bytes hold, within [`SAMPLE_ROWS`].
-const SAMPLE_BYTES: usize = 16 << 20;
+const SAMPLE_BYTES: usize = 64 << 20;
 /// The least and the most rows of a sample.
 const SAMPLE_ROWS: RangeInclusive<usize> = 16..=64;
 /// Those of the sample on which single weights and activations are measured: each takes a run of the model.
