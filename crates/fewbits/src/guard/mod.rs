@@ -56,6 +56,7 @@ const SAMPLE_ROWS: RangeInclusive<usize> = 16..=64;
 const COST_BYTES: usize = 2 << 20;
 /// The least and the most of its rows.
 const COST_ROWS: RangeInclusive<usize> = 2..=16;
+
 /// What a quantized model must hold.
 #[derive(Clone, Copy, Default)]
 pub struct Limits<'a> {

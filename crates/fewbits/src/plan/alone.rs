@@ -39,6 +39,7 @@ impl Alone {
     pub fn bytes_as(&self, weight: QTensor, form: WeightForm) -> Result<u64> {
         let mut model = self.model.clone();
         let mut writer = QWeightWriter::new(&mut model, form);
+        // Of both forms the larger one.
         writer.replace(&self.name, weight, ReadBy::Floats)?;
         writer.finish();
         Ok((model.to_bytes().len() as u64).saturating_sub(self.rest_bytes))

@@ -180,8 +180,10 @@ impl Recipe<'_> {
         }
         let error_of_weights = |chosen: &Chosen| {
             let adjusted = self.adjusted(&chosen.choice.edits)?;
-            let mut plan = self.plan(&adjusted, &chosen.choice, &chosen.seen)?;
+            let uncorrected = Choice { bias: Bias::AsItIs, ..chosen.choice.clone() };
+            let mut plan = self.plan(&adjusted, &uncorrected, &chosen.seen)?;
             plan.activations.clear();
+            // What weights become depends on activations: corrected once these are float.
             if chosen.choice.bias == Bias::Corrected {
                 plan = bias_correction::corrected(&adjusted, plan, &chosen.seen.channels)?;
             }
