@@ -1,14 +1,14 @@
 //! Constants of a model that hold NaN or an infinity by mistake.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::proto::AttributeProto;
+use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 
 use crate::Result;
-use crate::weights::{Constant, Role, constants};
+use crate::weights::{Constant, Role, constants, is_float, role};
 
 /// An element of a constant that is not finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,44 @@ pub fn not_finite(model: &Model, names: impl Fn(&str) -> bool) -> Result<Vec<Not
             found.push(NotFinite { tensor, element, value: values[element], reach });
         }
     }
+    let around = graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
+    for node in &graph.node {
+        in_subgraphs(model, node, &around, &names, &mut found)?;
+    }
     Ok(found)
+}
+
+/// Adds those that the subgraphs of a node read, of their own and of `around` them.
+fn in_subgraphs<'a>(
+    model: &Model,
+    node: &'a NodeProto,
+    around: &HashMap<&'a str, &'a TensorProto>,
+    names: &impl Fn(&str) -> bool,
+    found: &mut Vec<NotFinite>,
+) -> Result<()> {
+    for graph in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
+        let mut seen = around.clone();
+        seen.extend(graph.initializer.iter().map(|tensor| (tensor.name(), tensor)));
+        for node in &graph.node {
+            let value = node.is("Constant").then(|| node.tensor("value")).flatten();
+            seen.extend(node.output.first().map(String::as_str).zip(value));
+            for (input, name) in node.input.iter().enumerate() {
+                let tensor = seen.get(name.as_str()).filter(|tensor| is_float(tensor));
+                let known = found.iter().any(|known| known.tensor == *name);
+                let Some(tensor) = tensor.filter(|_| !known && names(name)) else { continue };
+                let values = model.floats_released(tensor)?;
+                let is_weight = matches!(role(node, input, tensor.dims.len()), Role::Weight(_));
+                let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && is_weight);
+                if let Some(element) = values.iter().position(is_mistake) {
+                    // Another branch may be taken.
+                    let (tensor, reach) = (name.clone(), Reach::Readers);
+                    found.push(NotFinite { tensor, element, value: values[element], reach });
+                }
+            }
+            in_subgraphs(model, node, &seen, names, found)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_by(constant: &Constant, operators: &[&str]) -> bool {
@@ -122,7 +159,7 @@ pub fn behind(model: &Model, value: &str) -> Result<Option<NotFinite>> {
 
 #[cfg(test)]
 mod tests {
-    use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto};
+    use fewbits_onnx::proto::GraphProto;
 
     use super::*;
 
@@ -172,6 +209,40 @@ mod tests {
             assert_eq!(infinite.is_empty(), name == "mask", "{name}");
         }
         assert_eq!(not_finite(&model("", f32::NAN), |_| true).unwrap(), []);
+    }
+
+    #[test]
+    fn what_branches_read_is_found_in_them_and_around() {
+        let spoiled = |name: &str| TensorProto::from_f32(name, &[1, 2], &[1.0, f32::NAN]);
+        let node = |inputs: &[&str]| NodeProto::new("MatMul", inputs, &["y"]);
+        let branch = |name: &str, graph| AttributeProto {
+            g: Some(graph),
+            ..AttributeProto::of_int(name, 0)
+        };
+        let constant = NodeProto::new("Constant", &[], &["third"])
+            .with(AttributeProto::of_tensor("value", spoiled("")));
+        let inner =
+            GraphProto { node: vec![constant, node(&["x", "third"])], ..GraphProto::default() };
+        let taken = GraphProto {
+            node: vec![
+                node(&["x", "first"]),
+                node(&["x", "second"]),
+                NodeProto::new("If", &["c"], &["z"]).with(branch("then_branch", inner)),
+            ],
+            initializer: vec![spoiled("second")],
+            ..GraphProto::default()
+        };
+        let graph = GraphProto {
+            node: vec![NodeProto::new("If", &["c"], &["y"]).with(branch("then_branch", taken))],
+            initializer: vec![spoiled("first"), spoiled("unread")],
+            ..GraphProto::default()
+        };
+        let model = Model::from_graph(graph, 17);
+        let found = not_finite(&model, |_| true).unwrap();
+        let names: Vec<&str> = found.iter().map(|found| found.tensor.as_str()).collect();
+        assert_eq!(names, ["first", "second", "third"]);
+        assert!(found.iter().all(|found| (found.element, found.reach) == (1, Reach::Readers)));
+        assert_eq!(not_finite(&model, |name| name == "third").unwrap().len(), 1);
     }
 
     #[test]

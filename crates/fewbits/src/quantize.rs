@@ -15,10 +15,10 @@ use crate::guard::{Guarded, Limits, guard};
 use crate::limits::reduced;
 use crate::methods::bias_correction;
 use crate::never_slower::{Slower, keep_faster};
-use crate::plan::{ActivationUse, Adjustment, Method, Plan, RegionExtent, SchemeKind};
+use crate::plan::{ActivationUse, Plan, RegionExtent, SchemeKind};
 use crate::prepare::{Prepared, prepare_for, products_in_single};
 use crate::progress::{Progress, Silent};
-use crate::recipe::{Observed, Request, plan_with};
+use crate::recipe::{Made, Observed, Request, plan_with};
 use crate::run::call_of;
 use crate::{Error, Result};
 
@@ -100,8 +100,7 @@ impl<'a> Planned<'a> {
         let make = |prepared: &Model, finished: &FinishedLayers| {
             plan_with(prepared, request, observed, finished, run, progress)
         };
-        let planned = Planned::new(source, preparation, asked, request.data, finished, run, make)?;
-        Planned { channels: observed.take_channels(), ..planned }.fitted()
+        Planned::new(source, preparation, asked, request.data, finished, run, make)?.fitted()
     }
 
     /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
@@ -121,7 +120,7 @@ impl<'a> Planned<'a> {
         };
         let make = |prepared: &Model, _: &FinishedLayers| {
             plan.check_fits(prepared)?;
-            Ok(plan)
+            Ok(plan.into())
         };
         Planned::new(source, preparation, Asked::Exactly, data, finished, run, make)
     }
@@ -133,14 +132,14 @@ impl<'a> Planned<'a> {
         data: Option<&'a Dataset>,
         finished: FinishedLayers,
         run: &RunOptions,
-        make: impl FnOnce(&Model, &FinishedLayers) -> Result<Plan>,
+        make: impl FnOnce(&Model, &FinishedLayers) -> Result<Made>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
         let Prepared { lowered, notes } = prepare_for(&mut prepared, preparation.least_opset)?;
         if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
-        let plan = make(&prepared, &finished)?;
+        let Made { plan, channels } = make(&prepared, &finished)?;
         if plan.tensors.is_empty() {
             // Nothing to decide about: the weights are out of reach, or there are none.
             let hidden =
@@ -150,7 +149,6 @@ impl<'a> Planned<'a> {
             return Err(Error::NothingToQuantize { file, reason });
         }
         let run = run.clone();
-        let channels = Channels::new();
         let mut planned =
             Planned { source, prepared, plan, asked, notes, channels, data, finished, run };
         planned.tell_reduced_range()?;
@@ -168,13 +166,12 @@ impl<'a> Planned<'a> {
 
     /// A plan with the biases corrected for what it makes of the weights, if those of this one are.
     fn corrected(&self, plan: Plan) -> Result<Plan> {
-        let is_corrected = |a: &Adjustment| a.method == Method::BiasCorrection;
-        if self.channels.is_empty() || !plan.adjustments.iter().any(is_corrected) {
+        let others = bias_correction::others(&plan.adjustments);
+        if self.channels.is_empty() || others.len() == plan.adjustments.len() {
             return Ok(plan);
         }
-        let others = plan.adjustments.iter().filter(|a| !is_corrected(a)).cloned();
         let mut adjusted = self.prepared.clone();
-        adjust(&mut adjusted, &others.collect::<Vec<_>>())?;
+        adjust(&mut adjusted, &others)?;
         bias_correction::corrected(&adjusted, plan, &self.channels)
     }
 
@@ -397,6 +394,7 @@ mod tests {
     use crate::data::DataOptions;
     use crate::methods::Methods;
     use crate::plan::ActivationBecomes;
+    use crate::plan::Method;
     use crate::recipe::{Activations, RangeChoice};
     use crate::run::runner;
 

@@ -60,6 +60,9 @@ pub fn calls(model: &Model, data: &Dataset) -> Result<Vec<Call>> {
     })
 }
 
+/// An initializer or a value by its name, and what is taken instead of it.
+pub type Fed<'a> = (&'a str, &'a Tensor);
+
 /// What follows a position, ready to run.
 pub struct Rest {
     runner: Option<FloatRunner>,
@@ -122,7 +125,7 @@ impl<T> Walk<T> {
             let part = section(&self.model, self.position..position, self.declared(), outputs);
             let runner = float_runner(&part, &self.run)?;
             for batch in &mut self.batches {
-                let inputs = batch.inputs_of(&runner, None);
+                let inputs = batch.inputs_of(&runner, &[]);
                 batch.values.extend(runner.run(&inputs)?);
             }
         }
@@ -140,12 +143,14 @@ impl<T> Walk<T> {
         }
     }
 
-    /// What is left of the model, with `fed` as an input: an initializer, or a value computed before.
-    pub fn rest(&self, fed: &str) -> Result<Rest> {
+    /// What is left of the model, with `fed` as inputs: initializers, or values computed before.
+    pub fn rest(&self, fed: &[&str]) -> Result<Rest> {
         let graph = self.model.graph();
         let mut inputs = self.declared();
-        if inputs.iter().all(|i| i.name() != fed) {
-            inputs.push(of_any_shape(fed, DataType::Float));
+        for name in fed {
+            if inputs.iter().all(|i| i.name() != *name) {
+                inputs.push(of_any_shape(name, DataType::Float));
+            }
         }
         let behind: Vec<_> =
             graph.output.iter().filter(|o| !self.is_computed(o.name())).cloned().collect();
@@ -195,15 +200,11 @@ fn of_any_shape(name: &str, data_type: DataType) -> ValueInfoProto {
 }
 
 impl<T> Batch<T> {
-    /// What `runner` takes, one of it replaced.
-    fn inputs_of(
-        &self,
-        runner: &FloatRunner,
-        replaced: Option<(&str, &Tensor)>,
-    ) -> Vec<(String, Tensor)> {
-        let value = |name: &str| match replaced {
-            Some((fed, tensor)) if fed == name => Some(tensor.clone()),
-            _ => self.values.get(name).cloned(),
+    /// What `runner` takes, some of it replaced.
+    fn inputs_of(&self, runner: &FloatRunner, replaced: &[Fed]) -> Vec<(String, Tensor)> {
+        let value = |name: &str| match replaced.iter().find(|(fed, _)| *fed == name) {
+            Some((_, tensor)) => Some((*tensor).clone()),
+            None => self.values.get(name).cloned(),
         };
         let specs = runner.inputs().iter();
         specs.filter_map(|spec| Some((spec.name.clone(), value(&spec.name)?))).collect()
@@ -221,18 +222,16 @@ impl<T> Batch<T> {
 }
 
 impl Rest {
-    /// The model's outputs for a batch if `fed` were `tensor`.
-    pub fn outputs<T>(&self, batch: &Batch<T>, fed: &str, tensor: &Tensor) -> Result<Vec<Tensor>> {
+    /// The model's outputs for a batch if all that is `fed` were as given.
+    pub fn outputs<T>(&self, batch: &Batch<T>, fed: &[Fed]) -> Result<Vec<Tensor>> {
         let mut computed: HashMap<String, Tensor> = match &self.runner {
-            Some(runner) => {
-                runner.run(&batch.inputs_of(runner, Some((fed, tensor))))?.into_iter().collect()
-            }
+            Some(runner) => runner.run(&batch.inputs_of(runner, fed))?.into_iter().collect(),
             None => HashMap::new(),
         };
         let outputs = self.outputs.iter().filter_map(|name| {
-            computed.remove(name).or_else(|| match name == fed {
-                true => Some(tensor.clone()),
-                false => batch.values.get(name).cloned(),
+            computed.remove(name).or_else(|| match fed.iter().find(|(fed, _)| fed == name) {
+                Some((_, tensor)) => Some((*tensor).clone()),
+                None => batch.values.get(name).cloned(),
             })
         });
         Ok(outputs.collect())

@@ -135,14 +135,14 @@ pub fn constants(graph: &GraphProto) -> Vec<Constant> {
     found
 }
 
-fn is_float(tensor: &TensorProto) -> bool {
+pub(crate) fn is_float(tensor: &TensorProto) -> bool {
     matches!(
         tensor.element_type(),
         Ok(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16)
     )
 }
 
-fn role(node: &NodeProto, input: usize, rank: usize) -> Role {
+pub(crate) fn role(node: &NodeProto, input: usize, rank: usize) -> Role {
     if !node.is_onnx() || rank == 0 {
         return Role::Other;
     }

@@ -4,7 +4,9 @@ use fewbits_onnx::Model;
 use fewbits_runtime::RunOptions;
 
 use super::unit::Unit;
+use crate::apply::adjust;
 use crate::data::Dataset;
+use crate::methods::bias_correction;
 use crate::plan::{ActivationBecomes, Plan};
 use crate::progress::Progress;
 use crate::sensitivity::{Change, output_noise};
@@ -16,11 +18,13 @@ const MOST_NOISE: f64 = 1e9;
 /// The noise over the signal of each output, one entry an output.
 pub(super) type Noise = Vec<f64>;
 
-/// Measures every unit on the rows of `sample`, in the float model otherwise.
+/// Measures every unit on the rows of `sample`, in the float model otherwise. Biases are not corrected there
+/// but for the weight that is measured.
 ///
 /// # Errors
 /// If the model cannot be run node by node.
 pub(super) fn measured(
+    prepared: &Model,
     adjusted: &Model,
     plan: &Plan,
     units: &[Unit],
@@ -28,9 +32,12 @@ pub(super) fn measured(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Noise>> {
-    let asked: Vec<(String, Change)> = units.iter().flat_map(|unit| unit.changes(plan)).collect();
+    let asked: Vec<(String, Change)> =
+        units.iter().flat_map(|unit| unit.changes(adjusted, plan)).collect();
     let limits = WeightLimits::new(adjusted, plan)?;
-    let found = output_noise(adjusted, &asked, &limits, sample, run, progress)?;
+    let mut uncorrected = prepared.clone();
+    adjust(&mut uncorrected, &bias_correction::others(&plan.adjustments))?;
+    let found = output_noise(&uncorrected, &asked, &limits, sample, run, progress)?;
     let outputs = adjusted.graph().output.len();
     let of_unit = |unit: &Unit| {
         let mut noise = vec![0.0f64; outputs];

@@ -14,20 +14,20 @@
 //! in float. Only where a weight's own rounding costs too much, the weight stays float.
 
 mod asked;
+mod candidates;
 mod cost;
 mod judge;
+mod report;
 mod search;
 mod unit;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use fewbits_onnx::Model;
-use fewbits_quant::Rounding;
 use fewbits_runtime::RunOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::apply::adjust;
 use crate::data::Dataset;
 use crate::evaluate::Baseline;
 use crate::metric::Metric;
@@ -38,11 +38,11 @@ use crate::run::runner;
 use crate::{Error, Result};
 
 pub use asked::AskedSqnr;
-use cost::Noise;
-use judge::{Judge, On, Reach, Verdict};
+use candidates::Candidates;
+use judge::{Judge, Reach};
+use report::report;
+use search::Found;
 pub use search::MOST_EVALUATIONS;
-use search::{Ends, Found, search};
-use unit::{Unit, units};
 
 /// What every float output reaches if nothing else is asked for, in decibels: the error has a tenth of its
 /// size.
@@ -243,7 +243,7 @@ pub fn guard(
     };
     let mut found = Found { float: Vec::new(), verdict, evaluations: 1 };
     let mut settled = plan.clone();
-    if found.verdict.lacks(Reach::Others) > 0.0 {
+    if found.verdict.lacks(Reach::Unlike) > 0.0 {
         let candidates = Candidates::of(prepared, &plan, limits, &found.verdict, run, progress)?;
         progress.start("guarding accuracy", MOST_EVALUATIONS as u64);
         found = candidates.search(&judge, found, write, progress)?;
@@ -270,222 +270,6 @@ fn unmeasured(why: &Error) -> String {
 fn sample(data: &Dataset, bytes: usize, rows: RangeInclusive<usize>) -> Dataset {
     let row_bytes: usize = data.batch(0..1).iter().map(|(_, t)| t.len() * size_of::<f32>()).sum();
     data.sample((bytes / row_bytes.max(1)).clamp(*rows.start(), *rows.end()))
-}
-
-/// What may be left float, in the order in which it is.
-struct Candidates<'a> {
-    /// The prepared model with the plan's adjustments.
-    adjusted: Model,
-    plan: &'a Plan,
-    units: Vec<Unit>,
-    noise: Vec<Noise>,
-    outputs: Vec<String>,
-    order: Vec<usize>,
-}
-
-impl<'a> Candidates<'a> {
-    fn of(
-        prepared: &Model,
-        plan: &'a Plan,
-        limits: &Limits,
-        verdict: &Verdict,
-        run: &RunOptions,
-        progress: &dyn Progress,
-    ) -> Result<Candidates<'a>> {
-        let mut adjusted = prepared.clone();
-        adjust(&mut adjusted, &plan.adjustments)?;
-        let units = units(&adjusted, plan);
-        let data = limits.min_sqnr.map(|l| l.data).or(limits.max_drop.map(|d| d.data));
-        let measured = data.map(|data| {
-            let sample = sample(data, COST_BYTES, COST_ROWS);
-            cost::measured(&adjusted, plan, &units, &sample, run, progress)
-        });
-        // What the float executor cannot run node by node is ordered by its own error.
-        let (noise, outputs) = match measured {
-            Some(Ok(noise)) => {
-                let outputs = adjusted.graph().output.iter();
-                (noise, outputs.map(|output| output.name().to_string()).collect())
-            }
-            _ => (cost::of_tensors(plan, &units), Vec::new()),
-        };
-        let least = limits.min_sqnr.map_or(f64::NEG_INFINITY, |limit| limit.db);
-        let failing = verdict.sqnr_db.iter().filter(|(_, db)| db.is_some_and(|db| db < least));
-        let failing: HashSet<&str> = failing.map(|(name, _)| name.as_str()).collect();
-        let counts = |output: usize| {
-            let name = outputs.get(output).map(String::as_str);
-            failing.is_empty() || name.is_none_or(|name| failing.contains(name))
-        };
-        let order = cost::order(&noise, &counts);
-        let order = match limits.max_drop {
-            Some(_) => but_one_weight(order, &units),
-            None => within_half(order, &units, plan),
-        };
-        Ok(Candidates { adjusted, plan, units, noise, outputs, order })
-    }
-
-    /// Looks for what to leave float, so that other rows hold, too, or else those that are measured.
-    fn search(
-        &self,
-        judge: &Judge,
-        nothing_float: Found<Verdict>,
-        write: &dyn Fn(&Plan) -> Result<Model>,
-        progress: &dyn Progress,
-    ) -> Result<Found<Verdict>> {
-        let all = self.order.as_slice();
-        if all.is_empty() {
-            return Ok(nothing_float);
-        }
-        let measure = |float: &[usize]| -> Result<Verdict> {
-            let plan = self.plan(float);
-            // Rounding that learns would be done over again for every model.
-            let plan = if plan.needs_data() { plan.rounded_by(Rounding::Nearest) } else { plan };
-            let verdict = judge.judge(write(&plan)?)?;
-            progress.advance(1);
-            Ok(verdict)
-        };
-        let all_float = measure(all)?;
-        let evaluations = nothing_float.evaluations + 1;
-        let reach = match all_float.lacks(Reach::Others) <= 0.0 {
-            true => Reach::Others,
-            false => Reach::Measured,
-        };
-        let size = |unit: usize| self.units[unit].elements();
-        let nothing_float = On(reach, nothing_float.verdict);
-        let ends = Ends { nothing_float, all_float: On(reach, all_float), evaluations };
-        let found = search(all, &size, ends, &mut |float| Ok(On(reach, measure(float)?)))?;
-        let Found { float, verdict: On(_, verdict), evaluations } = found;
-        Ok(Found { float, verdict, evaluations })
-    }
-
-    /// The plan with these units left float.
-    fn plan(&self, float: &[usize]) -> Plan {
-        float.iter().fold(self.plan.clone(), |plan, &unit| {
-            self.units[unit].leave_float(&self.adjusted, plan, &self.left_float(unit).why())
-        })
-    }
-
-    fn left_float(&self, unit: usize) -> LeftFloat {
-        let noise = self.noise[unit].iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        let noise = noise.filter(|(_, noise)| **noise > 0.0);
-        let names = self.units[unit].names();
-        LeftFloat {
-            tensors: names.into_iter().map(str::to_string).collect(),
-            layer: self.units[unit].layer(&self.adjusted),
-            output: noise.and_then(|(output, _)| self.outputs.get(output).cloned()),
-            sqnr_db: noise.map(|(_, noise)| -10.0 * noise.log10()),
-        }
-    }
-}
-
-/// Leaves out of `order` what would leave less than half of the weights in integers.
-fn within_half(order: Vec<usize>, units: &[Unit], plan: &Plan) -> Vec<usize> {
-    let all: usize = plan.tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
-    let mut integers: usize = units.iter().map(Unit::elements).sum();
-    let half = all.div_ceil(2);
-    // Where it is less to begin with, half of that.
-    let least = if integers < half { integers.div_ceil(2) } else { half };
-    order
-        .into_iter()
-        .filter(|&unit| {
-            let stays = integers - units[unit].elements() >= least;
-            if stays {
-                integers -= units[unit].elements();
-            }
-            stays
-        })
-        .collect()
-}
-
-/// Leaves out of `order` the weight that costs least: with nothing in integers nothing is gained.
-fn but_one_weight(mut order: Vec<usize>, units: &[Unit]) -> Vec<usize> {
-    if let Some(last) = order.iter().rposition(|&unit| units[unit].elements() > 0) {
-        order.remove(last);
-    }
-    order
-}
-
-/// Puts into words what was measured of the model that is written.
-fn report(
-    guarded: &mut Guarded,
-    plan: &Plan,
-    judge: &Judge,
-    verdict: &Verdict,
-    limits: &Limits,
-) -> Result<()> {
-    if let (Some((baseline, limit)), Some(measured)) = (&judge.metric, &verdict.measured) {
-        let metric = baseline.metric();
-        if !Metric::allows(limit.max_drop, measured.drop) {
-            let model = match limit.otherwise == Otherwise::Tell {
-                true => "the model that was asked for does not keep",
-                false => "no model with a layer in integers keeps",
-            };
-            return Err(Error::Worse {
-                model,
-                metric,
-                before: baseline.value(),
-                after: measured.metric,
-                max_drop: limit.max_drop,
-            });
-        }
-        let (before, after, drop) = (baseline.value(), measured.metric, measured.drop);
-        guarded.drop = Some(MetricDrop { metric, before, after, drop });
-    }
-    if let Some((_, limit)) = &judge.outputs {
-        let least = limit.db;
-        let below: Vec<String> = verdict
-            .sqnr_db
-            .iter()
-            .filter_map(|(name, db)| {
-                db.filter(|&db| db < least).map(|db| format!("'{name}' {db:.1} dB"))
-            })
-            .collect();
-        if !below.is_empty() {
-            guarded.warnings.push(falls_short(least, &below, guarded, limits));
-        }
-        guarded.output_sqnr_db = Some(verdict.sqnr_db.iter().cloned().collect());
-    }
-    if !guarded.left_float.is_empty() {
-        let note = left_float_note(guarded, plan);
-        guarded.notes.push(note);
-    }
-    Ok(())
-}
-
-fn falls_short(least: f64, below: &[String], guarded: &Guarded, limits: &Limits) -> String {
-    let told = limits.min_sqnr.is_some_and(|l| l.otherwise == Otherwise::Tell);
-    let why = match told {
-        true => "it is written as it was asked for",
-        false if limits.max_drop.is_some() => "no more of it was left float",
-        false => "reaching it would leave less than half of the weights in integers",
-    };
-    format!(
-        "outputs below {least} dB on {} calibration rows: {}; {why}; compare the model with the float one, or \
-         keep more bits",
-        guarded.rows,
-        below.join(", ")
-    )
-}
-
-/// What stays float and what that brought, in one line.
-fn left_float_note(guarded: &Guarded, plan: &Plan) -> String {
-    let weights = plan.quantized().map(|(t, _)| t.tensor.as_str()).collect::<HashSet<_>>();
-    let left = |of: &dyn Fn(&str) -> bool| {
-        guarded.left_float.iter().flat_map(|left| &left.tensors).filter(|name| of(name)).count()
-    };
-    let of_weights = left(&|name| weights.contains(name));
-    let of_activations = left(&|name| !weights.contains(name));
-    let reached = guarded.output_sqnr_db.iter().flatten().map(|(name, db)| match db {
-        Some(db) => format!("'{name}' {db:.1} dB"),
-        None => format!("'{name}' equal"),
-    });
-    let mut reached: Vec<String> = reached.collect();
-    reached
-        .extend(guarded.drop.map(|d| format!("{} {:.4} from {:.4}", d.metric, d.after, d.before)));
-    format!(
-        "{of_weights} weights and {of_activations} activations stay float for accuracy: {} ({} models measured)",
-        reached.join(", "),
-        guarded.evaluations
-    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use fewbits_runtime::{Tensor, input_specs};
 
+use super::judge::UNLIKE_DB;
 use super::*;
 use crate::apply::FinishedLayers;
 use crate::data::DataOptions;
@@ -127,6 +128,38 @@ fn what_holds_stays_as_it_is_planned() {
     assert_eq!((low.1.evaluations, low.1.left_float), (1, Vec::new()));
 }
 
+/// The SQNR of the worst output.
+fn worst(guarded: &Guarded) -> f64 {
+    let sqnr = guarded.output_sqnr_db.as_ref().unwrap().values();
+    sqnr.flatten().copied().fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn rows_unlike_the_measured_ones_are_provided_for() {
+    let model = two_outputs();
+    let data = rows(&model);
+    let of = |db| guarded(&model, &data, &least(db, &data, Otherwise::LeaveFloat)).unwrap().1;
+    let asked = worst(&of(-100.0)) - 1.0;
+    // The measured rows reach it as they are.
+    let guarded = of(asked);
+    assert!(!guarded.left_float.is_empty());
+    assert!(worst(&guarded) >= asked + UNLIKE_DB);
+    assert!(guarded.notes.iter().all(|note| !note.contains("others may have less")));
+}
+
+#[test]
+fn what_other_rows_may_lack_is_told() {
+    let model = two_outputs();
+    let data = rows(&model);
+    let of = |db| guarded(&model, &data, &least(db, &data, Otherwise::LeaveFloat)).unwrap().1;
+    // No model reaches more with half of the weights in integers, and its rows differ.
+    let most = worst(&of(90.0));
+    let guarded = of(most - 1e-6);
+    assert!(guarded.warnings.is_empty(), "{:?}", guarded.warnings);
+    let told = |note: &&String| note.contains("others may have less: 'fine' ");
+    assert_eq!(guarded.notes.iter().filter(told).count(), 1, "{:?}", guarded.notes);
+}
+
 #[test]
 fn what_was_asked_for_is_only_told() {
     let model = two_outputs();
@@ -165,15 +198,4 @@ fn a_drop_that_nothing_keeps_is_an_error() {
     let (plan, guarded) = guarded(&model, &data, &of(0.2)).unwrap();
     assert!(plan.quantized().count() >= 1);
     assert!(guarded.drop.unwrap().drop <= 0.2);
-}
-
-fn weight(tensor: &str, elements: usize) -> Unit {
-    Unit::Weight { tensor: tensor.to_string(), elements }
-}
-
-#[test]
-fn the_weight_that_costs_least_is_never_left_float() {
-    let units =
-        [weight("a", 1), weight("b", 1), Unit::Activations { values: vec!["x".to_string()] }];
-    assert_eq!(but_one_weight(vec![1, 0, 2], &units), [1, 2]);
 }

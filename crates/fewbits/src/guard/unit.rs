@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 
+use crate::methods::bias_correction;
 use crate::never_slower::leave_float;
 use crate::plan::{ActivationBecomes, Plan};
 use crate::sensitivity::Change;
@@ -83,12 +84,16 @@ impl Unit {
         Some(graph.node[first].label().to_string())
     }
 
-    /// What the plan does to each of its tensors.
-    pub fn changes(&self, plan: &Plan) -> Vec<(String, Change)> {
+    /// What the plan does to each of its tensors. A weight takes along the bias that is corrected for it.
+    pub fn changes(&self, adjusted: &Model, plan: &Plan) -> Vec<(String, Change)> {
         let change = |name: &str| match self {
             Unit::Weight { .. } => {
                 let planned = plan.tensors.iter().find(|t| t.tensor == name)?;
-                planned.integers().map(Change::Weight)
+                let bias = bias_correction::bias_of(adjusted, name).and_then(|bias| {
+                    let tensor = adjusted.graph().find_initializer(&bias)?;
+                    Some((bias, adjusted.floats_released(tensor).ok()?))
+                });
+                planned.integers().map(|integers| Change::Weight { integers, bias })
             }
             Unit::Activations { .. } => {
                 let planned = plan.activations.iter().find(|a| a.value == name)?;

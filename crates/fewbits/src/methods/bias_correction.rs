@@ -6,7 +6,7 @@
 //! beforehand, so the bias takes it back. Here `E[x]` comes from calibration data. A padded border
 //! is taken to hold the mean too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
@@ -14,7 +14,7 @@ use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Rounding};
 use rayon::prelude::*;
 
-use super::product::{Product, own_vector, products};
+use super::product::{Product, own_vector, planned_products};
 use crate::calibrate::Channels;
 use crate::plan::{Adjustment, Edit, Method, Plan, WeightScheme};
 use crate::{Error, Result, WeightLimits};
@@ -25,10 +25,8 @@ use crate::{Error, Result, WeightLimits};
 /// # Errors
 /// If a weight cannot be read or quantized.
 pub fn corrected(adjusted: &Model, mut plan: Plan, channels: &Channels) -> Result<Plan> {
-    plan.adjustments.retain(|adjustment| adjustment.method != Method::BiasCorrection);
-    let weights: HashSet<&str> = plan.quantized().map(|(t, _)| t.tensor.as_str()).collect();
-    let graph = adjusted.graph();
-    let products = products(graph, &Index::new(graph), &weights);
+    plan.adjustments = others(&plan.adjustments);
+    let products = planned_products(adjusted, &plan);
     let integers = plan.tensors.iter();
     let integers = integers.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
     let limits = WeightLimits::new(adjusted, &plan)?;
@@ -91,17 +89,28 @@ pub fn take_back(adjustments: &mut Vec<Adjustment>, model: &Model, weight: &str)
     if adjustments.iter().all(|a| a.method != Method::BiasCorrection) {
         return;
     }
-    let graph = model.graph();
-    let index = Index::new(graph);
-    let readers = index.consumers(weight).iter();
-    let products = readers.filter_map(|&node| Product::of(graph, &index, node));
-    let biases: Vec<String> = products.filter_map(|p| bias(graph, &index, &p)).collect();
+    let bias = bias_of(model, weight);
     adjustments.retain(|adjustment| match &adjustment.edit {
         Edit::Add { tensor, .. } if adjustment.method == Method::BiasCorrection => {
-            !biases.contains(tensor)
+            bias.as_ref() != Some(tensor)
         }
         _ => true,
     });
+}
+
+/// The adjustments that are no corrections of biases.
+pub fn others(adjustments: &[Adjustment]) -> Vec<Adjustment> {
+    let others = adjustments.iter().filter(|a| a.method != Method::BiasCorrection);
+    others.cloned().collect()
+}
+
+/// The bias that a correction for the rounding of `weight` is added to.
+pub fn bias_of(model: &Model, weight: &str) -> Option<String> {
+    let graph = model.graph();
+    let index = Index::new(graph);
+    let readers = index.consumers(weight).iter();
+    let mut products = readers.filter_map(|&node| Product::of(graph, &index, node));
+    products.find_map(|product| bias(graph, &index, &product))
 }
 
 /// `(W - W~) E[x]` for each output channel.

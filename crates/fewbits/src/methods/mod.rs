@@ -19,7 +19,7 @@ use crate::plan::{Adjustment, Method};
 
 pub use allowance::{Allowance, Without};
 pub use noise::{PerOutput, WeightSteps};
-pub use product::{Product, ProductKind, products};
+pub use product::{Product, ProductKind, planned_products, products};
 
 /// What a method would have done that leaves the float model's outputs as they are.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
 use crate::calibrate::ChannelAxis;
-use crate::plan::is_product;
+use crate::plan::{Plan, is_product};
 
 /// A `Conv`, `Gemm` or `MatMul` of an activation and a FLOAT constant that nothing else reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,13 @@ pub fn products(graph: &GraphProto, index: &Index, quantized: &HashSet<&str>) ->
         .filter_map(|node| Product::of(graph, index, node))
         .filter(|product| quantized.contains(product.weight.as_str()))
         .collect()
+}
+
+/// The products whose weights become integers by a plan.
+pub fn planned_products(model: &Model, plan: &Plan) -> Vec<Product> {
+    let quantized = plan.quantized().map(|(planned, _)| planned.tensor.as_str()).collect();
+    let graph = model.graph();
+    products(graph, &Index::new(graph), &quantized)
 }
 
 /// `name`, if it is a vector constant of `length` elements that one node alone reads.

@@ -9,6 +9,7 @@ mod regions;
 mod scores;
 mod tables;
 mod target;
+mod weight_options;
 mod weights;
 mod width;
 
@@ -28,8 +29,9 @@ pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
 pub(crate) use regions::{activations_of, hands_on};
 pub use target::{ActivationUse, BiasForm, Target};
+pub use weight_options::{GranularityKind, SchemeKind, WeightOptions};
 pub(crate) use weights::plan_as_narrow_as_asked;
-pub use weights::{GranularityKind, SchemeKind, WeightOptions, plan_weights};
+pub use weights::plan_weights;
 pub use width::Width;
 
 use crate::{Error, Result};

@@ -3,162 +3,33 @@
 mod choose;
 mod choose_rounding;
 mod choose_widths;
+mod observed;
+mod propose;
+mod request;
 mod trial;
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::rc::Rc;
-use std::str::FromStr;
+use std::collections::HashSet;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
-use fewbits_quant::{Bits, RangeMethod, Rounding, Scheme, is_below_scales, symmetric_max};
+use fewbits_quant::{Bits, RangeMethod};
 use fewbits_runtime::RunOptions;
 
 use crate::apply::{FinishedLayers, Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::error::file_of;
-use crate::methods::{
-    Allowance, Methods, PerOutput, Product, Proposal, WeightSteps, Without, awq, bias_correction,
-    equalization, products, smoothquant,
-};
+use crate::methods::{Without, bias_correction, equalization, planned_products};
 use crate::not_finite::{Reach, not_finite};
 use crate::plan::{
-    ActivationScheme, ActivationUse, Adjustment, Becomes, Edit, GranularityKind, Inputs, Method,
-    Plan, ReduceRange, Target, Tried, WeightOptions, WeightScheme, plan_weights,
+    ActivationScheme, ActivationUse, Adjustment, Becomes, Inputs, Method, Plan, Tried, plan_weights,
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
+pub use observed::Observed;
+use propose::is_narrow;
+pub use request::{Activations, MethodChoice, RangeChoice, Request, RoundingChoice};
 pub(crate) use trial::Trial;
-
-/// What activations are to become.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activations {
-    /// They stay float.
-    Float,
-    /// Integers with a scale measured at every call.
-    Dynamic,
-    /// Integers with a scale from calibration data.
-    Static {
-        /// How a range follows from it.
-        range: RangeChoice,
-        /// How many bits of the integers are used.
-        bits: Bits,
-    },
-}
-
-impl Activations {
-    /// The same without how.
-    pub fn activation_use(self) -> ActivationUse {
-        match self {
-            Activations::Float => ActivationUse::Float,
-            Activations::Dynamic => ActivationUse::Dynamic,
-            Activations::Static { .. } => ActivationUse::Static,
-        }
-    }
-
-    /// Why a model of this opset cannot have such activations.
-    ///
-    /// Preparation brings every model to an opset that can, but for some with operators of old.
-    fn obstacle(&self, opset: i64) -> Option<String> {
-        let needed = match self {
-            Activations::Float => return None,
-            // DynamicQuantizeLinear.
-            Activations::Dynamic => 11,
-            // DequantizeLinear with a scale a channel, for the weights and biases beside them.
-            Activations::Static { .. } => 13,
-        };
-        (opset < needed).then(|| {
-            format!("they need opset {needed}, the model has {opset}; export it with a newer opset")
-        })
-    }
-}
-
-/// A method that is asked for, or the best of several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MethodChoice<T> {
-    /// The one that gives the smallest error of the outputs.
-    #[default]
-    Measured,
-    /// This one.
-    Only(T),
-}
-
-/// How the ranges of activations are found; of [`RangeChoice::TRIED`] where that is measured.
-pub type RangeChoice = MethodChoice<RangeMethod>;
-
-/// How the values of weights become integers; measured where only weights become integers, of fewer
-/// than 8 bits, and there is data to measure on, otherwise to nearest.
-pub type RoundingChoice = MethodChoice<Rounding>;
-
-impl RangeChoice {
-    /// The methods that are measured; the first one where nothing can be.
-    pub const TRIED: [RangeMethod; 2] = [RangeMethod::MinMax, RangeMethod::Mse];
-
-    fn first(self) -> RangeMethod {
-        match self {
-            RangeChoice::Measured => RangeChoice::TRIED[0],
-            RangeChoice::Only(method) => method,
-        }
-    }
-}
-
-impl<T: FromStr> FromStr for MethodChoice<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> std::result::Result<Self, T::Err> {
-        match text {
-            "auto" => Ok(MethodChoice::Measured),
-            method => method.parse().map(MethodChoice::Only),
-        }
-    }
-}
-
-impl<T: fmt::Display> fmt::Display for MethodChoice<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MethodChoice::Measured => f.write_str("auto"),
-            MethodChoice::Only(method) => method.fmt(f),
-        }
-    }
-}
-
-/// What the user asks for.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    /// The runtime that the file is for.
-    pub target: Target,
-    /// Of weights.
-    pub weights: WeightOptions,
-    /// How their values become integers.
-    pub rounding: RoundingChoice,
-    /// Which of them are left out.
-    pub reduce_range: ReduceRange,
-    /// Of activations.
-    pub activations: Activations,
-    /// Of the methods that make both lose less.
-    pub methods: Methods,
-    /// Data to calibrate on; a static recipe needs it.
-    pub data: Option<&'a Dataset>,
-}
-
-impl Request<'_> {
-    /// What of it does not go together, and what does.
-    pub fn contradiction(&self) -> Option<String> {
-        let scheme = self.weights.scheme();
-        match self.rounding {
-            RoundingChoice::Only(rounding)
-                if rounding != Rounding::Nearest && scheme.float_format().is_some() =>
-            {
-                Some(format!(
-                    "{rounding} rounds to integers, not to {scheme}; use --rounding nearest"
-                ))
-            }
-            _ => self.weights.obstacle(self.activations.activation_use()),
-        }
-    }
-}
 
 /// Plans a prepared model.
 ///
@@ -171,7 +42,23 @@ pub fn plan(
     progress: &dyn Progress,
 ) -> Result<Plan> {
     let finished = FinishedLayers::default();
-    plan_with(model, request, &mut Observed::default(), &finished, run, progress)
+    let made = plan_with(model, request, &mut Observed::default(), &finished, run, progress)?;
+    Ok(made.plan)
+}
+
+/// A plan, and what changes with it.
+pub struct Made {
+    /// The plan.
+    pub plan: Plan,
+    /// What was seen of the channels that its products read, by which biases are corrected; nothing where
+    /// there is no data.
+    pub channels: Channels,
+}
+
+impl From<Plan> for Made {
+    fn from(plan: Plan) -> Made {
+        Made { plan, channels: Channels::new() }
+    }
 }
 
 /// Keeps what holds NaN or an infinity float, and says so.
@@ -185,8 +72,8 @@ fn tell_not_finite(
     progress: &dyn Progress,
 ) -> Result<()> {
     // What becomes integers has been looked at.
-    let float: HashSet<String> = plan.kept_float().map(|(t, _)| t.tensor.clone()).collect();
-    for constant in not_finite(model, |name| float.contains(name))? {
+    let integers: HashSet<String> = plan.quantized().map(|(t, _)| t.tensor.clone()).collect();
+    for constant in not_finite(model, |name| !integers.contains(name))? {
         let certain = constant.reach == Reach::Everything;
         if certain && matches!(request.activations, Activations::Static { .. }) {
             return Err(Error::NotFinite { file: file_of(model), constant: constant.to_string() });
@@ -202,72 +89,6 @@ fn tell_not_finite(
     Ok(())
 }
 
-/// What was observed of a float model on its calibration data, for further plans of both: it does
-/// not depend on what weights become.
-#[derive(Default)]
-pub struct Observed {
-    seen: Vec<(Wanted, Calibration)>,
-    /// The channels of what the products of the last model read that was planned, with its edits.
-    channels: Channels,
-    /// By the rows of their samples.
-    trials: Vec<(usize, Rc<Trial>)>,
-}
-
-impl Observed {
-    /// What was seen of the channels that the products of the last planned model read: what corrects its
-    /// biases, should its plan change.
-    pub fn take_channels(&mut self) -> Channels {
-        std::mem::take(&mut self.channels)
-    }
-
-    /// What is wanted, observed now if it was not before.
-    fn of(
-        &mut self,
-        model: &Model,
-        data: &Dataset,
-        wanted: Wanted,
-        run: &RunOptions,
-        progress: &dyn Progress,
-    ) -> Result<Calibration> {
-        if let Some((_, seen)) = self.seen.iter().find(|(known, _)| *known == wanted) {
-            return Ok(seen.clone());
-        }
-        let seen = calibrate(model, data, &wanted, run, progress)?;
-        self.seen.push((wanted, seen.clone()));
-        Ok(seen)
-    }
-
-    /// The float model's outputs on a sample of the data; `None`, with a warning that ends in what
-    /// is done `instead`, where it cannot be run as a whole.
-    fn trial(
-        &mut self,
-        model: &Model,
-        sample: &Dataset,
-        run: &RunOptions,
-        instead: &str,
-        progress: &dyn Progress,
-    ) -> Option<Rc<Trial>> {
-        let rows = sample.rows();
-        if let Some((_, trial)) = self.trials.iter().find(|(known, _)| *known == rows) {
-            return Some(trial.clone());
-        }
-        match Trial::new(model, sample.clone(), run) {
-            Ok(trial) => {
-                let trial = Rc::new(trial);
-                self.trials.push((rows, trial.clone()));
-                Some(trial)
-            }
-            Err(why) => {
-                progress.warn(&format!(
-                    "nothing was tried on the data, which the float model does not run on here: \
-                     {instead}: {why}"
-                ));
-                None
-            }
-        }
-    }
-}
-
 /// As [`plan`], with what earlier plans of the same model and data observed and rounded; what is rounded
 /// to try it is kept for [`apply`](crate::apply::apply).
 ///
@@ -280,7 +101,7 @@ pub fn plan_with(
     finished: &FinishedLayers,
     run: &RunOptions,
     progress: &dyn Progress,
-) -> Result<Plan> {
+) -> Result<Made> {
     let activations = request.activations.activation_use();
     if let Some(reason) = request.contradiction() {
         return Err(Error::Request { reason });
@@ -295,7 +116,7 @@ pub fn plan_with(
     let mut weights = weights.with_reduced_range(request.reduce_range);
     tell_not_finite(model, &mut weights, request, progress)?;
     if weights.quantized().next().is_none() {
-        return Ok(weights);
+        return Ok(weights.into());
     }
     if let RoundingChoice::Only(rounding) = request.rounding {
         weights = weights.rounded_by(rounding);
@@ -305,16 +126,16 @@ pub fn plan_with(
         if !regions.values.is_empty() {
             progress.warn(&format!("activations stay float: {why}"));
         }
-        return Ok(weights.with_float_activations(&regions, &why));
+        return Ok(weights.with_float_activations(&regions, &why).into());
     }
     // Without a product that could read them all is as for weights alone.
     let regions = weights.regions(model);
     let weights_only = Request { activations: Activations::Float, ..request.clone() };
     let request = if regions.values.is_empty() { &weights_only } else { request };
     let recipe = Recipe { model, request, weights, run, finished };
-    let mut plan = match request.data {
+    let Made { mut plan, channels } = match request.data {
         Some(data) => recipe.with_data(data, observed, progress)?,
-        None => recipe.without_data(progress)?,
+        None => recipe.without_data(progress)?.into(),
     };
     if activations != ActivationUse::Float {
         if regions.values.is_empty() {
@@ -324,7 +145,7 @@ pub fn plan_with(
             progress.warn(&format!("activations stay float, only weights are quantized: {why}"));
         }
     }
-    Ok(plan)
+    Ok(Made { plan, channels })
 }
 
 /// What was chosen and why.
@@ -361,19 +182,6 @@ enum Bias {
     AsItIs,
 }
 
-/// Whether so few bits are left that what rounding does is worth a search. One bit is a sign.
-fn is_narrow(scheme: Scheme) -> bool {
-    match scheme {
-        Scheme::Affine { bits, .. } | Scheme::Symmetric { bits, .. } => {
-            (2..8).contains(&bits.get())
-        }
-        Scheme::FixedPoint { .. }
-        | Scheme::Float { .. }
-        | Scheme::Mx { .. }
-        | Scheme::NvFp4 { .. } => false,
-    }
-}
-
 impl Recipe<'_> {
     /// The model with some edits carried out.
     fn adjusted(&self, edits: &[Adjustment]) -> Result<Model> {
@@ -397,7 +205,7 @@ impl Recipe<'_> {
             _ => Vec::new(),
         };
         let mut channels = Vec::new();
-        let products = self.products(model);
+        let products = planned_products(model, &self.weights);
         let graph = model.graph();
         let pairs = equalization::pairs(graph, &Index::new(graph), &products);
         let clipped = pairs.into_iter().filter_map(|pair| pair.ceiling).map(|c| (c.value, c.axis));
@@ -413,13 +221,6 @@ impl Recipe<'_> {
             _ => Padding::LeftOut,
         };
         Wanted { values, channels, padding }
-    }
-
-    fn products(&self, model: &Model) -> Vec<Product> {
-        let graph = model.graph();
-        let quantized: HashSet<&str> =
-            self.weights.quantized().map(|(t, _)| t.tensor.as_str()).collect();
-        products(graph, &Index::new(graph), &quantized)
     }
 
     /// The plan of a choice for the model with its edits.
@@ -454,7 +255,7 @@ impl Recipe<'_> {
         data: &Dataset,
         observed: &mut Observed,
         progress: &dyn Progress,
-    ) -> Result<Plan> {
+    ) -> Result<Made> {
         let seen = observed.of(self.model, data, self.wanted(self.model), self.run, progress)?;
         let Chosen { choice, seen, tried } = self.choose(data, seen, observed, progress)?;
         let adjusted = self.adjusted(&choice.edits)?;
@@ -465,12 +266,12 @@ impl Recipe<'_> {
         };
         let mut plan = self.plan(&adjusted, &choice, &seen)?;
         plan.tried = tried;
-        observed.channels = seen.channels;
         let plan = match self.request.activations {
             Activations::Float => self.choose_rounding(plan, data, observed, progress)?,
             _ => plan,
         };
-        self.choose_widths(plan, data, observed, progress)
+        let plan = self.choose_widths(plan, data, observed, progress)?;
+        Ok(Made { plan, channels: seen.channels })
     }
 
     /// A plan for which nothing is known but the model.
@@ -491,113 +292,5 @@ impl Recipe<'_> {
             _ => RangeMethod::MinMax,
         };
         Choice { edits: Vec::new(), range, bias: Bias::AsItIs }
-    }
-
-    /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
-    /// the others where they become integers.
-    /// Nothing where a weight could not be quantized any more afterwards.
-    fn propose(
-        &self,
-        method: Method,
-        channels: &Channels,
-        without: Without,
-        progress: &dyn Progress,
-    ) -> Result<Proposal> {
-        let proposal = self.proposed(method, channels, without)?;
-        if let Some(why) = self.spoiled_by(&proposal)? {
-            progress.warn(&format!("{method} is left out: {why}"));
-            return Ok(Proposal::default());
-        }
-        Ok(proposal)
-    }
-
-    /// Which weight a proposal makes one that cannot be quantized, and why.
-    fn spoiled_by(&self, proposal: &Proposal) -> Result<Option<String>> {
-        if proposal.edits.is_empty() {
-            return Ok(None);
-        }
-        let adjusted = self.adjusted(&proposal.edits)?;
-        let graph = adjusted.graph();
-        let index = Index::new(graph);
-        for adjustment in &proposal.edits {
-            let Edit::Multiply { tensor: name, .. } = &adjustment.edit else { continue };
-            let Some(tensor) = index.initializer(name) else { continue };
-            let values = adjusted.floats_released(tensor)?;
-            if let Some(element) = values.iter().position(|value| !value.is_finite()) {
-                return Ok(Some(format!("element {element} of '{name}' would be infinite")));
-            }
-            let planned = self.weights.quantized().any(|(planned, _)| planned.tensor == *name);
-            let magnitude = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
-            if planned && is_below_scales((-magnitude, magnitude)) {
-                return Ok(Some(format!("'{name}' would be so small that no scale holds it")));
-            }
-        }
-        Ok(None)
-    }
-
-    fn proposed(&self, method: Method, channels: &Channels, without: Without) -> Result<Proposal> {
-        // Digits after the point are those of the weights as they are.
-        let Some(bits) = self.request.weights.bits() else { return Ok(Proposal::default()) };
-        let levels = match self.request.activations {
-            Activations::Float if method == Method::Awq => return self.propose_awq(without),
-            Activations::Float => return Ok(Proposal::default()),
-            Activations::Dynamic => ActivationScheme::UNSIGNED.levels(),
-            Activations::Static { bits, .. } => self.activation_scheme(bits).levels(),
-        };
-        let steps = WeightSteps {
-            // One bit: the mean magnitude with a sign. Half the widest weight is taken for it, so
-            // that the integers lie as far apart as the widest weight is from zero.
-            steps: f32::from(symmetric_max(bits)),
-            per_output: match self.request.weights.granularity() {
-                GranularityKind::Tensor => PerOutput::Shared,
-                _ => PerOutput::Own,
-            },
-        };
-        let products = self.products(self.model);
-        match method {
-            Method::Equalization => {
-                equalization::equalize(self.model, &products, channels, levels, steps)
-            }
-            Method::SmoothQuant => {
-                let graph = self.model.graph();
-                let index = Index::new(graph);
-                let pairs = equalization::pairs(graph, &index, &products);
-                let equalized = pairs.iter().map(|p| p.value.as_str()).collect();
-                smoothquant::smooth(
-                    self.model,
-                    &products,
-                    channels,
-                    &equalized,
-                    levels,
-                    steps,
-                    &self.allowance(without),
-                )
-            }
-            Method::Awq | Method::BiasCorrection => Ok(Proposal::default()),
-        }
-    }
-
-    /// What a method may add.
-    fn allowance(&self, without: Without) -> Allowance<'_> {
-        let activations = self.request.activations.activation_use();
-        match self.request.methods {
-            Methods::Only(_) => Allowance::Any,
-            Methods::Measured => Allowance::of(&self.weights, self.model, activations, without),
-        }
-    }
-
-    /// At 8 bits little is lost by rounding: AWQ must be asked for.
-    fn propose_awq(&self, without: Without) -> Result<Proposal> {
-        let planned = self.weights.tensors.iter();
-        let integers = planned.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
-        let asked = matches!(self.request.methods, Methods::Only(_));
-        let integers: HashMap<&str, WeightScheme> =
-            integers.filter(|(_, integers)| asked || is_narrow(integers.scheme)).collect();
-        match self.learning() {
-            Some(learning) if !integers.is_empty() => {
-                awq::scale(self.model, &integers, learning, &self.allowance(without))
-            }
-            _ => Ok(Proposal::default()),
-        }
     }
 }

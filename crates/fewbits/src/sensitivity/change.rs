@@ -10,14 +10,19 @@ use crate::data::Dataset;
 use crate::evaluate::OutputErrors;
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
-use crate::walk::{Batch, Walk};
+use crate::walk::{Batch, Fed, Walk};
 use crate::{Error, Result, WeightLimits};
 
 /// What is changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// A weight becomes integers.
-    Weight(WeightScheme),
+    Weight {
+        /// Which.
+        integers: WeightScheme,
+        /// The bias that makes up for their rounding, by its name, with the values that it then has.
+        bias: Option<(String, Vec<f32>)>,
+    },
     /// An activation becomes integers over this range.
     Activation {
         /// Affine for unsigned, symmetric for signed integers.
@@ -113,14 +118,22 @@ fn with_change(
     limits: &WeightLimits,
     push: &mut dyn FnMut(&Truth, &[Tensor]) -> Result<()>,
 ) -> Result<()> {
-    let rest = walk.rest(name)?;
-    let weight = match change {
-        Change::Weight(integers) => Some(rounded_weight(walk, name, *integers, None, limits)?),
-        Change::Activation { .. } | Change::DynamicActivation => None,
+    let (weight, bias) = match change {
+        Change::Weight { integers, bias } => {
+            let vector = |(name, values): &(String, Vec<f32>)| {
+                Ok::<_, Error>((name.clone(), Tensor::new(vec![values.len()], values.clone())?))
+            };
+            let weight = rounded_weight(walk, name, *integers, None, limits)?;
+            (Some(weight), bias.as_ref().map(vector).transpose()?)
+        }
+        Change::Activation { .. } | Change::DynamicActivation => (None, None),
     };
+    let bias = bias.as_ref().map(|(name, values)| (name.as_str(), values));
+    let fed: Vec<&str> = std::iter::once(name).chain(bias.map(|(name, _)| name)).collect();
+    let rest = walk.rest(&fed)?;
     for batch in walk.batches() {
         let activation = match *change {
-            Change::Weight(_) => None,
+            Change::Weight { .. } => None,
             Change::Activation { scheme, low, high } => {
                 rounded_activation(batch, name, scheme, |_| (low, high))?
             }
@@ -131,7 +144,8 @@ fn with_change(
             }
         };
         let Some(fed) = weight.as_ref().or(activation.as_ref()) else { continue };
-        push(&batch.about, &rest.outputs(batch, name, fed)?)?;
+        let fed: Vec<Fed> = std::iter::once((name, fed)).chain(bias).collect();
+        push(&batch.about, &rest.outputs(batch, &fed)?)?;
     }
     Ok(())
 }

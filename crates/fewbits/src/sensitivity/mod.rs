@@ -109,7 +109,8 @@ pub fn sensitivity(
         let seen = product.as_ref().map(|p| Seen::of(&walk, p, request.sample)).transpose()?;
         let inputs = product.as_ref().zip(seen.as_ref()).map(|(p, seen)| seen.inputs(p));
         let inputs = inputs.transpose()?;
-        let alone = Alone { walk: &walk, rest: walk.rest(tensor)?, tensor, inputs, before };
+        let alone =
+            Alone { walk: &walk, rest: walk.rest(&[tensor.as_str()])?, tensor, inputs, before };
         let costs = alone.costs(candidates, request.limits)?;
         progress.advance(1);
         if found(Sensitivity { tensor: tensor.clone(), costs })?.is_break() {
@@ -156,7 +157,7 @@ impl Alone<'_> {
         let mut divergence = Divergence::default();
         let mut metric = self.before.map(|(metric, _)| Accumulator::new(metric)).transpose()?;
         for batch in self.walk.batches() {
-            let outputs = self.rest.outputs(batch, self.tensor, weight)?;
+            let outputs = self.rest.outputs(batch, &[(self.tensor, weight)])?;
             divergence.push(&batch.about.expected, &outputs, batch.about.tokens.as_ref())?;
             if let (Some(metric), Some(labels)) = (&mut metric, &batch.about.labels) {
                 metric.push(&outputs, labels)?;

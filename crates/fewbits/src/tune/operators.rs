@@ -82,7 +82,7 @@ impl Space for Operators<'_> {
         for operator in &self.operators {
             let weight = self.base.tensors.iter().find(|t| t.tensor == operator.weight);
             if let Some(integers) = weight.and_then(|t| t.integers()) {
-                asked.push((operator.weight.clone(), Change::Weight(integers)));
+                asked.push((operator.weight.clone(), Change::Weight { integers, bias: None }));
             }
         }
         for activation in &self.base.activations {
