@@ -246,3 +246,36 @@ def test_what_a_killed_run_left_is_removed(
     (tmp_path / ".tmp-other.onnx-abcdef").touch()
     fewbits(*command, *output, tmp_path / out).assert_done()
     assert sorted(os.listdir(tmp_path)) == sorted([out, ".tmp-other.onnx-abcdef"])
+
+
+class TestOutputsThatWouldBeLost:
+    """What one output, or what is read, would be replaced by another output."""
+
+    def refused(self, fewbits: Fewbits, folder: Path, *options: object) -> None:
+        shutil.copy(MODEL, folder / "m.onnx")
+        shutil.copy(ROWS, folder / "c.npz")
+        command = ["quantize", "m.onnx", "--calibrate", "c.npz", *options]
+        assert_nothing_changed(fewbits, folder, *command)
+        assert_nothing_changed(fewbits, folder, *command, "--force")
+
+    @pytest.mark.parametrize("plan", ["q.onnx", "./q.onnx"])
+    def test_the_plan_is_no_model(self, fewbits: Fewbits, tmp_path: Path, plan: str) -> None:
+        self.refused(fewbits, tmp_path, "-o", "q.onnx", "--save-plan", plan)
+
+    @pytest.mark.parametrize("option", ["-o", "--save-plan", "--resume"])
+    def test_data_is_no_output(self, fewbits: Fewbits, tmp_path: Path, option: str) -> None:
+        out = [] if option == "-o" else ["-o", "q.onnx"]
+        self.refused(fewbits, tmp_path, *out, option, "c.npz")
+
+    def test_a_device_is_no_file(self, fewbits: Fewbits, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        done = fewbits("quantize", MODEL, "-o", tmp_path / "pipe", "--force")
+        done.assert_refused()
+        assert "it is no file" in done.err
+        assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_drop_that_is_no_number(fewbits: Fewbits, tmp_path: Path) -> None:
+    drop = ["--data", ROWS, "--max-drop", "nan"]
+    fewbits("quantize", MODEL, "-o", tmp_path / "q.onnx", *drop).assert_refused(2)
+    fewbits("compare", MODEL, MODEL, *drop).assert_refused(2)

@@ -57,6 +57,60 @@ def rows(path: Path) -> Path:
     return path
 
 
+def in_branch(path: Path) -> Path:
+    """A product in a branch, a NaN in its weight."""
+    spoiled = np.ones((24, 24), np.float32)
+    spoiled[3, 4] = np.nan
+    value = helper.make_tensor_value_info
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node("MatMul", ["x", weight], [f"{name}_y"])],
+            name,
+            [],
+            [value(f"{name}_y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(array, weight)],
+        )
+        for name, weight, array in [
+            ("then_branch", "taken", spoiled),
+            ("else_branch", "other", np.ones((24, 24), np.float32)),
+        ]
+    }
+    nodes = [
+        helper.make_node("If", ["c"], ["h"], **branches),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["y"]),
+    ]
+    constants = {"c": np.array(True), "w": np.ones((24, 24), np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, ["N", 24])],
+        [value("y", TensorProto.FLOAT, ["N", 24])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("recipe", ["weights", "dynamic", "static", "auto"])
+def test_what_a_branch_reads_is_told(fewbits: Fewbits, tmp_path: Path, recipe: str) -> None:
+    model = in_branch(tmp_path / "m.onnx")
+    np.savez(tmp_path / "c.npz", x=ROWS)
+    command = ["quantize", model, "-o", tmp_path / "q.onnx", "--recipe", recipe]
+    told = "element 76 of 'taken' is NaN"
+    if recipe != "static":
+        assert f"warning: {told}" in fewbits(*command, "--force").assert_done().err
+    done = fewbits(*command, "--force", "--calibrate", tmp_path / "c.npz")
+    assert told in done.err and "check that it is what the model was trained on" not in done.err
+
+
+def test_what_adds_infinity_is_told(fewbits: Fewbits, tmp_path: Path) -> None:
+    model = net(tmp_path / "m.onnx", "b2", np.inf)
+    done = fewbits("quantize", model, "-o", tmp_path / "q.onnx").assert_done()
+    assert "warning: element 7 of 'b2' is infinite" in done.err
+
+
 WHERE = ["table", "scale", "shift", "w1", "b1", "w2", "b2"]
 
 

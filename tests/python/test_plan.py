@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from conftest import Fewbits
 from models import FIXTURES, folder_bytes
+from onnx import TensorProto, helper, numpy_helper
 
 MODEL = FIXTURES / "digits" / "mlp.onnx"
 OPTIONS = [[], ["--bits", "3"], ["--bits", "4", "--scheme", "affine", "--granularity", "group=16"]]
@@ -84,6 +86,21 @@ def test_a_plan_of_our_own_is_never_refused(
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
+def test_a_plan_of_huge_weights_writes_the_same_bytes(fewbits: Fewbits, tmp_path: Path) -> None:
+    """The squares of their errors are no numbers of 32 bits."""
+    w = np.random.default_rng(1).normal(0, 1e25, (32, 32)).astype(np.float32)
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 32]) for n in ("x", "y")]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    weight = numpy_helper.from_array(w, "w")
+    graph = helper.make_graph([product], "g", value[:1], value[1:], [weight])
+    model, plan = tmp_path / "m.onnx", tmp_path / "plan.json"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), model)
+    a, b = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    fewbits("quantize", model, "-o", a, "--save-plan", plan).assert_done()
+    fewbits("quantize", model, "-o", b, "--plan", plan).assert_done()
+    assert a.read_bytes() == b.read_bytes()
+
+
 def broken_plans(plan: dict) -> dict[str, tuple[dict, str]]:
     """Plans that do not fit the model, and what their refusal must name."""
     first = next(t for t in plan["tensors"] if "scheme" in t)
@@ -100,12 +117,28 @@ def broken_plans(plan: dict) -> dict[str, tuple[dict, str]]:
             {"activations": [{"value": "no_such", "readers": "products", "float": "asked for"}]},
             "no_such",
         ),
+        "reduced range": (
+            {"reduced_range": [{"tensor": "no_such", "channels": [0], "why": "pairs"}]},
+            "no_such",
+        ),
+        "nothing": ({"tensors": []}, "it decides about no tensor"),
         "adjustment": ({"adjustments": [multiply | {"method": "smoothquant"}]}, "nothing like it"),
     }
 
 
 @pytest.mark.parametrize(
-    "how", ["float", "scheme", "only float", "shape", "twice", "activation", "adjustment"]
+    "how",
+    [
+        "float",
+        "scheme",
+        "only float",
+        "shape",
+        "twice",
+        "activation",
+        "reduced range",
+        "nothing",
+        "adjustment",
+    ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["written", "dry"])
 def test_a_plan_of_what_is_not_there_is_refused(

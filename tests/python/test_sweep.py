@@ -159,6 +159,8 @@ class TestFixedPoint:
         assert "16 bits" not in fewbits(*command, "--bits", 14).assert_done().err
         said = fewbits(*command, "--bits", 15, "--force").assert_done()
         assert "'coef' is rounded and stays float" in said.err and "use fewer bits" in said.err
+        calibrated = fewbits(*command, "--bits", 15, "--force", "--calibrate", NOTEBOOK / "test.npz")
+        assert "'coef' is rounded and stays float" in calibrated.assert_done().err
 
     @pytest.mark.parametrize("scheme", ["symmetric", "affine"])
     def test_others_have_at_most_eight_bits(

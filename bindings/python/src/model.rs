@@ -84,11 +84,7 @@ impl OnnxModel {
         let options = SaveOptions { replace, ..SaveOptions::default() };
         detached(py, || {
             // An open file is read from its map: it must stay what it is.
-            fewbits::output::check_output(
-                &path,
-                self.model.path().unwrap_or(std::path::Path::new("")),
-                replace,
-            )?;
+            fewbits::output::check_output(&path, self.model.path().as_slice(), replace)?;
             Ok(self.model.save(&path, options)?.file_bytes)
         })
     }

@@ -214,7 +214,7 @@ pub struct QuantizeArgs {
     pub data: Option<PathBuf>,
     /// How much worse the metric may be on --data, in its own unit: what costs most stays float until it
     /// holds; exit code 3, and nothing is written, if nothing does
-    #[arg(long, value_name = "X", requires = "data")]
+    #[arg(long, value_name = "X", requires = "data", value_parser = finite)]
     pub max_drop: Option<f64>,
     /// The metric of --max-drop: accuracy, f1, auc, r2, mae, rmse, perplexity or agreement; by default the
     /// usual one for the labels
@@ -238,6 +238,15 @@ pub struct QuantizeArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+impl QuantizeArgs {
+    /// The files that are read.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let optional = [&self.calibrate, &self.data, &self.plan];
+        let optional = optional.into_iter().filter_map(|path| path.as_deref());
+        std::iter::once(self.model.as_path()).chain(optional).collect()
+    }
 }
 
 /// How weights and activations become integers.
@@ -386,7 +395,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NAME")]
     pub metric: Option<Metric>,
     /// Exit with code 3 if the second model is worse by more than this
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = finite)]
     pub max_drop: Option<f64>,
     /// Print one JSON object
     #[arg(long)]
@@ -435,6 +444,14 @@ pub struct SweepArgs {
     pub json: bool,
 }
 
+impl SweepArgs {
+    /// The files that are read.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let optional = self.calibrate.as_deref();
+        [&self.model, &self.data.data].map(PathBuf::as_path).into_iter().chain(optional).collect()
+    }
+}
+
 #[derive(Args)]
 #[command(after_help = "Examples:
   fewbits tune model.onnx --data valid.npz --calibrate train.npz --max-drop 0.005 -o small.onnx
@@ -453,7 +470,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "DATA")]
     pub calibrate: PathBuf,
     /// How much worse the metric may be, in its own unit
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = finite)]
     pub max_drop: f64,
     /// The file to write
     #[arg(short, long, value_name = "OUT")]
@@ -487,6 +504,13 @@ pub struct TuneArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+impl TuneArgs {
+    /// The files that are read.
+    pub fn inputs(&self) -> Vec<&Path> {
+        [&self.model, &self.data.data, &self.calibrate].map(PathBuf::as_path).to_vec()
+    }
 }
 
 #[derive(Args)]
@@ -537,6 +561,11 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "not a number".to_string())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -24,5 +24,5 @@ mod tensor;
 pub use error::{OnnxError, Result};
 pub use model::{MODEL_DOMAIN_ML, Model, ir_version_of_opset};
 pub use save::{EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved};
-pub use temporary::write_whole;
+pub use temporary::{remove_left_over, write_whole};
 pub use tensor::{bits_per_element, payload_bytes};

@@ -37,7 +37,7 @@ pub(crate) fn temporary(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Removes what killed runs left beside an output. What cannot be removed stays: it does no harm.
-pub(crate) fn remove_left_over(path: &Path) {
+pub fn remove_left_over(path: &Path) {
     let prefix = prefix(path);
     let Ok(entries) = std::fs::read_dir(folder(path)) else { return };
     for entry in entries.flatten() {

@@ -52,8 +52,9 @@ const NORMS: [&str; 7] = [
 /// Operators that add a bias to products.
 const ADD_BIASES: [&str; 6] = ["Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"];
 
-/// The constants among those of `names` that are not finite: those with a NaN, and the weights, biases
-/// and scales of norms with an infinity. Masks and bounds may well be infinite.
+/// The constants among those of `names` that are not finite: those with a NaN, the weights, biases and scales
+/// of norms and products with an infinity, and what adds one above all numbers. Masks are infinite below
+/// them, and bounds may be either.
 ///
 /// # Errors
 /// If a tensor cannot be read.
@@ -64,62 +65,77 @@ pub fn not_finite(model: &Model, names: impl Fn(&str) -> bool) -> Result<Vec<Not
     for constant in constants(graph).into_iter().filter(|constant| names(&constant.tensor)) {
         let Some(tensor) = index.initializer(&constant.tensor) else { continue };
         let values = model.floats_released(tensor)?;
-        let takes_infinities = takes_infinities(&constant);
-        let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && !takes_infinities);
+        let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && !takes(&constant, *x));
         if let Some(element) = values.iter().position(is_mistake) {
             let (reach, tensor) = (reach(&constant), constant.tensor);
             found.push(NotFinite { tensor, element, value: values[element], reach });
         }
     }
-    let around = graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
+    let around: Scope = graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
+    let mut inner = Inner { model, names: &names, found };
     for node in &graph.node {
-        in_subgraphs(model, node, &around, &names, &mut found)?;
+        inner.subgraphs(node, &around)?;
     }
-    Ok(found)
+    for function in &model.proto().functions {
+        inner.nodes(&function.node, Scope::new())?;
+    }
+    Ok(inner.found)
 }
 
-/// Adds those that the subgraphs of a node read, of their own and of `around` them.
-fn in_subgraphs<'a>(
-    model: &Model,
-    node: &'a NodeProto,
-    around: &HashMap<&'a str, &'a TensorProto>,
-    names: &impl Fn(&str) -> bool,
-    found: &mut Vec<NotFinite>,
-) -> Result<()> {
-    for graph in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
-        let mut seen = around.clone();
-        seen.extend(graph.initializer.iter().map(|tensor| (tensor.name(), tensor)));
-        for node in &graph.node {
+/// The constants that nodes see, by name.
+type Scope<'a> = HashMap<&'a str, &'a TensorProto>;
+
+/// Looks for those that nodes of subgraphs and functions read.
+struct Inner<'a, F> {
+    model: &'a Model,
+    names: &'a F,
+    found: Vec<NotFinite>,
+}
+
+impl<F: Fn(&str) -> bool> Inner<'_, F> {
+    fn subgraphs(&mut self, node: &NodeProto, around: &Scope) -> Result<()> {
+        node.attribute.iter().flat_map(AttributeProto::subgraphs).try_for_each(|graph| {
+            let own = graph.initializer.iter().map(|tensor| (tensor.name(), tensor));
+            self.nodes(&graph.node, around.clone().into_iter().chain(own).collect())
+        })
+    }
+
+    fn nodes<'a>(&mut self, nodes: &'a [NodeProto], mut scope: Scope<'a>) -> Result<()> {
+        for node in nodes {
             let value = node.is("Constant").then(|| node.tensor("value")).flatten();
-            seen.extend(node.output.first().map(String::as_str).zip(value));
+            scope.extend(node.output.first().map(String::as_str).zip(value));
             for (input, name) in node.input.iter().enumerate() {
-                let tensor = seen.get(name.as_str()).filter(|tensor| is_float(tensor));
-                let known = found.iter().any(|known| known.tensor == *name);
-                let Some(tensor) = tensor.filter(|_| !known && names(name)) else { continue };
-                let values = model.floats_released(tensor)?;
+                let tensor = scope.get(name.as_str()).filter(|tensor| is_float(tensor));
+                let known = self.found.iter().any(|known| known.tensor == *name);
+                let Some(tensor) = tensor.filter(|_| !known && (self.names)(name)) else {
+                    continue;
+                };
+                let values = self.model.floats_released(tensor)?;
                 let is_weight = matches!(role(node, input, tensor.dims.len()), Role::Weight(_));
                 let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && is_weight);
                 if let Some(element) = values.iter().position(is_mistake) {
-                    // Another branch may be taken.
+                    // Another branch may be taken, and a function may not be called.
                     let (tensor, reach) = (name.clone(), Reach::Readers);
-                    found.push(NotFinite { tensor, element, value: values[element], reach });
+                    self.found.push(NotFinite { tensor, element, value: values[element], reach });
                 }
             }
-            in_subgraphs(model, node, &seen, names, found)?;
+            self.subgraphs(node, &scope)?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn read_by(constant: &Constant, operators: &[&str]) -> bool {
     constant.read_by.iter().any(|op| operators.contains(&op.as_str()))
 }
 
-fn takes_infinities(constant: &Constant) -> bool {
+/// Whether this infinity may be meant.
+fn takes(constant: &Constant, infinity: f32) -> bool {
+    let is_mask = infinity < 0.0 || !read_by(constant, &["Add"]);
     match constant.role {
         Role::Weight(_) => false,
-        Role::Bias => !read_by(constant, &ADD_BIASES),
-        Role::Other => !read_by(constant, &NORMS),
+        Role::Bias => !read_by(constant, &ADD_BIASES) && is_mask,
+        Role::Other => !read_by(constant, &NORMS) && !read_by(constant, &["Mul"]) && is_mask,
     }
 }
 
@@ -159,7 +175,7 @@ pub fn behind(model: &Model, value: &str) -> Result<Option<NotFinite>> {
 
 #[cfg(test)]
 mod tests {
-    use fewbits_onnx::proto::GraphProto;
+    use fewbits_onnx::proto::{FunctionProto, GraphProto};
 
     use super::*;
 
@@ -205,8 +221,13 @@ mod tests {
             let [found] = found.as_slice() else { panic!("{name}: {found:?}") };
             assert_eq!((found.tensor.as_str(), found.element, found.reach), (name, 1, reach));
             assert_eq!(found.to_string(), format!("element 1 of '{name}' is NaN"));
-            let infinite = not_finite(&model(name, f32::INFINITY), |_| true).unwrap();
-            assert_eq!(infinite.is_empty(), name == "mask", "{name}");
+            let below = not_finite(&model(name, f32::NEG_INFINITY), |_| true).unwrap();
+            assert_eq!(below.is_empty(), name == "mask", "{name}");
+            assert_eq!(
+                not_finite(&model(name, f32::INFINITY), |_| true).unwrap().len(),
+                1,
+                "{name}"
+            );
         }
         assert_eq!(not_finite(&model("", f32::NAN), |_| true).unwrap(), []);
     }
@@ -237,10 +258,14 @@ mod tests {
             initializer: vec![spoiled("first"), spoiled("unread")],
             ..GraphProto::default()
         };
-        let model = Model::from_graph(graph, 17);
+        let mut model = Model::from_graph(graph, 17);
+        let constant = NodeProto::new("Constant", &[], &["fourth"])
+            .with(AttributeProto::of_tensor("value", spoiled("")));
+        let node = vec![constant, node(&["x", "fourth"])];
+        model.proto_mut().functions.push(FunctionProto { node, ..FunctionProto::default() });
         let found = not_finite(&model, |_| true).unwrap();
         let names: Vec<&str> = found.iter().map(|found| found.tensor.as_str()).collect();
-        assert_eq!(names, ["first", "second", "third"]);
+        assert_eq!(names, ["first", "second", "third", "fourth"]);
         assert!(found.iter().all(|found| (found.element, found.reach) == (1, Reach::Readers)));
         assert_eq!(not_finite(&model, |name| name == "third").unwrap().len(), 1);
     }

@@ -119,6 +119,10 @@ impl<'a> Planned<'a> {
             on_integers: (!plan.activations.is_empty()).then(|| plan.target.extent()),
         };
         let make = |prepared: &Model, _: &FinishedLayers| {
+            if plan.tensors.is_empty() {
+                let reason = "it decides about no tensor; make one with --save-plan".to_string();
+                return Err(Error::PlanMismatch { reason });
+            }
             plan.check_fits(prepared)?;
             Ok(plan.into())
         };

@@ -10,7 +10,7 @@ use fewbits::guard::{Guarded, Limits, MaxDrop, MetricDrop, Otherwise};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
 use fewbits::never_slower::Slower;
-use fewbits::output::{check_output, write_file};
+use fewbits::output::{check_apart, check_output, write_file};
 use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced, Widths};
 use fewbits::progress::Progress;
 use fewbits::quantize::{Planned, Settled, Speed};
@@ -64,9 +64,15 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let replace = if args.force || goes_on { Replace::Existing } else { Replace::Never };
     // What would be refused at the end is refused before the work.
     let outputs = [args.output.as_deref().filter(|_| !args.dry_run), args.save_plan.as_deref()];
-    for output in outputs.into_iter().flatten() {
-        check_output(output, &args.model, replace)?;
+    let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
+    for output in &outputs {
+        check_output(output, &args.inputs(), replace)?;
     }
+    let state = args.resume.as_deref();
+    if let Some(state) = state {
+        check_output(state, &args.inputs(), Replace::Existing)?;
+    }
+    check_apart(&outputs.into_iter().chain(state).collect::<Vec<_>>())?;
     let bar = Bar::default();
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();

@@ -15,8 +15,7 @@ use crate::show;
 pub fn run(args: &RunArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let replace = if args.force { Replace::Existing } else { Replace::Never };
     let format = Format::of(&args.output)?;
-    check_output(&args.output, &args.model, replace)?;
-    check_output(&args.output, &args.data.data, replace)?;
+    check_output(&args.output, &[&args.model, &args.data.data], replace)?;
     let model = Model::open(&args.model)?;
     let data = args.data.dataset(&model)?;
     let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;

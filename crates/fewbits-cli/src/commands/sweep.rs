@@ -15,7 +15,7 @@ use crate::show;
 pub fn sweep(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let replace = if args.force { Replace::Existing } else { Replace::Never };
     if let Some(page) = &args.report {
-        check_output(page, &args.model, replace)?;
+        check_output(page, &args.inputs(), replace)?;
     }
     let scheme = args.how.scheme;
     if scheme.float_format().is_some() {

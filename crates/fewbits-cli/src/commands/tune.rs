@@ -1,9 +1,9 @@
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fewbits::output::{check_output, write_file};
+use fewbits::output::{check_apart, check_output, write_file};
 use fewbits::run::RunOptions;
 use fewbits::tune::{Objective, Place, Request, Tuned, report};
 use fewbits::{Model, Replace};
@@ -30,8 +30,10 @@ struct Report<'a> {
 
 pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Failure> {
     let replace = if args.force { Replace::Existing } else { Replace::Never };
+    let outputs = [Some(&args.output), args.report.as_ref(), args.resume.as_ref()];
+    check_apart(&outputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     if let Some(report) = &args.report {
-        check_output(report, &args.model, replace)?;
+        check_output(report, &args.inputs(), replace)?;
     }
     let model = Model::open(&args.model)?;
     let data = args.data.dataset(&model)?;

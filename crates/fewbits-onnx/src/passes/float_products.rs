@@ -43,7 +43,8 @@ pub fn keep_float_products(graph: &mut GraphProto, shapes: &HashMap<String, Vec<
     for (inserted, (position, bias)) in biases.into_iter().enumerate() {
         let position = position + inserted;
         graph.node[position].input.resize(3, String::new());
-        write_integer_bias(graph, position, 2, bias);
+        let shape = [bias.0.len()];
+        write_integer_bias(graph, position, 2, &shape, bias);
     }
 }
 

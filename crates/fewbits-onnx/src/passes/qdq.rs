@@ -228,29 +228,42 @@ pub fn integer_bias(
     Some((integers, scale))
 }
 
-/// Replaces the bias that `node` reads at `input` by an int32 constant behind a `DequantizeLinear`.
+/// Replaces the bias of this shape that `node` reads at `input` by an int32 constant behind a
+/// `DequantizeLinear`, with one scale or one for each place of its last axis.
 pub fn write_integer_bias(
     graph: &mut GraphProto,
     node: usize,
     input: usize,
+    shape: &[usize],
     (integers, scale): (Vec<i32>, Vec<f32>),
 ) {
     let mut names = Names::new(graph);
     let (q, s, bias) = (names.fresh("b"), names.fresh("s"), names.fresh("d"));
     let scale_shape: &[usize] = if scale.len() == 1 { &[] } else { &[scale.len()] };
-    graph.initializer.push(TensorProto::from_i32(&q, &[integers.len()], &integers));
+    graph.initializer.push(TensorProto::from_i32(&q, shape, &integers));
     graph.initializer.push(TensorProto::from_f32(&s, scale_shape, &scale));
     let mut dequantize = NodeProto::new("DequantizeLinear", &[&q, &s], &[&bias]);
     if scale.len() > 1 {
-        dequantize = dequantize.with(crate::proto::AttributeProto::of_int("axis", 0));
+        let axis = shape.len().saturating_sub(1) as i64;
+        dequantize = dequantize.with(crate::proto::AttributeProto::of_int("axis", axis));
     }
     graph.node[node].input[input] = bias;
     graph.node.insert(0, dequantize);
 }
 
+/// The Add of a constant behind a MatMul that nothing else reads, and the place of the constant among its
+/// inputs: onnxruntime makes a Gemm of both.
+pub fn bias_behind(graph: &GraphProto, index: &Index, node: &NodeProto) -> Option<(usize, usize)> {
+    let product = node.output.first().filter(|_| node.is("MatMul"))?;
+    let [add] = *index.consumers(product) else { return None };
+    let reader = Some(&graph.node[add]).filter(|reader| reader.is("Add"))?;
+    let place = reader.input.iter().position(|input| input != product)?;
+    (!index.is_output(product)).then_some((add, place))
+}
+
 /// Writes out the zero points, all zero, of the weights that a Gemm multiplies quantized
-/// activations by: onnxruntime computes it on integers only if they are there, although they are
-/// the default.
+/// activations by, also one that is a MatMul and an Add: onnxruntime computes it on integers only if they are
+/// there, although they are the default.
 pub fn write_zero_points_of_gemm(graph: &mut GraphProto) {
     let index = Index::new(graph);
     let dequantized = |name: &String| {
@@ -258,7 +271,8 @@ pub fn write_zero_points_of_gemm(graph: &mut GraphProto) {
         graph.node[position].is("DequantizeLinear").then_some(position)
     };
     let mut weights: Vec<(usize, Vec<usize>)> = Vec::new();
-    for node in graph.node.iter().filter(|n| n.is("Gemm")) {
+    let is_gemm = |node: &&NodeProto| node.is("Gemm") || bias_behind(graph, &index, node).is_some();
+    for node in graph.node.iter().filter(is_gemm) {
         let (Some(_), Some(weight)) = (dequantized(&node.input[0]), dequantized(&node.input[1]))
         else {
             continue;

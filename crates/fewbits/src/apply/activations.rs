@@ -6,7 +6,8 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::dynamic::{self, DynamicProduct, DynamicWeight, Lies};
 use fewbits_onnx::passes::qdq::{
-    ActivationParams, ActivationStorage, IntegerReaders, integer_bias, write_integer_bias,
+    ActivationParams, ActivationStorage, IntegerReaders, bias_behind, integer_bias,
+    write_integer_bias,
 };
 use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, QuantParams, Scheme};
@@ -83,7 +84,8 @@ pub(super) fn check_axes(
     Ok(())
 }
 
-/// Gives every product of a quantized value and an int8 weight an int32 bias.
+/// Gives every product of a quantized value and an int8 weight an int32 bias, a MatMul in the Add behind it:
+/// onnxruntime makes a Gemm of both, whose bias it would round itself.
 pub(super) fn integer_biases(
     model: &mut Model,
     weights: &HashMap<String, QTensor>,
@@ -91,32 +93,41 @@ pub(super) fn integer_biases(
 ) -> Result<()> {
     let mut biases = Vec::new();
     let graph = model.graph();
-    for (i, node) in graph.node.iter().enumerate() {
-        let (true, Some(bias)) = (is_product(node), node.input.get(2).filter(|b| !b.is_empty()))
-        else {
+    let index = Index::new(graph);
+    for (i, node) in graph.node.iter().enumerate().filter(|(_, node)| is_product(node)) {
+        let (reader, place) = match node.op_type() {
+            "MatMul" => match bias_behind(graph, &index, node) {
+                Some(behind) => behind,
+                None => continue,
+            },
+            _ => (i, 2),
+        };
+        let Some(bias) = graph.node[reader].input.get(place) else { continue };
+        let (Some(input), Some(weight), Some(bias)) = (
+            params.get(&node.input[0]),
+            weights.get(node.input[1].as_str()),
+            index.initializer(bias),
+        ) else {
             continue;
         };
-        let (Some(input), Some(weight)) =
-            (params.get(&node.input[0]), weights.get(node.input[1].as_str()))
-        else {
-            continue;
-        };
-        let Some(bias) = graph.find_initializer(bias) else { continue };
         // Only then is the product of the scales that of the sum.
         let one_scale_an_output = matches!(
             weight.layout().granularity(),
             Granularity::Tensor | Granularity::Channel { .. }
         );
-        if !weight.params().zero_point.is_empty() || !one_scale_an_output || bias.dims.len() != 1 {
+        if !weight.params().zero_point.is_empty() || !one_scale_an_output {
             continue;
         }
-        if let Some(bias) = integer_bias(&bias.floats()?, input.scale, &weight.params().scale) {
-            biases.push((i, bias));
+        let shape = bias.shape()?;
+        let is_row = matches!(shape[..], [_] | [1, _]);
+        let integers = integer_bias(&bias.floats()?, input.scale, &weight.params().scale);
+        if let Some(integers) = integers.filter(|_| is_row) {
+            biases.push((reader, place, shape, integers));
         }
     }
     // Each one inserts a node before all others.
-    for (inserted, (position, bias)) in biases.into_iter().enumerate() {
-        write_integer_bias(model.graph_mut(), position + inserted, 2, bias);
+    for (inserted, (reader, place, shape, bias)) in biases.into_iter().enumerate() {
+        write_integer_bias(model.graph_mut(), reader + inserted, place, &shape, bias);
     }
     Ok(())
 }

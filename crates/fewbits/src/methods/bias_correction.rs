@@ -71,9 +71,8 @@ fn correct(
             let weight = model.floats_released(tensor)?;
             let integers = WeightScheme { rounding: Rounding::Nearest, ..*integers };
             let rounded = integers
-                .quantize(&weight, &product.shape, None, rounded.limits.of(&product.weight))
-                .map_err(|source| Error::Quant { tensor: product.weight.clone(), source })?
-                .dequantize();
+                .rounded(&weight, &product.shape, rounded.limits.of(&product.weight))
+                .map_err(|source| Error::Quant { tensor: product.weight.clone(), source })?;
             Ok(Some(Adjustment {
                 method: Method::BiasCorrection,
                 edit: Edit::Add { tensor: bias, axis: 0 },

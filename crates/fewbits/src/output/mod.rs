@@ -7,24 +7,25 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 
-use fewbits_onnx::Replace;
+use fewbits_onnx::{Replace, remove_left_over};
 use fewbits_runtime::Tensor;
 
 use crate::{Error, Result};
 
-/// Refuses an output that is the input itself, that exists and may not be replaced, or whose
-/// folder is not there: before the work, not after.
-pub fn check_output(output: &Path, input: &Path, replace: Replace) -> Result<()> {
+/// Refuses an output that is one of the inputs, that exists and is no file or may not be replaced, or
+/// whose folder is not there: before the work, not after. What a killed run left beside it is removed.
+pub fn check_output(output: &Path, inputs: &[&Path], replace: Replace) -> Result<()> {
     let refuse = |reason: &str| {
         Err(Error::Output { path: output.to_path_buf(), reason: reason.to_string() })
     };
-    if let (Ok(a), Ok(b)) = (output.canonicalize(), input.canonicalize())
-        && a == b
-    {
+    if inputs.iter().any(|input| are_one(output, input)) {
         return refuse("it is the input; choose another output");
     }
     if output.is_dir() {
         return refuse("it is a folder; give a file name in it");
+    }
+    if output.exists() && !output.is_file() {
+        return refuse("it is no file, which could not be replaced; choose another output");
     }
     if replace == Replace::Never && output.exists() {
         return refuse("exists already; add --force to replace it");
@@ -33,8 +34,37 @@ pub fn check_output(output: &Path, input: &Path, replace: Replace) -> Result<()>
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
             refuse("its folder does not exist; make it first")
         }
-        _ => Ok(()),
+        _ => {
+            remove_left_over(output);
+            Ok(())
+        }
     }
+}
+
+/// Refuses outputs of which two are the same file: the second would replace the first.
+///
+/// # Errors
+/// If there are two such.
+pub fn check_apart(outputs: &[&Path]) -> Result<()> {
+    for (i, output) in outputs.iter().enumerate() {
+        if outputs[..i].iter().any(|other| are_one(output, other)) {
+            let reason = "two outputs have this name; choose another for one".to_string();
+            return Err(Error::Output { path: output.to_path_buf(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file, be it there or not.
+fn are_one(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| {
+        path.canonicalize().ok().or_else(|| {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+            Some(folder.join(path.file_name()?))
+        })
+    };
+    resolved(a).is_some_and(|a| resolved(b) == Some(a))
 }
 
 /// Writes a file beside its place and renames it when it is complete.
@@ -121,4 +151,22 @@ impl Outputs {
 /// A folder that disappears when it is dropped.
 pub fn scratch_folder() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_names_of_one_file_are_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("there"), b"x").unwrap();
+        assert!(are_one(&path("there"), &path("./there")));
+        assert!(are_one(&path("new"), &path("../").join(folder.path()).join("./new")));
+        assert!(!are_one(&path("new"), &path("there")));
+        assert!(!are_one(&path("missing/new"), &path("missing/new")));
+        assert!(check_apart(&[&path("a"), &path("b")]).is_ok());
+        assert!(check_apart(&[&path("a"), &path("b"), &path("./a")]).is_err());
+    }
 }

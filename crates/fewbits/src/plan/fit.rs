@@ -43,6 +43,10 @@ impl Plan {
                 return Ok(Some(format!("it decides about tensor '{name}' twice")));
             }
         }
+        let reduced = self.reduced_range.iter().map(|reduced| reduced.tensor.as_str());
+        if let Some(name) = reduced.into_iter().find(|name| !constants.contains_key(name)) {
+            return Ok(Some(no_constant(name)));
+        }
         let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
         let given = graph.input.iter().map(|input| input.name());
         let mut values: HashSet<&str> = made.chain(given).filter(|name| !name.is_empty()).collect();

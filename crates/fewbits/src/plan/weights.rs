@@ -177,6 +177,8 @@ fn decide(
         }
     }
     let sqnr_db = sqnr_db(&values, shape, scheme).map_err(refused)?;
+    // Squares of huge values overflow, and JSON has no infinity.
+    let sqnr_db = sqnr_db.filter(|db| db.is_finite());
     Ok(Decided { becomes: Becomes::Scheme(scheme), range: Some(range), sqnr_db })
 }
 

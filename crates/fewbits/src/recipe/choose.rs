@@ -226,8 +226,11 @@ impl Recipe<'_> {
     fn described(&self, choice: &Choice) -> String {
         let Tried { methods, range, .. } = self.tried(choice, None);
         let methods: Vec<String> = methods.iter().map(Method::to_string).collect();
-        let methods =
-            if methods.is_empty() { "no method".to_string() } else { methods.join(" + ") };
+        let methods = if methods.is_empty() {
+            "quantization without methods".to_string()
+        } else {
+            methods.join(" + ")
+        };
         match range {
             Some(range) => format!("{methods} with ranges {range}"),
             None => methods,

@@ -60,7 +60,7 @@ impl Trial {
     pub fn error(&self, model: Model, what: &str, progress: &dyn Progress) -> Option<f64> {
         let why = match self.measured(model) {
             Ok(Some(error)) => return Some(error),
-            Ok(None) => "the model has no float output that could be compared".to_string(),
+            Ok(None) => "the model has no float output, or none but zeros".to_string(),
             Err(error) => error.to_string(),
         };
         progress.warn(&format!("{what} could not be tried on the data: {why}"));

@@ -168,10 +168,14 @@ pub(super) fn rounded_weight(
         reason: format!("the model has no weight '{name}'"),
     })?;
     let (shape, values) = (weight.shape()?, model.floats_released(weight)?);
-    let quantized = integers
-        .quantize(&values, &shape, inputs, limits.of(name))
-        .map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
-    Ok(Tensor::new(shape, quantized.dequantize())?)
+    let rounded = match inputs {
+        None => integers.rounded(&values, &shape, limits.of(name)),
+        Some(_) => integers
+            .quantize(&values, &shape, inputs, limits.of(name))
+            .map(|quantized| quantized.dequantize()),
+    };
+    let rounded = rounded.map_err(|source| Error::Quant { tensor: name.to_string(), source })?;
+    Ok(Tensor::new(shape, rounded)?)
 }
 
 /// What the integers of an activation stand for; none if it has no floats.

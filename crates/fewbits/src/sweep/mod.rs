@@ -156,7 +156,7 @@ pub fn sweep(
         // What would be refused at the end is refused before the work.
         let existing = folder.is_dir().then_some(&paths).into_iter().flatten();
         for path in existing {
-            check_output(path, source.path().unwrap_or(Path::new("")), options.replace)?;
+            check_output(path, source.path().as_slice(), options.replace)?;
         }
         std::fs::create_dir_all(folder)
             .map_err(|source| Error::Io { path: folder.to_path_buf(), source })?;

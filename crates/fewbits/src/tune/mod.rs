@@ -165,7 +165,7 @@ pub fn tune(
     let source_digest = source.path().map(source_digest).transpose()?;
     let mut kept = Kept::open(place.state, &key(source_digest.as_deref(), request)?)?;
     let replace = if kept.found { Replace::Existing } else { place.replace };
-    check_output(place.out, source.path().unwrap_or(Path::new("")), replace)?;
+    check_output(place.out, source.path().as_slice(), replace)?;
     let mut prepared = source.clone();
     prepare_for(&mut prepared, request.target.opset_for(&WeightOptions::default()))?;
     if request.activations.activation_use() != ActivationUse::Float {

@@ -97,21 +97,21 @@ impl<'a> Lowering<'a> {
                 let axis = if node.int("transB", 0) == 0 { Axis::Last } else { Axis::First };
                 let weights = self.net.weights(node.input.get(1)?, axis)?;
                 let input = self.source(node.input.first()?)?;
-                let bias = self.bias(node, &weights, input)?;
+                let bias = self.bias(node.input.get(2), &weights, input)?;
                 Some(Matrix { input, weights, bias, what: "Gemm".into() })
             }
             "Add" => {
                 let [a, b] = node.input.as_slice() else { return None };
-                let (product, bias) =
-                    if self.net.initializer(b).is_some() { (a, b) } else { (b, a) };
-                let (_, inner) = self.net.producer(product).filter(|(_, n)| n.is("MatMul"))?;
+                let is_product =
+                    |name: &str| self.net.producer(name).is_some_and(|(_, n)| n.is("MatMul"));
+                let (product, bias) = if is_product(a) { (a, b) } else { (b, a) };
+                let (_, inner) = self.net.producer(product).filter(|_| is_product(product))?;
                 self.net.has_one_use(product).then_some(())?;
-                let (values, shape) = self.net.floats(bias)?;
-                let mut matrix = self.matrix(inner)?;
-                let columns = matrix.weights.scale.len();
+                let shape = self.bias_shape(bias)?;
                 let row = shape.len() <= 1 || shape[..shape.len() - 1].iter().all(|&d| d == 1);
                 (row && shape.len() <= 2).then_some(())?;
-                matrix.bias = Bias::Floats(spread(values, columns)?);
+                let mut matrix = self.matrix(inner)?;
+                matrix.bias = self.bias(Some(bias), &matrix.weights, matrix.input)?;
                 matrix.what = "MatMul + Add".into();
                 Some(matrix)
             }
@@ -119,9 +119,18 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The third input of a Gemm or Conv.
-    fn bias(&self, node: &'a NodeProto, weights: &IntWeights, input: Bytes) -> Option<Bias> {
-        let Some(name) = node.input.get(2).filter(|n| !n.is_empty()) else {
+    /// The shape of a constant bias, of floats or of integers that stand for some.
+    fn bias_shape(&self, name: &str) -> Option<Vec<usize>> {
+        if let Some((_, shape)) = self.net.floats(name) {
+            return Some(shape);
+        }
+        let (_, node) = self.net.producer(name).filter(|(_, n)| n.is("DequantizeLinear"))?;
+        self.net.initializer(&node.input[0])?.shape().ok()
+    }
+
+    /// The third input of a Gemm or Conv, or what is added to the results of a MatMul.
+    fn bias(&self, name: Option<&String>, weights: &IntWeights, input: Bytes) -> Option<Bias> {
+        let Some(name) = name.filter(|n| !n.is_empty()) else {
             return Some(Bias::None);
         };
         let columns = weights.scale.len();
@@ -180,7 +189,7 @@ impl<'a> Lowering<'a> {
         let moves = Moves::new(node, &weights)?;
         let bytes = self.source(node.input.first()?)?;
         let input = self.as_image(bytes, moves.halo(), node);
-        let bias = self.bias(node, &weights, bytes)?;
+        let bias = self.bias(node.input.get(2), &weights, bytes)?;
         let sums = Sums::new(&weights, bias, bytes);
         let (bias, scale) = (sums.ints()?, sums.scale.iter().map(|s| s / to.scale).collect());
         let output = self.value(Form::Image);
