@@ -53,7 +53,7 @@ impl Measure {
         let name = case.name();
         println!("    {name}");
         self.outputs(&format!("{name} float"), case, &files.model, files, found)?;
-        for variant in VARIANTS {
+        for variant in VARIANTS.iter().filter(|variant| !case.depends_on_cpu(variant)) {
             let name = format!("{name} {}", variant.name);
             let out = self.folder.join("quantized.onnx");
             let Some(bytes) = self.quantize(case, files, variant, &out)? else {
@@ -77,7 +77,7 @@ impl Measure {
         let mut words = words(&["quantize", "--force"]);
         words.extend([files.model.clone().into(), "-o".into(), out.into()]);
         words.extend(variant.options.iter().map(OsString::from));
-        if variant.calibrated == Calibrated::Yes {
+        if variant.calibrated != Calibrated::No {
             words.extend(["--calibrate".into(), files.calibration.clone().into()]);
             words.extend(case.data_options.iter().map(OsString::from));
         }
