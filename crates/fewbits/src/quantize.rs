@@ -120,7 +120,7 @@ impl<'a> Planned<'a> {
         };
         let make = |prepared: &Model, _: &FinishedLayers| {
             if plan.tensors.is_empty() {
-                let reason = "it decides about no tensor; make one with --save-plan".to_string();
+                let reason = "it decides about no tensor".to_string();
                 return Err(Error::PlanMismatch { reason });
             }
             plan.check_fits(prepared)?;
