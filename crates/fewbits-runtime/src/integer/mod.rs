@@ -10,11 +10,11 @@ mod lower;
 mod net;
 mod parts;
 mod program;
+mod ranks;
 mod rows;
 mod schedule;
 mod state;
 mod steps;
-mod types;
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -264,8 +264,10 @@ fn region(
             }
         });
     }
+    // What constant nodes give is computed once, when the model is loaded.
     let outputs: Vec<&str> = nodes
         .iter()
+        .filter(|n| own.contains(n))
         .flat_map(|&n| &graph.node[n].output)
         .map(String::as_str)
         .filter(|o| lowering.tensors.get(o).is_some_and(&is_read_later))

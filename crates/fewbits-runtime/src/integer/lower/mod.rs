@@ -25,6 +25,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_kernels::{Cpu, Halo};
+use fewbits_onnx::facts::{ElementTypes, element_types};
 use fewbits_onnx::proto::{DataType, NodeProto};
 use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
@@ -32,11 +33,11 @@ use crate::integer::lower::function::name_of;
 pub(crate) use crate::integer::lower::image::{window, window_of};
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Place, Step, Unit};
+use crate::integer::ranks::ranks;
 use crate::integer::state::{ByteScale, ValueId};
 use crate::integer::steps::float_images::Convolution;
 use crate::integer::steps::product::{Epilogue, Product};
 use crate::integer::steps::quantize::{Dequantize, GiveOut, LookUp, Quantize, Reorder};
-use crate::integer::types;
 
 /// How the elements of a value lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +69,7 @@ pub(crate) struct Bytes {
 pub(crate) struct Lowering<'a> {
     pub net: Net<'a>,
     pub cpu: Cpu,
-    pub types: HashMap<&'a str, DataType>,
+    pub types: ElementTypes,
     pub ranks: HashMap<&'a str, usize>,
     pub values: Vec<Known>,
     pub units: Vec<Unit>,
@@ -90,7 +91,7 @@ pub(crate) struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(net: Net<'a>, cpu: Cpu) -> Lowering<'a> {
-        let (types, ranks) = (types::infer(net.graph), types::ranks(net.graph));
+        let (types, ranks) = (element_types(net.graph), ranks(net.graph));
         Lowering {
             net,
             cpu,

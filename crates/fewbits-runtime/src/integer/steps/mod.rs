@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod binary_of_bytes;
+pub(crate) mod cast;
 pub(crate) mod constant_product;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;

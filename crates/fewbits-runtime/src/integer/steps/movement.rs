@@ -97,7 +97,8 @@ impl NewShape {
     }
 }
 
-/// The same elements, in the same memory, of another shape.
+/// The same elements, in the same memory, of another shape; what lies in no memory of the program, such as
+/// integers that a caller gives, is handed on.
 pub(crate) struct Reshape {
     pub input: ValueId,
     pub output: ValueId,
@@ -106,8 +107,15 @@ pub(crate) struct Reshape {
 
 impl Step for Reshape {
     fn run(&self, state: &mut State) -> Result<()> {
-        let shape = self.to.of(state.shape(self.input))?;
-        state.value_mut(self.output).shape = shape;
+        let input = state.value(self.input);
+        let shape = self.to.of(input.shape)?;
+        let tensor = match &input.tensor {
+            Some(tensor) => Some(tensor.clone().reshaped(shape.dims().to_vec())?),
+            None => None,
+        };
+        let is_ints = input.is_ints;
+        let output = state.value_mut(self.output);
+        (output.shape, output.tensor, output.is_ints) = (shape, tensor, is_ints);
         Ok(())
     }
 }
