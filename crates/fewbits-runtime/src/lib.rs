@@ -14,6 +14,7 @@ mod reach;
 mod runner;
 mod tensor;
 mod text;
+mod trust;
 
 pub use error::{Result, RuntimeError};
 pub use float::FloatRunner;

@@ -4,10 +4,12 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::exact_products::exact_products;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
+use fewbits_onnx::passes::normal_forms::normal_forms;
 use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
 use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
 
+use crate::trust::first_distrusted;
 use crate::{Result, RuntimeError};
 
 /// The domains whose operators rten has.
@@ -21,6 +23,11 @@ const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 pub(crate) fn prepare(model: &Model) -> Result<Model> {
     let (model, kept) = prepare_leniently(model)?;
     refuse(&model, &kept)?;
+    if let Some((node, what)) = first_distrusted(&model.graph().node, model.opset()) {
+        let reason =
+            format!("node '{}' is a {what}, which the executor does not have", node.label());
+        return Err(RuntimeError::Load { reason });
+    }
     Ok(model)
 }
 
@@ -40,6 +47,7 @@ fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let mut model = model.clone();
     let lowered = lower_ml::lower_ml(&mut model)?;
     constants::constants_to_initializers(model.graph_mut());
+    normal_forms(&mut model);
     turn_integer_weights(model.graph_mut())?;
     let mut kept = lowered.kept;
     kept.append(&mut to_qdq::to_qdq(&mut model).kept);
@@ -121,7 +129,6 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     unpack_weights(&mut model);
     exact_products(&mut model);
     first_of_equals(&mut model);
-    spell_out_kernels(&mut model);
     cleanup::cleanup(model.graph_mut());
     Ok((model, kept))
 }
@@ -164,28 +171,6 @@ fn first_of_equals(model: &mut Model) {
                 }
             });
         }
-    }
-}
-
-/// Gives every convolution the shape of its kernel and every pooling its strides: ONNX has defaults
-/// for them, and rten 0.27 takes those of no dimension at all.
-fn spell_out_kernels(model: &mut Model) {
-    let graph = model.graph_mut();
-    for node in &mut graph.node {
-        let given = |name| node.attr(name).is_some();
-        let attribute = match node.op_type() {
-            "Conv" | "ConvTranspose" if !given("kernel_shape") => {
-                let name = node.input.get(1).map(String::as_str);
-                let weight = graph.initializer.iter().find(|t| Some(t.name()) == name);
-                let Some([_, _, kernel @ ..]) = weight.map(|w| w.dims.as_slice()) else { continue };
-                AttributeProto::of_ints("kernel_shape", kernel)
-            }
-            "MaxPool" | "AveragePool" if !given("strides") => {
-                AttributeProto::of_ints("strides", &vec![1; node.ints("kernel_shape").len()])
-            }
-            _ => continue,
-        };
-        node.attribute.push(attribute);
     }
 }
 

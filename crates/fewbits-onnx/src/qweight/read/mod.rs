@@ -12,7 +12,7 @@ use super::nbits;
 use crate::graph::Index;
 use crate::proto::{DataType, GraphProto, NodeProto};
 use codes::Codes;
-use params::Param;
+use params::{Param, beside_scales};
 
 /// Finds the quantized weights of a graph: those that fewbits wrote, and every constant
 /// `DequantizeLinear` that another tool wrote.
@@ -106,8 +106,9 @@ impl<'a> WeightReader<'a> {
             }
         };
         let (scale, granularity) = param(scale)?;
+        let scales = (scale.floats.len(), granularity);
         let zero_point = match zero_point {
-            Some(name) => param(name)?.0.floats.into_iter().map(|z| z as i64).collect(),
+            Some(name) => beside_scales(param(name)?, scales)?,
             None => Vec::new(),
         };
         let weight = finish(codes, granularity, scale, zero_point)?;
@@ -179,11 +180,9 @@ impl<'a> WeightReader<'a> {
         };
         let codes = self.numbers(q)?;
         let (scale, granularity) = self.spread(scale, &codes.shape)?;
+        let scales = (scale.floats.len(), granularity);
         let zero_point = match zero_point {
-            Some(name) => {
-                let (param, _) = self.spread(name, &codes.shape)?;
-                param.floats.into_iter().map(|z| z as i64).collect()
-            }
+            Some(name) => beside_scales(self.spread(name, &codes.shape)?, scales)?,
             None => Vec::new(),
         };
         finish(codes, granularity, scale, zero_point)

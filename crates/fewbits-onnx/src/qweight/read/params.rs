@@ -24,10 +24,7 @@ impl WeightReader<'_> {
     /// A parameter and the granularity that its shape implies.
     pub(super) fn spread(&self, name: &str, shape: &[usize]) -> Option<(Param, Granularity)> {
         if let Some(param) = self.parameter(name) {
-            let granularity = match param.dims.len() {
-                0 => Granularity::Tensor,
-                rank => Granularity::Channel { axis: shape.len().checked_sub(rank)? },
-            };
+            let granularity = broadcast(&param.dims, shape)?;
             return Some((param, granularity));
         }
         match self.producer(name)? {
@@ -152,8 +149,61 @@ impl WeightReader<'_> {
     }
 }
 
+/// What a parameter of these axes belongs to in a weight of `shape`, which it is multiplied by or taken from as
+/// ONNX broadcasts; none where it has values along several axes.
+fn broadcast(dims: &[usize], shape: &[usize]) -> Option<Granularity> {
+    let before = shape.len().checked_sub(dims.len())?;
+    let long: Vec<usize> = (0..dims.len()).filter(|&place| dims[place] != 1).collect();
+    match long[..] {
+        // Of a weight of one channel its scale is that of the channel.
+        [] if !dims.is_empty() && shape[before] == 1 => Some(Granularity::Channel { axis: before }),
+        [] => Some(Granularity::Tensor),
+        [place] if dims[place] == shape[before + place] => {
+            Some(Granularity::Channel { axis: before + place })
+        }
+        _ => None,
+    }
+}
+
+/// The zero points of a weight whose scales have this granularity: one for each scale.
+pub(super) fn beside_scales(
+    (zero_point, own): (Param, Granularity),
+    scales: (usize, Granularity),
+) -> Option<Vec<i64>> {
+    let values: Vec<i64> = zero_point.floats.iter().map(|&z| z as i64).collect();
+    let (count, granularity) = scales;
+    match values[..] {
+        [one] => Some(vec![one; count]),
+        _ => (own == granularity && values.len() == count).then_some(values),
+    }
+}
+
 impl Param {
     fn coded(coded: QTensor, dims: Vec<usize>) -> Param {
         Param { floats: coded.dequantize(), dims, coded: Some(coded) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_belong_to_the_axis_that_they_have_values_along() {
+        let channel = |axis| Some(Granularity::Channel { axis });
+        for (dims, shape, expected) in [
+            (&[][..], &[4, 4][..], Some(Granularity::Tensor)),
+            (&[1, 1], &[4, 4], Some(Granularity::Tensor)),
+            (&[1, 1], &[1, 4], channel(0)),
+            (&[4], &[4, 4], channel(1)),
+            (&[1, 4], &[4, 4], channel(1)),
+            (&[4, 1], &[4, 4], channel(0)),
+            (&[1, 3, 1, 1], &[3, 3, 3, 3], channel(1)),
+            (&[3, 1, 1], &[2, 3, 3, 3], channel(1)),
+            (&[4, 4], &[4, 4], None),
+            (&[5], &[4, 4], None),
+        ] {
+            assert_eq!(broadcast(dims, shape), expected, "{dims:?} in {shape:?}");
+        }
     }
 }

@@ -1,0 +1,37 @@
+//! Normal forms: what ONNX lets be written in several ways, or be left out, is written in one.
+//!
+//! They are for executors and for what plans for them; a written file keeps the nodes of its user. Each form is
+//! a file; every one leaves alone what it cannot be sure of.
+
+mod booleans;
+mod dropout;
+mod kernels;
+mod names;
+mod pads;
+mod powers;
+mod signs;
+mod vectors;
+
+use super::upgrade_opset::upgrade_opset;
+use crate::Model;
+
+/// The opset from which on Softmax and its like work along one axis.
+const ALONG_ONE_AXIS: i64 = 13;
+
+/// Brings a model to the forms, subgraphs left out.
+pub fn normal_forms(model: &mut Model) {
+    if model.opset() < ALONG_ONE_AXIS {
+        // What has no equal there stays; what it means is for the executor to know.
+        let _ = upgrade_opset(model, ALONG_ONE_AXIS);
+    }
+    let opset = model.opset();
+    let graph = model.graph_mut();
+    names::name_nodes(graph);
+    dropout::drop_inference(graph);
+    kernels::spell_out(graph);
+    pads::write_out(graph);
+    powers::of_one_type(graph);
+    signs::by_comparisons(graph);
+    booleans::by_comparisons(graph);
+    vectors::as_matrices(graph, opset);
+}

@@ -1,0 +1,89 @@
+//! Products of a vector are products of a matrix of one row or column.
+
+use crate::facts::sizes;
+use crate::graph::Names;
+use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
+
+/// Rewrites every `MatMul` one of whose factors is known to be a vector.
+pub(super) fn as_matrices(graph: &mut GraphProto, opset: i64) {
+    if !graph.node.iter().any(|node| node.is("MatMul")) {
+        return;
+    }
+    let sizes = sizes(graph);
+    let mut names = Names::new(graph);
+    for mut node in std::mem::take(&mut graph.node) {
+        let rank = |input: usize| sizes.get(node.input.get(input)?).map(Vec::len);
+        let (Some(left), Some(right)) = (rank(0), rank(1)) else {
+            graph.node.push(node);
+            continue;
+        };
+        if !node.is("MatMul") || (left != 1 && right != 1) {
+            graph.node.push(node);
+            continue;
+        }
+        let mut gone = Vec::new();
+        for (input, rank, axis) in [(0, left, 0), (1, right, 1)] {
+            if rank == 1 {
+                let matrix = names.fresh("matrix");
+                let vector = node.input[input].clone();
+                push(graph, &mut names, opset, "Unsqueeze", &vector, &matrix, &[axis]);
+                node.input[input] = matrix;
+                gone.push(if input == 0 { -2 } else { -1 });
+            }
+        }
+        let output = std::mem::replace(&mut node.output[0], names.fresh("product"));
+        let product = node.output[0].clone();
+        graph.node.push(node);
+        push(graph, &mut names, opset, "Squeeze", &product, &output, &gone);
+    }
+}
+
+/// Adds a node whose axes are an attribute or, from opset 13 on, an input.
+fn push(
+    graph: &mut GraphProto,
+    names: &mut Names,
+    opset: i64,
+    op: &str,
+    input: &str,
+    output: &str,
+    axes: &[i64],
+) {
+    let node = match opset {
+        ..13 => NodeProto::new(op, &[input], &[output]).with(AttributeProto::of_ints("axes", axes)),
+        _ => {
+            let name = names.fresh("axes");
+            graph.initializer.push(TensorProto::from_i64(&name, &[axes.len()], axes));
+            NodeProto::new(op, &[input, &name], &[output])
+        }
+    };
+    graph.node.push(NodeProto { name: Some(output.to_string()), ..node });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::ValueInfoProto;
+
+    #[test]
+    fn only_products_of_vectors_change() {
+        let value = |name: &str, rank: usize| ValueInfoProto::tensor(name, 1, &vec![None; rank]);
+        let product = |a: &str, b: &str| NodeProto::new("MatMul", &[a, b], &["y"]);
+        for (node, expected) in [
+            (product("v", "m"), vec!["Unsqueeze", "MatMul", "Squeeze"]),
+            (product("t", "v"), vec!["Unsqueeze", "MatMul", "Squeeze"]),
+            (product("v", "v"), vec!["Unsqueeze", "Unsqueeze", "MatMul", "Squeeze"]),
+            (product("t", "m"), vec!["MatMul"]),
+            (product("v", "unknown"), vec!["MatMul"]),
+        ] {
+            let mut graph = GraphProto {
+                node: vec![node],
+                input: vec![value("v", 1), value("m", 2), value("t", 3)],
+                ..GraphProto::default()
+            };
+            as_matrices(&mut graph, 13);
+            let ops: Vec<&str> = graph.node.iter().map(|node| node.op_type()).collect();
+            assert_eq!(ops, expected);
+            assert_eq!(graph.node.last().unwrap().output, ["y"]);
+        }
+    }
+}
