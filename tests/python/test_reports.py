@@ -1,0 +1,109 @@
+"""Small models on which the executor failed: `run` gives what a file means, or names the node that it lacks."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Fewbits
+from meaning import default_session, meaning
+from models import FIXTURES
+
+REPORTS = FIXTURES / "reports"
+# Every model of a folder, with the rows of its name.
+RIGHT = [
+    "cast-float-to-bool/model",
+    "cast_mul_row_scale/model",
+    "cast_mul_row_scale/rect-model",
+    "conv-computed-kernel-no-attributes/model",
+    "conv-same-lower/model",
+    "conv_without_strides_dynamic_weight/model",
+    "dropout-refused/model",
+    "int64-input-through-squeeze/model",
+    "integers_from_a_float_region/model",
+    "matmul-nd-1d/model",
+    "operator-without-name/model",
+    "panic_cast_matmulinteger_gather/model",
+    "same_lower/model",
+    "same_lower/pool_same-model",
+    "same_lower/same_lower2d_k4s2-model",
+    "sign-of-zero/model",
+    "softmax-opset12-axis/model",
+    "softmax-opset12-compare/model",
+    "stale-constant-shared-with-rten/model",
+    "w4_gather_bitshift/model",
+]
+# What the executor lacks, and the words that name the node.
+REFUSED = {
+    "executor_lacks/model": "node 'seq' is a GRU with linear_before_reset 0",
+    "executor_lacks/c3d-model": "node 'c' is a Conv along 3 axes",
+    "executor_lacks/groupnorm-model": 'in node "n1": operator error: GroupNormalization',
+    "lstm-sequence-lens/model": "node 'y' is a LSTM with sequence_lens",
+    "resize-cubic/model": "node 'y' is a Resize with mode cubic",
+}
+# Of the largest element of an output: the order of sums differs.
+TOLERANCE = 1e-4
+
+
+def files(name: str) -> tuple[Path, Path]:
+    model = REPORTS / f"{name}.onnx"
+    return model, model.with_name(f"{model.stem.removesuffix('model')}data.npz")
+
+
+def assert_means(fewbits: Fewbits, model: Path, data: Path, tolerance: float) -> None:
+    """The outputs of `run` are those that the file means, in shape, type and value."""
+    out = model.with_suffix(".npz")
+    fewbits("run", model, "--data", data, "-o", out, "--force").assert_done()
+    inputs = {value.name for value in onnx.load(model).graph.input}
+    rows = {name: array for name, array in np.load(data).items() if name in inputs}
+    names = [value.name for value in onnx.load(model).graph.output]
+    given = np.load(out)
+    for name, expected in zip(names, meaning(model, rows), strict=True):
+        assert given[name].shape == expected.shape
+        assert given[name].dtype == expected.dtype
+        if expected.dtype.kind != "f":
+            np.testing.assert_array_equal(given[name], expected)
+            continue
+        largest = np.abs(expected).max(initial=0)
+        np.testing.assert_allclose(given[name], expected, rtol=0, atol=tolerance * largest)
+
+
+@pytest.fixture
+def copied(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A model and its rows, in a folder to write in."""
+    model, data = files(request.param)
+    copy = tmp_path / "m.onnx"
+    copy.write_bytes(model.read_bytes())
+    return copy, data
+
+
+@pytest.mark.parametrize("copied", RIGHT, indirect=True)
+class TestRight:
+    def test_as_it_is(self, fewbits: Fewbits, copied: tuple[Path, Path]) -> None:
+        assert_means(fewbits, *copied, TOLERANCE)
+
+    @pytest.mark.parametrize(
+        "how", [[], ["--bits", "4"], ["--recipe", "dynamic"]], ids=["weights", "4 bits", "dynamic"]
+    )
+    def test_quantized(
+        self, fewbits: Fewbits, copied: tuple[Path, Path], tmp_path: Path, how: list[str]
+    ) -> None:
+        model, data = copied
+        out = tmp_path / "q.onnx"
+        done = fewbits("quantize", model, "-o", out, *how)
+        if "nothing to quantize" in done.err:
+            done.assert_refused(1)
+            return
+        done.assert_done()
+        default_session(out)
+        # Where activations become integers, one step of a sum that is rounded the other way.
+        assert_means(fewbits, out, data, 3e-2 if "dynamic" in how else TOLERANCE)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_lacking_is_named(fewbits: Fewbits, tmp_path: Path, name: str) -> None:
+    model, data = files(name)
+    refused = fewbits("run", model, "--data", data, "-o", tmp_path / "got.npz")
+    refused.assert_refused(1)
+    assert REFUSED[name] in refused.err, refused.report()
+    assert not (tmp_path / "got.npz").exists()
