@@ -61,7 +61,7 @@ def test_the_table_says_the_same(fewbits: Fewbits, static: Path, tmp_path: Path)
     assert text.splitlines()[-1] == summary
     assert "Conv + Add" in text
 
-    left = convolution(tmp_path / "left.onnx", auto_pad="SAME_UPPER")
+    left = convolution(tmp_path / "left.onnx", **BY_SIZE)
     result = execution(fewbits, left)
     text = fewbits("inspect", left, "--runtime").assert_done().out
     summary = f"{result['own_nodes']} of {result['nodes']} nodes run on our kernels; 1 region in rten"
@@ -101,11 +101,15 @@ def test_the_level_that_is_asked_for(
     fewbits("inspect", static, "--runtime").assert_refused()
 
 
+# Padding that depends on sizes, which are not known.
+BY_SIZE = {"auto_pad": "SAME_UPPER", "strides": [2, 2]}
+
+
 def float_convolution(path: Path) -> Path:
     """One that is left to rten, since its padding depends on the size."""
     weights = np.random.default_rng(0).normal(size=(32, 32, 3, 3)).astype(np.float32)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", auto_pad="SAME_UPPER")]
-    return save(path, nodes, {"w": weights}, {"x": ("n", 32, 5, 5)}, rank=4)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", **BY_SIZE)]
+    return save(path, nodes, {"w": weights}, {"x": ("n", 32, "h", "w")}, rank=4)
 
 
 def test_groups_of_weights_are_multiplied_as_floats(fewbits: Fewbits, tmp_path: Path) -> None:
@@ -143,13 +147,15 @@ def convolution(path: Path, **attributes: object) -> Path:
         helper.make_node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
         helper.make_node("DequantizeLinear", ["cq", "s", "z"], ["y"]),
     ]
-    return save(path, nodes, constants, {"x": ("n", 2, 5, 5)}, rank=4)
+    return save(path, nodes, constants, {"x": ("n", 2, "h", "w")}, rank=4)
 
 
 def test_padding_that_depends_on_the_size(fewbits: Fewbits, tmp_path: Path) -> None:
     fused = execution(fewbits, convolution(tmp_path / "a.onnx", pads=[1, 1, 1, 1]))
     assert fused["own_nodes"] == fused["nodes"] == 5
-    left = execution(fewbits, convolution(tmp_path / "b.onnx", auto_pad="SAME_UPPER"))
+    same = execution(fewbits, convolution(tmp_path / "same.onnx", auto_pad="SAME_UPPER"))
+    assert same["own_nodes"] == same["nodes"] == 5
+    left = execution(fewbits, convolution(tmp_path / "b.onnx", **BY_SIZE))
     [region] = [step for step in left["steps"] if step["where"] == "rten"]
     assert (region["node"], region["why"]) == ("conv", ["Conv: auto_pad is SAME_UPPER"])
 
