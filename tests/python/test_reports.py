@@ -19,6 +19,7 @@ RIGHT = [
     "conv-same-lower/model",
     "conv_without_strides_dynamic_weight/model",
     "dropout-refused/model",
+    "int64-beyond-32-bits/model",
     "int64-input-through-squeeze/model",
     "integers_from_a_float_region/model",
     "matmul-nd-1d/model",

@@ -12,7 +12,6 @@ use crate::integer::lower::{Form, Lowering};
 use crate::integer::program::AnyStep;
 use crate::integer::state::ValueId;
 use crate::integer::steps::binary_of_bytes::BinaryOfBytes;
-use crate::integer::steps::cast::ToFloats;
 use crate::integer::steps::float::{
     Elementwise, FloatBinary, LayerNorm, Reduce, Reduction, Softmax,
 };
@@ -89,7 +88,7 @@ impl<'a> Lowering<'a> {
             "Transpose" => permutation(node).is_some(),
             "Concat" => true,
             "Gather" => self.is_embedding(node),
-            "Cast" => self.is_float(&node.input[0]) || self.is_of_sums(node),
+            "Cast" => self.is_float(&node.input[0]) || self.reads_integers_of_ours(node),
             "ReduceSum" | "ReduceMean" | "ReduceMax" => self.reduction(node).is_some(),
             "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" => {
                 self.is_float_images_node(node)
@@ -100,12 +99,6 @@ impl<'a> Lowering<'a> {
                     || self.new_shape(node).is_some()
             }
         }
-    }
-
-    /// Whether a Cast reads the int32 sums of a product of bytes that is a step of ours.
-    fn is_of_sums(&self, node: &NodeProto) -> bool {
-        let producer = self.net.producer(&node.input[0]);
-        producer.is_some_and(|(position, _)| self.integer_products.contains(&position))
     }
 
     fn rank(&self, name: &str) -> Option<usize> {
@@ -194,18 +187,7 @@ impl<'a> Lowering<'a> {
                     epsilon,
                 }))
             }
-            "Cast" => {
-                let input = self.tensor(&node.input[0]);
-                if self.is_float(&node.input[0]) {
-                    return Some(input);
-                }
-                self.is_of_sums(node).then(|| {
-                    self.step(Form::Plain, &[input], "Cast", node, |output| ToFloats {
-                        input,
-                        output,
-                    })
-                })
-            }
+            "Cast" => Some(self.tensor(&node.input[0])),
             "Concat" => {
                 let axis = node.attr("axis")?.i();
                 let inputs: Vec<ValueId> = node.input.iter().map(|n| self.tensor(n)).collect();

@@ -72,7 +72,8 @@ impl<'a> Lowering<'a> {
         Some(self.ints(id))
     }
 
-    fn ints(&mut self, id: ValueId) -> ValueId {
+    /// Marks a value as one of 64-bit integers.
+    pub(super) fn ints(&mut self, id: ValueId) -> ValueId {
         self.values[id.index()].is_ints = true;
         id
     }

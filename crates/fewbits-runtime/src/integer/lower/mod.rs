@@ -16,6 +16,7 @@ mod float_images;
 mod function;
 mod image;
 mod integer_product;
+mod integers;
 mod label;
 mod movement;
 mod product;
@@ -87,6 +88,8 @@ pub(crate) struct Lowering<'a> {
     own_float: HashSet<usize>,
     /// Products of bytes that become steps of ours.
     integer_products: HashSet<usize>,
+    /// Nodes that become steps on 64-bit integers.
+    integer_arithmetic: HashSet<usize>,
 }
 
 impl<'a> Lowering<'a> {
@@ -107,6 +110,7 @@ impl<'a> Lowering<'a> {
             dynamic: HashMap::new(),
             own_float: HashSet::new(),
             integer_products: HashSet::new(),
+            integer_arithmetic: HashSet::new(),
         }
     }
 
@@ -340,7 +344,10 @@ impl<'a> Lowering<'a> {
             return None;
         }
         if !self.is_float(name) {
-            return self.integer_product(name, node).or_else(|| self.label(name, node));
+            return self
+                .integer_product(name, node)
+                .or_else(|| self.integer_arithmetic(name, node))
+                .or_else(|| self.label(name, node));
         }
         match node.op_type() {
             "DequantizeLinear" => {
@@ -356,6 +363,7 @@ impl<'a> Lowering<'a> {
                 .or_else(|| self.dynamic_convolution_with_bias(node))
                 .or_else(|| self.float_node(name, node)),
             "Mul" => self.dynamic_product(node).or_else(|| self.float_node(name, node)),
+            "Cast" => self.floats_of_integers(node).or_else(|| self.float_node(name, node)),
             _ => self.float_node(name, node),
         }
     }

@@ -71,7 +71,7 @@ impl Step for Table {
         let shape = state.shape(self.input);
         let mut out = state.take(self.output, shape, shape.len() * 8);
         let count = self.labels.len() as i64;
-        for (&class, label) in state.buffer(self.input).i64s().iter().zip(out.i64s_mut()) {
+        for (&class, label) in state.ints(self.input)?.iter().zip(out.i64s_mut()) {
             let place = if class < 0 { class + count } else { class };
             let found = usize::try_from(place).ok().and_then(|place| self.labels.get(place));
             *label = *found

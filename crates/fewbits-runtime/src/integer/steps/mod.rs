@@ -10,6 +10,7 @@ pub(crate) mod embedding;
 pub(crate) mod float;
 pub(crate) mod float_images;
 pub(crate) mod integer_product;
+pub(crate) mod integers;
 pub(crate) mod label;
 pub(crate) mod movement;
 pub(crate) mod pool;
