@@ -32,7 +32,10 @@ RIGHT = [
     "softmax-opset12-axis/model",
     "softmax-opset12-compare/model",
     "stale-constant-shared-with-rten/model",
+    "subgraph_weights_unmentioned/loop_sub-model",
+    "subgraph_weights_unmentioned/model",
     "w4_gather_bitshift/model",
+    "weights_inside_if/model",
 ]
 # What the executor lacks, and the words that name the node.
 REFUSED = {
@@ -99,6 +102,27 @@ class TestRight:
         default_session(out)
         # Where activations become integers, one step of a sum that is rounded the other way.
         assert_means(fewbits, out, data, 3e-2 if "dynamic" in how else TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("subgraph_weights_unmentioned/loop_sub-model", {"wl", "w"}),
+        ("subgraph_weights_unmentioned/model", {"we", "wt", "w"}),
+        ("weights_inside_if/model", {"w1", "w2"}),
+    ],
+)
+def test_weights_of_subgraphs_become_integers(
+    fewbits: Fewbits, tmp_path: Path, name: str, weights: set[str]
+) -> None:
+    model, _ = files(name)
+    listed = fewbits("inspect", model, "--json").assert_done().json()["tensors"]
+    assert weights == {entry["tensor"] for entry in listed if entry["role"] == "weight"}
+    plan = fewbits("quantize", model, "--dry-run", "--json").assert_done().json()
+    assert weights == {entry["tensor"] for entry in plan["tensors"] if "scheme" in entry}
+    out = tmp_path / "q.onnx"
+    fewbits("quantize", model, "-o", out).assert_done()
+    assert model.stat().st_size >= 2.5 * out.stat().st_size
 
 
 @pytest.mark.parametrize("name", REFUSED)

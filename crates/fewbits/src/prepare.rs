@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::passes::lower_ml::Lowered;
 use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
-use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, lower_ml, upgrade_opset};
+use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, hoist, lower_ml, upgrade_opset};
 use fewbits_onnx::proto::DataType;
 use fewbits_onnx::{Model, OnnxError};
 use fewbits_runtime::fold_constants;
@@ -54,6 +54,7 @@ pub fn prepare_for(model: &mut Model, least_opset: i64) -> Result<Prepared> {
         }
     }
     constants::constants_to_initializers(model.graph_mut());
+    hoist::hoist_weights(model.graph_mut());
     fold_constants(model)?;
     fold_batch_norm::fold_batch_norm(model.graph_mut());
     cleanup::cleanup(model.graph_mut());

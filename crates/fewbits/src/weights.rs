@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto};
+use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 use crate::plan::{ActivationUse, is_product};
 
@@ -94,30 +94,53 @@ impl Constant {
     }
 }
 
-/// Every float constant of the main graph, in the order in which nodes read them.
+/// Every float constant of the main graph, in the order in which nodes read them, those of subgraphs included.
 pub fn constants(graph: &GraphProto) -> Vec<Constant> {
-    let index = Index::new(graph);
-    let mut found: Vec<Constant> = Vec::new();
-    let mut position: HashMap<&str, usize> = HashMap::new();
+    let mut found =
+        Found { index: Index::new(graph), constants: Vec::new(), place: HashMap::new() };
     for (at, node) in graph.node.iter().enumerate() {
+        found.read(node, at, Depth::Main);
+    }
+    found.constants
+}
+
+/// The constants found so far.
+struct Found<'a> {
+    index: Index<'a>,
+    constants: Vec<Constant>,
+    place: HashMap<&'a str, usize>,
+}
+
+/// Where a node lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Main,
+    /// In a subgraph of a node of the main graph.
+    Inside,
+}
+
+impl<'a> Found<'a> {
+    /// Adds what a node reads that is, or lies in, the node at a position of the main graph.
+    fn read(&mut self, node: &'a NodeProto, at: usize, depth: Depth) {
         for (i, name) in node.input.iter().enumerate() {
-            let Some(tensor) = index.initializer(name).filter(|t| is_float(t)) else { continue };
-            let Ok(shape) = tensor.shape() else { continue };
+            let tensor = self.index.initializer(name).filter(|t| is_float(t));
+            let Some(shape) = tensor.and_then(|tensor| tensor.shape().ok()) else { continue };
             let role = role(node, i, shape.len());
-            let place = *position.entry(name).or_insert_with(|| {
-                found.push(Constant {
+            let place = *self.place.entry(name).or_insert_with(|| {
+                self.constants.push(Constant {
                     tensor: name.clone(),
                     shape,
                     read_by: Vec::new(),
                     role,
                     uses: Vec::new(),
                 });
-                found.len() - 1
+                self.constants.len() - 1
             });
-            let constant = &mut found[place];
+            let constant = &mut self.constants[place];
             if let Role::Weight(axes) = role {
-                let form =
-                    if is_product(node) && i == 1 { UseForm::Integer } else { UseForm::Float };
+                // What lies in a subgraph stays float.
+                let on_integers = is_product(node) && i == 1 && depth == Depth::Main;
+                let form = if on_integers { UseForm::Integer } else { UseForm::Float };
                 // The axes are those of its first reader, but a product on integers goes first.
                 let known = &constant.uses;
                 let first_on_integers = form == UseForm::Integer
@@ -131,8 +154,10 @@ pub fn constants(graph: &GraphProto) -> Vec<Constant> {
                 constant.read_by.push(node.op_type().to_string());
             }
         }
+        for graph in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
+            graph.node.iter().for_each(|node| self.read(node, at, Depth::Inside));
+        }
     }
-    found
 }
 
 pub(crate) fn is_float(tensor: &TensorProto) -> bool {
