@@ -8,6 +8,7 @@ import pytest
 from conftest import Fewbits
 from meaning import default_session, meaning
 from models import FIXTURES
+from onnx import numpy_helper
 
 REPORTS = FIXTURES / "reports"
 # Every model of a folder, with the rows of its name.
@@ -25,6 +26,7 @@ RIGHT = [
     "matmul-nd-1d/model",
     "operator-without-name/model",
     "panic_cast_matmulinteger_gather/model",
+    "qat_weight_stays_float/model",
     "same_lower/model",
     "same_lower/pool_same-model",
     "same_lower/same_lower2d_k4s2-model",
@@ -123,6 +125,27 @@ def test_weights_of_subgraphs_become_integers(
     out = tmp_path / "q.onnx"
     fewbits("quantize", model, "-o", out).assert_done()
     assert model.stat().st_size >= 2.5 * out.stat().st_size
+
+
+def test_scales_that_training_learnt_are_kept(fewbits: Fewbits, tmp_path: Path) -> None:
+    model, data = files("qat_weight_stays_float/model")
+    out = tmp_path / "q.onnx"
+    done = fewbits("quantize", model, "-o", out, "--json").assert_done()
+    assert "1 weights are stored as the integers that training learnt" in done.json()["notes"]
+    constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(model).graph.initializer}
+    expected = np.rint(constants["w"] / constants["sw"][:, None]).clip(-128, 127)
+    stored = [numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer]
+    assert any(t.dtype == np.int8 and np.array_equal(t, expected) for t in stored)
+    assert all(t.shape != constants["w"].shape or t.dtype == np.int8 for t in stored)
+
+
+def test_what_is_quantized_already_is_told(fewbits: Fewbits, tmp_path: Path) -> None:
+    model, _ = files("qat_weight_stays_float/qdq-model")
+    out = tmp_path / "q.onnx"
+    refused = fewbits("quantize", model, "-o", out)
+    refused.assert_refused(1)
+    assert "its 2 weights are quantized already" in refused.err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -171,7 +171,7 @@ pub fn execution(model: &Model) -> Result<Execution> {
 /// Describes `model`.
 pub fn inspect(model: &Model) -> Result<Inspection> {
     let mut prepared = model.clone();
-    let Prepared { lowered, mut notes } = prepare(&mut prepared)?;
+    let Prepared { lowered, mut notes, .. } = prepare(&mut prepared)?;
     notes.extend(not_finite(&prepared, |_| true)?.iter().map(NotFinite::to_string));
     let mut tensors = quantized(&prepared);
     tensors.extend(floats(&prepared, &tensors)?);

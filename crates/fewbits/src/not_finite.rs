@@ -67,7 +67,13 @@ pub fn not_finite(model: &Model, names: impl Fn(&str) -> bool) -> Result<Vec<Not
         let values = model.floats_released(tensor)?;
         let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && !takes(&constant, *x));
         if let Some(element) = values.iter().position(is_mistake) {
-            let (reach, tensor) = (reach(&constant), constant.tensor);
+            let reads = |&node: &usize| graph.node[node].input.contains(&constant.tensor);
+            let reach = match index.consumers(&constant.tensor).iter().any(reads) {
+                true => reach(&constant),
+                // Another branch may be taken.
+                false => Reach::Readers,
+            };
+            let tensor = constant.tensor;
             found.push(NotFinite { tensor, element, value: values[element], reach });
         }
     }

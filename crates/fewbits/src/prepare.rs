@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::passes::lower_ml::Lowered;
 use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
-use fewbits_onnx::passes::{cleanup, constants, fold_batch_norm, hoist, lower_ml, upgrade_opset};
+use fewbits_onnx::passes::{
+    cleanup, constants, fold_batch_norm, hoist, learnt_scales, lower_ml, upgrade_opset,
+};
 use fewbits_onnx::proto::DataType;
 use fewbits_onnx::{Model, OnnxError};
 use fewbits_runtime::fold_constants;
@@ -24,6 +26,8 @@ const OPSET_OF_CHANNEL_SCALES: i64 = 13;
 pub struct Prepared {
     /// Classical operators: those that standard ones replace now, and those left.
     pub lowered: Lowered,
+    /// Weights of quantization-aware training that are integers now, with the scales that were learnt.
+    pub learnt: usize,
     /// What a person should know of the rest, a line each.
     pub notes: Vec<String>,
 }
@@ -55,10 +59,14 @@ pub fn prepare_for(model: &mut Model, least_opset: i64) -> Result<Prepared> {
     }
     constants::constants_to_initializers(model.graph_mut());
     hoist::hoist_weights(model.graph_mut());
+    let learnt = learnt_scales::fold_learnt(model.graph_mut())?;
+    if learnt > 0 {
+        notes.push(format!("{learnt} weights are stored as the integers that training learnt"));
+    }
     fold_constants(model)?;
     fold_batch_norm::fold_batch_norm(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
-    Ok(Prepared { lowered, notes })
+    Ok(Prepared { lowered, learnt, notes })
 }
 
 /// Lets products of halves and doubles, and what lies between them, compute in FLOAT, so that their

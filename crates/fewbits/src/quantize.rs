@@ -3,6 +3,7 @@
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::{Mismatch, mismatches};
 use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
+use fewbits_onnx::qweight::WeightReader;
 use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
 use crate::apply::{FinishedLayers, Learning, adjust, apply, source_digest};
@@ -20,6 +21,7 @@ use crate::prepare::{Prepared, prepare_for, products_in_single};
 use crate::progress::{Progress, Silent};
 use crate::recipe::{Made, Observed, Request, plan_with};
 use crate::run::call_of;
+use crate::weights::{Constant, Role, constants};
 use crate::{Error, Result};
 
 /// Whether a plan is held to the speed of the float model.
@@ -46,6 +48,8 @@ pub struct Settled {
 pub struct Planned<'a> {
     source: &'a Model,
     prepared: Model,
+    /// How many weights of it are integers that training learnt.
+    learnt: usize,
     plan: Plan,
     asked: Asked,
     notes: Vec<String>,
@@ -139,22 +143,27 @@ impl<'a> Planned<'a> {
         make: impl FnOnce(&Model, &FinishedLayers) -> Result<Made>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
-        let Prepared { lowered, notes } = prepare_for(&mut prepared, preparation.least_opset)?;
+        let Prepared { lowered, learnt, notes } =
+            prepare_for(&mut prepared, preparation.least_opset)?;
         if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
         let Made { plan, channels } = make(&prepared, &finished)?;
-        if plan.tensors.is_empty() {
-            // Nothing to decide about: the weights are out of reach, or there are none.
+        let quantized = WeightReader::new(prepared.graph()).weights().count();
+        let is_weight = |constant: &Constant| matches!(constant.role, Role::Weight(_));
+        let done = quantized > 0 && !constants(prepared.graph()).iter().any(is_weight);
+        if learnt == 0 && (done || plan.tensors.is_empty()) {
+            // Nothing to decide about: the weights are out of reach, or done, or there are none.
             let hidden =
                 lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
-            let reason = hidden.or(plan.why_nothing()).unwrap_or_default();
+            let done = done.then(|| format!("its {quantized} weights are quantized already"));
+            let reason = hidden.or(done).or(plan.why_nothing()).unwrap_or_default();
             let file = file_of(source);
             return Err(Error::NothingToQuantize { file, reason });
         }
         let run = run.clone();
         let mut planned =
-            Planned { source, prepared, plan, asked, notes, channels, data, finished, run };
+            Planned { source, prepared, learnt, plan, asked, notes, channels, data, finished, run };
         planned.tell_reduced_range()?;
         Ok(planned)
     }
@@ -318,6 +327,11 @@ impl<'a> Planned<'a> {
         &self.plan
     }
 
+    /// Why the model stays as it is; none if anything of it changes.
+    pub fn why_nothing(&self) -> Option<String> {
+        self.plan.why_nothing().filter(|_| self.learnt == 0)
+    }
+
     /// What preparation could not do, a line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -334,7 +348,7 @@ impl<'a> Planned<'a> {
         let most = most_bytes(float_bytes);
         let mut allowed = most;
         loop {
-            if self.plan.why_nothing().is_some() {
+            if self.why_nothing().is_some() {
                 // Lowered without need, the model would only look different.
                 return Ok((source.clone(), self.plan));
             }

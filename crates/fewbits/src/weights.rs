@@ -122,7 +122,10 @@ enum Depth {
 impl<'a> Found<'a> {
     /// Adds what a node reads that is, or lies in, the node at a position of the main graph.
     fn read(&mut self, node: &'a NodeProto, at: usize, depth: Depth) {
-        for (i, name) in node.input.iter().enumerate() {
+        let is_scaled = node.is("QuantizeLinear") || node.is("DequantizeLinear");
+        // Scales are parts of integers.
+        let values = if is_scaled { 1 } else { node.input.len() };
+        for (i, name) in node.input.iter().enumerate().take(values) {
             let tensor = self.index.initializer(name).filter(|t| is_float(t));
             let Some(shape) = tensor.and_then(|tensor| tensor.shape().ok()) else { continue };
             let role = role(node, i, shape.len());

@@ -117,7 +117,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     for warning in &guarded.warnings {
         bar.warn(warning);
     }
-    if let Some(why) = planned.plan().why_nothing() {
+    if let Some(why) = planned.why_nothing() {
         bar.warn(&format!("nothing is quantized, the model stays as it is: {why}"));
     }
     if let Some(path) = &args.save_plan {

@@ -7,6 +7,7 @@ pub mod exact_products;
 pub mod float_products;
 pub mod fold_batch_norm;
 pub mod hoist;
+pub mod learnt_scales;
 pub mod lower_ml;
 pub mod normal_forms;
 pub mod own_shapes;
