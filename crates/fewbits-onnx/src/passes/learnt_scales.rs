@@ -125,7 +125,7 @@ mod tests {
         // Without a zero point they are unsigned.
         assert_eq!(codes(None, &[1.0], 1), Some(vec![0, 2, 0, 255]));
         let zeros = || Some(TensorProto::from_i8("z", &[2], &[0, 1]));
-        assert_eq!(codes(zeros(), &[0.5, 3.0], 1), Some(vec![1, 2, -128, 101]));
+        assert_eq!(codes(zeros(), &[0.5, 3.0], 1), Some(vec![1, 1, -128, 101]));
         assert_eq!(codes(zeros(), &[0.5, 3.0], 0), Some(vec![1, 3, -99, 101]));
         assert_eq!(codes(zeros(), &[0.5, 3.0], 5), None);
     }
