@@ -75,7 +75,8 @@ pub fn run_rows(
     data: &Dataset,
     range: Range<usize>,
 ) -> Result<Vec<(String, Tensor)>> {
-    let Some(fixed) = fixed_rows(runner) else {
+    let fixed = if data.is_one_call() { None } else { rows_a_call(runner, data) };
+    let Some(fixed) = fixed else {
         return Ok(runner.run(&data.batch(range))?);
     };
     let mut joined: Vec<(String, Vec<Tensor>)> = Vec::new();
@@ -104,6 +105,11 @@ pub fn one_call(runner: &dyn Runner, data: &Dataset) -> Result<Vec<(String, Tens
 /// The first `rows` rows of data, over again where there are fewer: the input of one call.
 pub fn call_of(data: &Dataset, rows: usize) -> Result<Vec<(String, Tensor)>> {
     filled(data.batch(0..rows), rows)
+}
+
+/// The rows of every call, where the model or the data insist on a number.
+pub fn rows_a_call(runner: &dyn Runner, data: &Dataset) -> Option<usize> {
+    fixed_rows(runner).or(data.most_rows_a_call())
 }
 
 /// The number of rows that a model insists on.

@@ -189,6 +189,8 @@ fn calibration(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, F
         label: args.label.clone(),
         normalize: args.normalize.clone(),
         limit: args.limit.map(NonZeroUsize::get),
+        constants: args.input.clone(),
+        ..DataOptions::default()
     };
     Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
 }
@@ -199,6 +201,7 @@ fn labelled(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, Fail
     let options = DataOptions {
         label: args.label.clone(),
         normalize: args.normalize.clone(),
+        constants: args.input.clone(),
         ..DataOptions::default()
     };
     Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))

@@ -34,6 +34,7 @@ use crate::integer::program::{Program, Unit};
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
+use crate::runner::output_specs;
 use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
 
 /// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
@@ -103,7 +104,7 @@ impl IntegerRunner {
         let head = DoubleHead::cut(model.graph_mut())?;
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
-        let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
+        let outputs = output_specs(model.graph());
         let (program, rows) = std::thread::scope(|scope| {
             let build = || compile(&model, &inputs, &outputs, cpu, options);
             let thread = std::thread::Builder::new()

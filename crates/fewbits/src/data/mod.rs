@@ -5,6 +5,7 @@
 //! against the model, and keeps them as compactly as the file does: bytes stay bytes until
 //! [`Dataset::batch`] makes floats of those that are asked for.
 
+mod constant;
 mod csv;
 mod error;
 mod fit;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use fewbits_runtime::Tensor;
 
 use crate::apply::source_digest;
+pub use constant::Constant;
 pub use error::{DataError, Listed};
 pub use fewbits_runtime::{ValueSpec, input_specs};
 use fit::Fitted;
@@ -32,6 +34,16 @@ pub use normalize::Normalize;
 /// The names under which labels are found unasked, the likeliest first.
 pub const LABEL_NAMES: [&str; 5] = ["y", "labels", "targets", "label", "target"];
 
+/// What the arrays of a file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrays {
+    /// Examples, one a row, as many in each.
+    #[default]
+    Examples,
+    /// The inputs of one call, as they are.
+    OneCall,
+}
+
 /// How to read a data file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataOptions {
@@ -41,6 +53,10 @@ pub struct DataOptions {
     pub normalize: Option<Normalize>,
     /// Only this many rows, the first ones.
     pub limit: Option<usize>,
+    /// What the arrays are.
+    pub arrays: Arrays,
+    /// Inputs that are not in the file, with the value that each has in every call.
+    pub constants: Vec<Constant>,
 }
 
 /// The examples of a data file, checked against a model's inputs.
@@ -75,21 +91,42 @@ impl Dataset {
         options: &DataOptions,
     ) -> Result<Dataset, DataError> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let (inputs, labels) = match extension.as_deref() {
-            Some("npz") => npz::read_npz(path, inputs, options)?,
-            Some("npy") => npz::read_npy(path, inputs, options)?,
-            Some("csv") => csv::read_csv(path, inputs, options)?,
-            Some("parquet") => parquet::read_parquet(path, inputs, options)?,
+        let constants = constant::of_inputs(inputs, &options.constants)?;
+        let is_constant = |spec: &&ValueSpec| constants.iter().any(|c| c.name() == spec.name);
+        let asked: Vec<ValueSpec> = inputs.iter().filter(|s| !is_constant(s)).cloned().collect();
+        let (found, labels) = match extension.as_deref() {
+            Some("npz") => npz::read_npz(path, &asked, options)?,
+            Some("npy") => npz::read_npy(path, &asked, options)?,
+            Some("csv") => csv::read_csv(path, &asked, options)?,
+            Some("parquet") => parquet::read_parquet(path, &asked, options)?,
             _ => return Err(DataError::Extension { path: path.to_path_buf() }),
         };
-        let rows = inputs.first().map_or(0, Fitted::rows);
+        let rows = common_rows(path, &found)?;
+        if let (Some(rows), Some(labels)) = (rows, &labels)
+            && labels.rows() != rows
+        {
+            return Err(DataError::Rows {
+                path: path.to_path_buf(),
+                first: found
+                    .iter()
+                    .find(|f| f.rows().is_some())
+                    .map_or("", Fitted::name)
+                    .to_string(),
+                first_rows: rows,
+                other: "the label".to_string(),
+                other_rows: labels.rows(),
+            });
+        }
+        let rows = rows.unwrap_or(1);
         if rows == 0 {
             return Err(DataError::Empty {
                 path: path.to_path_buf(),
                 array: "the data".to_string(),
             });
         }
-        Ok(Dataset { path: path.to_path_buf(), inputs, labels, rows, digest: None })
+        let mut all: Vec<Fitted> = found.into_iter().chain(constants).collect();
+        all.sort_by_key(|fitted| inputs.iter().position(|spec| spec.name == fitted.name()));
+        Ok(Dataset { path: path.to_path_buf(), inputs: all, labels, rows, digest: None })
     }
 
     /// The file, or the name of what was handed over.
@@ -127,6 +164,16 @@ impl Dataset {
             .collect()
     }
 
+    /// Rows that one call takes at most, where it cannot take any number.
+    pub fn most_rows_a_call(&self) -> Option<usize> {
+        self.inputs.iter().find_map(Fitted::most_rows_a_call)
+    }
+
+    /// Whether the arrays are the inputs of one call.
+    pub fn is_one_call(&self) -> bool {
+        self.inputs.iter().all(|input| input.rows().is_none())
+    }
+
     /// So many rows, or all, evenly spread over the data.
     pub fn sample(&self, rows: usize) -> Dataset {
         let rows = rows.clamp(1, self.rows);
@@ -141,6 +188,27 @@ impl Dataset {
         let (rows, size) = (self.rows, size.max(1));
         (0..rows).step_by(size).map(move |start| start..(start + size).min(rows))
     }
+}
+
+/// The rows that all inputs have that have rows; none if none has.
+fn common_rows(path: &Path, inputs: &[Fitted]) -> Result<Option<usize>, DataError> {
+    let mut found: Option<(&str, usize)> = None;
+    for input in inputs {
+        match (found, input.rows()) {
+            (Some((first, first_rows)), Some(rows)) if rows != first_rows => {
+                return Err(DataError::Rows {
+                    path: path.to_path_buf(),
+                    first: first.to_string(),
+                    first_rows,
+                    other: input.name().to_string(),
+                    other_rows: rows,
+                });
+            }
+            (None, Some(rows)) => found = Some((input.name(), rows)),
+            _ => {}
+        }
+    }
+    Ok(found.map(|(_, rows)| rows))
 }
 
 #[cfg(test)]
