@@ -6,12 +6,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fewbits::cut::for_model;
 use fewbits::data::{Constant, DataError, DataOptions, Dataset, Normalize, input_specs};
 use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, ReduceRange, SchemeKind, Target, WeightOptions, Width};
 use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
+use fewbits::run::BATCH_ROWS;
 use fewbits::sweep::Widths;
 use fewbits::{Bits, Model, ScaleType};
 
@@ -372,13 +374,15 @@ impl FromStr for BatchSize {
 impl DataArgs {
     /// The data, checked against a model's inputs.
     pub fn dataset(&self, model: &Model) -> Result<Dataset, DataError> {
-        Dataset::read(&self.data, &input_specs(model.graph()), &self.read.options())
+        let data = Dataset::read(&self.data, &input_specs(model.graph()), &self.read.options())?;
+        Ok(for_model(data, model, BATCH_ROWS))
     }
 
     /// Data to calibrate on, read as the other but for its limit.
     pub fn calibration(&self, path: &Path, model: &Model) -> Result<Dataset, DataError> {
         let options = DataOptions { limit: None, ..self.read.options() };
-        Dataset::read(path, &input_specs(model.graph()), &options)
+        let data = Dataset::read(path, &input_specs(model.graph()), &options)?;
+        Ok(for_model(data, model, 1))
     }
 }
 

@@ -154,6 +154,18 @@ pub struct RunOptions {
     pub intermediates: Vec<String>,
 }
 
+/// What a model's graph tells of the rows of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsKnown {
+    /// Each row of the outputs comes from the same row of the inputs, but for scales that a batch has in
+    /// common.
+    Apart,
+    /// Nothing.
+    Unknown,
+    /// Nothing but that a batch has scales in common, as with `DynamicQuantizeLinear`.
+    Scaled,
+}
+
 /// An executor that holds one model.
 pub trait Runner: Send + Sync {
     /// The inputs to feed.
@@ -162,6 +174,11 @@ pub trait Runner: Send + Sync {
     /// The outputs that [`run`](Runner::run) returns, in this order: the model's own, then the
     /// intermediates asked for.
     fn outputs(&self) -> &[ValueSpec];
+
+    /// What is known of the rows of a batch.
+    fn rows_known(&self) -> RowsKnown {
+        RowsKnown::Unknown
+    }
 
     /// Runs the model once on named inputs.
     ///

@@ -1,7 +1,8 @@
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use fewbits::data::{Arrays, DataOptions, Dataset, input_specs};
+use fewbits::cut::of_runner;
+use fewbits::data::{Arrays, Cut, DataOptions, Dataset, input_specs};
 use fewbits::output::{Format, Outputs, check_output};
 use fewbits::progress::Progress;
 use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
@@ -34,9 +35,15 @@ pub fn run(args: &RunArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Fa
         _ => BATCH_ROWS,
     };
     let runner = runner(&model, &RunOptions { threads, ..RunOptions::default() })?;
+    let cut = if data.rows() > size { of_runner(&data, &runner) } else { Cut::Anywhere };
+    let data = match (args.batch, cut) {
+        // Who asks for a number of rows means it.
+        (Some(_), Cut::Nowhere) => data,
+        (_, cut) => data.with_cut(cut),
+    };
     let bar = Bar::default();
     bar.start("running", data.rows() as u64);
-    let mut outputs = Outputs::default();
+    let mut outputs = Outputs::cut(data.cut());
     for rows in data.batches(size) {
         let count = rows.len() as u64;
         outputs.push(run_rows(&runner, &data, rows)?);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fewbits_runtime::{Tensor, Values};
 
-use super::{DataError, DataOptions, Dataset, Fitted, Labels, Listed, ValueSpec};
+use super::{Cut, DataError, DataOptions, Dataset, Fitted, Labels, Listed, ValueSpec};
 use crate::plan::short_digest;
 
 /// An array, and the name that messages and inputs have for it.
@@ -70,7 +70,7 @@ impl Dataset {
         if rows == 0 {
             return Err(DataError::Empty { path, array: "the data".to_string() });
         }
-        Ok(Dataset { path, inputs: fitted, labels, rows, digest })
+        Ok(Dataset { path, inputs: fitted, labels, rows, cut: Cut::Anywhere, digest })
     }
 }
 

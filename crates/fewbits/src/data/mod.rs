@@ -44,6 +44,18 @@ pub enum Arrays {
     OneCall,
 }
 
+/// Where a model may be given the rows of data in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cut {
+    /// Between any two rows.
+    #[default]
+    Anywhere,
+    /// Between any two rows; each output has them along this axis.
+    Along(Vec<usize>),
+    /// Nowhere: rows depend on each other, and are the input of one call.
+    Nowhere,
+}
+
 /// How to read a data file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataOptions {
@@ -66,6 +78,7 @@ pub struct Dataset {
     inputs: Vec<Fitted>,
     labels: Option<Labels>,
     rows: usize,
+    cut: Cut,
     /// Of data that is in no file.
     digest: Option<String>,
 }
@@ -126,7 +139,14 @@ impl Dataset {
         }
         let mut all: Vec<Fitted> = found.into_iter().chain(constants).collect();
         all.sort_by_key(|fitted| inputs.iter().position(|spec| spec.name == fitted.name()));
-        Ok(Dataset { path: path.to_path_buf(), inputs: all, labels, rows, digest: None })
+        Ok(Dataset {
+            path: path.to_path_buf(),
+            inputs: all,
+            labels,
+            rows,
+            cut: Cut::Anywhere,
+            digest: None,
+        })
     }
 
     /// The file, or the name of what was handed over.
@@ -174,18 +194,54 @@ impl Dataset {
         self.inputs.iter().all(|input| input.rows().is_none())
     }
 
-    /// So many rows, or all, evenly spread over the data.
+    /// The same rows, to be cut as is said.
+    pub fn with_cut(self, cut: Cut) -> Dataset {
+        Dataset { cut, ..self }
+    }
+
+    /// Where the rows may be cut.
+    pub fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// The rows `range`, over again until there are `rows`.
+    pub fn filled(&self, range: Range<usize>, rows: usize) -> Vec<(String, Tensor)> {
+        let there = range.end.min(self.rows).saturating_sub(range.start);
+        if there == 0 || there >= rows {
+            return self.batch(range);
+        }
+        let picks: Vec<usize> = (0..rows).map(|row| range.start + row % there).collect();
+        self.inputs
+            .iter()
+            .map(|input| (input.name().to_string(), input.pick(&picks).rows_as_tensor(0..rows)))
+            .collect()
+    }
+
+    /// So many rows, or all, evenly spread over the data; all where they depend on each other.
     pub fn sample(&self, rows: usize) -> Dataset {
+        if self.cut == Cut::Nowhere {
+            return self.clone();
+        }
         let rows = rows.clamp(1, self.rows);
         let picks: Vec<usize> = (0..rows).map(|i| i * self.rows / rows).collect();
         let inputs = self.inputs.iter().map(|input| input.pick(&picks)).collect();
         let labels = self.labels.as_ref().map(|labels| labels.pick(&picks));
-        Dataset { path: self.path.clone(), inputs, labels, rows, digest: self.digest.clone() }
+        let (path, cut, digest) = (self.path.clone(), self.cut.clone(), self.digest.clone());
+        Dataset { path, inputs, labels, rows, cut, digest }
     }
 
-    /// Ranges that cover all rows, `size` rows each and the rest in the last.
+    /// The rows of a part, if `size` are asked for: all where they depend on each other.
+    pub fn part(&self, size: usize) -> usize {
+        match self.cut {
+            Cut::Nowhere => self.rows,
+            Cut::Anywhere | Cut::Along(_) => size.max(1),
+        }
+    }
+
+    /// Ranges that cover all rows, `size` rows each and the rest in the last; one where rows depend on each
+    /// other.
     pub fn batches(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (rows, size) = (self.rows, size.max(1));
+        let (rows, size) = (self.rows, self.part(size));
         (0..rows).step_by(size).map(move |start| start..(start + size).min(rows))
     }
 }
