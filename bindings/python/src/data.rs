@@ -1,5 +1,6 @@
 //! Examples handed over once, for whatever is measured on them.
 
+use fewbits::cut::for_model;
 use fewbits::data::{DataOptions, Dataset, NamedArray, Normalize, input_specs};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -31,7 +32,7 @@ impl Data {
             labels.map(|y| Ok::<_, PyErr>(("y".to_string(), any_tensor(y)?))).transpose()?;
         let specs = input_specs(model.model.graph());
         let dataset = Dataset::from_arrays(&specs, named(arrays)?, labels, &options);
-        Ok(Data { dataset: raised(dataset)? })
+        Ok(Data { dataset: for_model(raised(dataset)?, &model.model, 1) })
     }
 
     /// The number of examples.

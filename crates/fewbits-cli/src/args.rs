@@ -6,12 +6,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fewbits::data::{DataError, DataOptions, Dataset, Normalize, input_specs};
+use fewbits::cut::for_model;
+use fewbits::data::{Constant, DataError, DataOptions, Dataset, Normalize, input_specs};
 use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{GranularityKind, ReduceRange, SchemeKind, Target, WeightOptions, Width};
 use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
+use fewbits::run::BATCH_ROWS;
 use fewbits::sweep::Widths;
 use fewbits::{Bits, Model, ScaleType};
 
@@ -204,6 +206,9 @@ pub struct QuantizeArgs {
     /// Calibrate on the first N rows
     #[arg(long, value_name = "N")]
     pub limit: Option<NonZeroUsize>,
+    /// An input that has one value in every call, as a sampling rate: sr=16000; may be given again for others
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub input: Vec<Constant>,
     /// What every float output must reach on the calibration data, as signal to quantization noise in
     /// decibels, or none: what costs most stays float. 20 if not given, where activations become 8-bit integers
     /// by calibration data; below 8 bits and for a plan or fixed-point it only warns
@@ -343,16 +348,41 @@ pub struct DataArgs {
     pub read: ReadArgs,
 }
 
+/// The rows of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchSize {
+    /// So many.
+    Rows(NonZeroUsize),
+    /// Arrays are the inputs of one call, as they are.
+    Whole,
+}
+
+impl FromStr for BatchSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BatchSize, String> {
+        match text {
+            "whole" => Ok(BatchSize::Whole),
+            rows => rows
+                .parse()
+                .map(BatchSize::Rows)
+                .map_err(|_| "a batch is a number of rows, at least 1, or whole".to_string()),
+        }
+    }
+}
+
 impl DataArgs {
     /// The data, checked against a model's inputs.
     pub fn dataset(&self, model: &Model) -> Result<Dataset, DataError> {
-        Dataset::read(&self.data, &input_specs(model.graph()), &self.read.options())
+        let data = Dataset::read(&self.data, &input_specs(model.graph()), &self.read.options())?;
+        Ok(for_model(data, model, BATCH_ROWS))
     }
 
     /// Data to calibrate on, read as the other but for its limit.
     pub fn calibration(&self, path: &Path, model: &Model) -> Result<Dataset, DataError> {
         let options = DataOptions { limit: None, ..self.read.options() };
-        Dataset::read(path, &input_specs(model.graph()), &options)
+        let data = Dataset::read(path, &input_specs(model.graph()), &options)?;
+        Ok(for_model(data, model, 1))
     }
 }
 
@@ -368,6 +398,9 @@ pub struct ReadArgs {
     /// Use the first N rows
     #[arg(long, value_name = "N", requires = "data")]
     pub limit: Option<NonZeroUsize>,
+    /// An input that has one value in every call, as a sampling rate: sr=16000; may be given again for others
+    #[arg(long, value_name = "NAME=NUMBER", requires = "data")]
+    pub input: Vec<Constant>,
 }
 
 impl ReadArgs {
@@ -376,6 +409,8 @@ impl ReadArgs {
             label: self.label.clone(),
             normalize: self.normalize.clone(),
             limit: self.limit.map(NonZeroUsize::get),
+            constants: self.input.clone(),
+            ..DataOptions::default()
         }
     }
 }
@@ -516,12 +551,18 @@ impl TuneArgs {
 #[derive(Args)]
 #[command(after_help = "Examples:
   fewbits run model.onnx --data test.csv -o answers.csv
-  fewbits run model.onnx --data test.npz -o answers.npz")]
+  fewbits run model.onnx --data test.npz -o answers.npz
+  fewbits run voice.onnx --data sound.npz --input sr=16000 -o answers.npz
+  fewbits run model.onnx --data one_call.npz --batch whole -o answers.npz")]
 pub struct RunArgs {
     /// The model
     pub model: PathBuf,
     #[command(flatten)]
     pub data: DataArgs,
+    /// Rows of one call, 64 if not given; or whole: the arrays, single numbers too, are the inputs of
+    /// one call, as they are
+    #[arg(long, value_name = "N|whole")]
+    pub batch: Option<BatchSize>,
     /// Where to write the outputs: .npz or .csv
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,

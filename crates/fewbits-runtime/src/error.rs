@@ -16,13 +16,15 @@ pub enum RuntimeError {
         /// The elements given.
         elements: usize,
     },
-    /// Tensors that do not stack along the first axis.
-    #[error("tensors of shapes {first:?} and {other:?} cannot be joined along the first axis")]
+    /// Tensors that do not stack along an axis.
+    #[error("tensors of shapes {first:?} and {other:?} cannot be joined along axis {axis}")]
     Concat {
         /// The shape so far.
         first: Vec<usize>,
         /// The shape that does not fit.
         other: Vec<usize>,
+        /// The axis.
+        axis: usize,
     },
     /// A conversion between element types that fewbits does not make.
     #[error("{from:?} data cannot be used where {to:?} is needed; convert the data first")]

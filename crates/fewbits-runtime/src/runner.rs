@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use fewbits_onnx::proto::{DataType, GraphProto, ValueInfoProto};
+use fewbits_onnx::proto::{DataType, DimValue, GraphProto, ValueInfoProto};
 
 use crate::{Result, RuntimeError, Tensor};
 
@@ -15,17 +15,40 @@ pub struct ValueSpec {
     pub data_type: Option<DataType>,
     /// Its dimensions, `None` for a free one such as the batch; `None` if nothing is declared.
     pub dims: Option<Vec<Option<usize>>>,
+    /// The axis along which the examples of a batch lie; `None` for what is the same for all of them.
+    pub row_axis: Option<usize>,
 }
 
 impl ValueSpec {
     /// Reads a declaration.
     pub fn new(info: &ValueInfoProto) -> ValueSpec {
         let data_type = info.tensor_type().and_then(|t| DataType::try_from(t.elem_type()).ok());
+        let dims: Option<Vec<Option<usize>>> =
+            info.dims().map(|dims| dims.into_iter().map(|d| d.map(|d| d as usize)).collect());
         ValueSpec {
             name: info.name().to_string(),
             data_type: data_type.filter(|&t| t != DataType::Undefined),
-            dims: info.dims().map(|dims| dims.into_iter().map(|d| d.map(|d| d as usize)).collect()),
+            row_axis: dims.as_ref().is_none_or(|dims| !dims.is_empty()).then_some(0),
+            dims,
         }
+    }
+
+    /// Reads the declarations of values that go along with a batch of `rows`.
+    fn beside(info: &ValueInfoProto, rows: &Rows) -> ValueSpec {
+        let mut spec = ValueSpec::new(info);
+        if let Some(Some(first)) = spec.dims.as_ref().and_then(|dims| dims.first()) {
+            spec.row_axis = match rows {
+                Rows::Fixed(count) if first == count => Some(0),
+                Rows::Unknown => Some(0),
+                Rows::Fixed(_) | Rows::Free(_) => None,
+            };
+        }
+        if let Rows::Free(Some(name)) = rows
+            && let Some(axis) = dim_names(info).iter().position(|n| *n == Some(name))
+        {
+            spec.row_axis = Some(axis);
+        }
+        spec
     }
 
     /// The shape as people write it: `[?, 20]`.
@@ -40,9 +63,9 @@ impl ValueSpec {
         }
     }
 
-    /// The number of rows that the model insists on, if its first dimension is fixed.
+    /// The number of rows that the model insists on, if that dimension is fixed.
     pub fn fixed_rows(&self) -> Option<usize> {
-        self.dims.as_ref()?.first().copied().flatten()
+        self.dims.as_ref()?.get(self.row_axis?).copied().flatten()
     }
 
     /// Whether a tensor may be fed as this value.
@@ -72,7 +95,54 @@ impl ValueSpec {
 
 /// The inputs that a caller must feed.
 pub fn input_specs(graph: &GraphProto) -> Vec<ValueSpec> {
-    graph.required_inputs().map(ValueSpec::new).collect()
+    let rows = Rows::of(graph);
+    graph.required_inputs().map(|info| ValueSpec::beside(info, &rows)).collect()
+}
+
+/// The outputs of a model.
+pub(crate) fn output_specs(graph: &GraphProto) -> Vec<ValueSpec> {
+    let rows = Rows::of(graph);
+    let beside = |info| match ValueSpec::beside(info, &rows) {
+        // What an output declares is not always kept to: where its rows lie is seen when they are there.
+        spec if spec.row_axis.is_none() => ValueSpec::new(info),
+        spec => spec,
+    };
+    graph.output.iter().map(beside).collect()
+}
+
+/// The rows of a batch, as the first input that has axes declares them.
+enum Rows<'a> {
+    /// So many.
+    Fixed(usize),
+    /// Any number, and what that is called.
+    Free(Option<&'a str>),
+    Unknown,
+}
+
+impl Rows<'_> {
+    fn of(graph: &GraphProto) -> Rows<'_> {
+        let first =
+            graph.required_inputs().find(|input| input.dims().is_some_and(|d| !d.is_empty()));
+        match first.map(|input| (input.dims(), dim_names(input))) {
+            Some((Some(dims), names)) => match dims.first() {
+                Some(Some(count)) => Rows::Fixed(*count as usize),
+                _ => Rows::Free(names.first().copied().flatten()),
+            },
+            _ => Rows::Unknown,
+        }
+    }
+}
+
+/// What the free dimensions of a value are called.
+fn dim_names(info: &ValueInfoProto) -> Vec<Option<&str>> {
+    let shape = info.tensor_type().and_then(|t| t.shape.as_ref());
+    shape.map_or_else(Vec::new, |shape| {
+        let names = shape.dim.iter().map(|dim| match &dim.value {
+            Some(DimValue::DimParam(name)) if !name.is_empty() => Some(name.as_str()),
+            _ => None,
+        });
+        names.collect()
+    })
 }
 
 /// How to run.
@@ -84,6 +154,18 @@ pub struct RunOptions {
     pub intermediates: Vec<String>,
 }
 
+/// What a model's graph tells of the rows of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsKnown {
+    /// Each row of the outputs comes from the same row of the inputs, but for scales that a batch has in
+    /// common.
+    Apart,
+    /// Nothing.
+    Unknown,
+    /// Nothing but that a batch has scales in common, as with `DynamicQuantizeLinear`.
+    Scaled,
+}
+
 /// An executor that holds one model.
 pub trait Runner: Send + Sync {
     /// The inputs to feed.
@@ -92,6 +174,11 @@ pub trait Runner: Send + Sync {
     /// The outputs that [`run`](Runner::run) returns, in this order: the model's own, then the
     /// intermediates asked for.
     fn outputs(&self) -> &[ValueSpec];
+
+    /// What is known of the rows of a batch.
+    fn rows_known(&self) -> RowsKnown {
+        RowsKnown::Unknown
+    }
 
     /// Runs the model once on named inputs.
     ///

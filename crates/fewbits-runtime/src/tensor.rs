@@ -155,6 +155,78 @@ impl Tensor {
         Tensor { shape, values }
     }
 
+    /// The places `range` of `axis`, clipped to those there are; all of a tensor without that axis.
+    pub fn slice_axis(&self, axis: usize, range: Range<usize>) -> Tensor {
+        let Some(&size) = self.shape.get(axis) else { return self.clone() };
+        if axis == 0 {
+            return self.slice_rows(range);
+        }
+        let (start, end) = (range.start.min(size), range.end.min(size));
+        let end = end.max(start);
+        let behind: usize = self.shape[axis + 1..].iter().product();
+        let step = (size * behind).max(1);
+        let values = each!(&self.values, v => {
+            let blocks = v.chunks(step).map(|block| &block[start * behind..end * behind]);
+            Values::from(blocks.collect::<Vec<_>>().concat())
+        });
+        let mut shape = self.shape.clone();
+        shape[axis] = end - start;
+        Tensor { shape, values }
+    }
+
+    /// Tensors that are alike but for the size of `axis`, one after the other along it.
+    ///
+    /// # Errors
+    /// If they differ in their type or any other dimension, or have no such axis.
+    pub fn concat_axis(axis: usize, parts: Vec<Tensor>) -> Result<Tensor> {
+        if axis == 0 || parts.len() < 2 {
+            return Tensor::concat_rows(parts);
+        }
+        // With the axis in front, which is a view of blocks of elements, rows can be joined.
+        let first = parts[0].shape.clone();
+        let refuse = |other: &[usize]| RuntimeError::Concat {
+            first: first.clone(),
+            other: other.to_vec(),
+            axis,
+        };
+        let alike = |part: &Tensor| {
+            part.shape.len() == first.len()
+                && part.data_type() == parts[0].data_type()
+                && (0..first.len()).all(|i| i == axis || part.shape[i] == first[i])
+        };
+        if let Some(other) = parts.iter().find(|part| axis >= first.len() || !alike(part)) {
+            return Err(refuse(&other.shape));
+        }
+        let blocks: usize = first[..axis].iter().product();
+        let mut shape = first.clone();
+        shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
+        macro_rules! join {
+            ($variant:ident) => {{
+                let mut all = Vec::with_capacity(shape.iter().product());
+                for block in 0..blocks {
+                    for part in &parts {
+                        if let Values::$variant(v) = &part.values {
+                            let size = v.len() / blocks.max(1);
+                            all.extend_from_slice(&v[block * size..(block + 1) * size]);
+                        }
+                    }
+                }
+                Values::$variant(all)
+            }};
+        }
+        let values = match &parts[0].values {
+            Values::F32(_) => join!(F32),
+            Values::F64(_) => join!(F64),
+            Values::I64(_) => join!(I64),
+            Values::I32(_) => join!(I32),
+            Values::I8(_) => join!(I8),
+            Values::U8(_) => join!(U8),
+            Values::Bool(_) => join!(Bool),
+            Values::Str(_) => join!(Str),
+        };
+        Tensor::new(shape, values)
+    }
+
     /// Tensors of equal row shape, one after the other along the first axis.
     pub fn concat_rows(parts: Vec<Tensor>) -> Result<Tensor> {
         let rows = parts.iter().map(Tensor::rows).sum();
@@ -178,7 +250,7 @@ impl Tensor {
     /// If it differs in its type or any dimension but the first.
     pub(crate) fn push_rows(&mut self, part: Tensor) -> Result<()> {
         let refuse = |all: &Tensor, part: &[usize]| {
-            Err(RuntimeError::Concat { first: all.shape.clone(), other: part.to_vec() })
+            Err(RuntimeError::Concat { first: all.shape.clone(), other: part.to_vec(), axis: 0 })
         };
         if self.shape.is_empty() || self.shape.get(1..) != part.shape.get(1..) {
             return refuse(self, &part.shape);
@@ -271,6 +343,18 @@ mod tests {
         let (a, b) = (all.slice_rows(0..1), all.slice_rows(1..9));
         assert_eq!(b.shape(), [2, 2]);
         assert_eq!(Tensor::concat_rows(vec![a, b]).unwrap(), all);
+    }
+
+    #[test]
+    fn places_of_any_axis_can_be_cut_and_joined() {
+        let all = Tensor::new(vec![2, 3, 2], (0..12i64).collect::<Vec<_>>()).unwrap();
+        let (a, b) = (all.slice_axis(1, 0..1), all.slice_axis(1, 1..9));
+        assert_eq!(a.values(), &vec![0i64, 1, 6, 7].into());
+        assert_eq!(b.shape(), [2, 2, 2]);
+        assert_eq!(Tensor::concat_axis(1, vec![a.clone(), b]).unwrap(), all);
+        assert_eq!(all.slice_axis(7, 0..1), all);
+        assert!(Tensor::concat_axis(1, vec![a.clone(), all.slice_axis(0, 0..1)]).is_err());
+        assert!(Tensor::concat_axis(3, vec![a.clone(), a]).is_err());
     }
 
     #[test]

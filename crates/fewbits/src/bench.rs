@@ -222,7 +222,12 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, data_type: DataType, dims: &[Option<usize>]) -> ValueSpec {
-        ValueSpec { name: name.into(), data_type: Some(data_type), dims: Some(dims.to_vec()) }
+        ValueSpec {
+            name: name.into(),
+            data_type: Some(data_type),
+            dims: Some(dims.to_vec()),
+            row_axis: Some(0),
+        }
     }
 
     #[test]

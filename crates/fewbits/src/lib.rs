@@ -23,6 +23,7 @@ pub mod apply;
 pub mod bench;
 pub mod calibrate;
 pub mod compare;
+pub mod cut;
 pub mod data;
 pub mod demo;
 pub mod energy;

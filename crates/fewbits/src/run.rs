@@ -75,25 +75,56 @@ pub fn run_rows(
     data: &Dataset,
     range: Range<usize>,
 ) -> Result<Vec<(String, Tensor)>> {
-    let Some(fixed) = fixed_rows(runner) else {
+    let fixed = if data.is_one_call() { None } else { rows_a_call(runner, data) };
+    let Some(fixed) = fixed else {
         return Ok(runner.run(&data.batch(range))?);
     };
-    let mut joined: Vec<(String, Vec<Tensor>)> = Vec::new();
+    let mut outputs = Vec::new();
     for start in range.clone().step_by(fixed) {
         let rows = start..(start + fixed).min(range.end);
-        let inputs = filled(data.batch(rows.clone()), fixed)?;
-        for (i, (name, tensor)) in runner.run(&inputs)?.into_iter().enumerate() {
-            if joined.len() == i {
-                joined.push((name, Vec::new()));
+        let count = rows.len();
+        outputs.push((runner.run(&data.filled(rows, fixed))?, count));
+    }
+    joined(runner.outputs(), outputs, fixed)
+}
+
+/// The outputs of calls that each took `fixed` rows, of which the first `count` matter.
+fn joined(
+    specs: &[ValueSpec],
+    calls: Vec<(Vec<(String, Tensor)>, usize)>,
+    fixed: usize,
+) -> Result<Vec<(String, Tensor)>> {
+    let is_one = calls.len() == 1;
+    let mut parts: Vec<(String, Vec<Tensor>)> = Vec::new();
+    for (outputs, count) in calls {
+        for (i, (name, tensor)) in outputs.into_iter().enumerate() {
+            if parts.len() == i {
+                parts.push((name, Vec::new()));
             }
-            joined[i].1.push(if tensor.rows() == fixed {
-                tensor.slice_rows(0..rows.len())
-            } else {
-                tensor
+            parts[i].1.push(match row_axis(specs.get(i), &tensor, fixed) {
+                Some(axis) if count < fixed => tensor.slice_axis(axis, 0..count),
+                // What one example gives without an axis of its own gets one in front.
+                None if fixed == 1 && !is_one => {
+                    let shape = [&[1], tensor.shape()].concat();
+                    tensor.reshaped(shape)?
+                }
+                _ => tensor,
             });
         }
     }
-    joined.into_iter().map(|(name, parts)| Ok((name, Tensor::concat_rows(parts)?))).collect()
+    let join = |(i, (name, parts)): (usize, (String, Vec<Tensor>))| {
+        let axis = row_axis(specs.get(i), &parts[0], fixed).unwrap_or(0);
+        Ok((name, Tensor::concat_axis(axis, parts)?))
+    };
+    parts.into_iter().enumerate().map(join).collect()
+}
+
+/// The axis of an output that has so many rows: the one that its batch is called by, else the first,
+/// else another.
+pub(crate) fn row_axis(spec: Option<&ValueSpec>, tensor: &Tensor, rows: usize) -> Option<usize> {
+    let has = |axis: &usize| tensor.shape().get(*axis) == Some(&rows);
+    let named = spec.and_then(|spec| spec.row_axis).filter(has);
+    named.or_else(|| (0..tensor.shape().len()).find(has))
 }
 
 /// One row of data, or as many as the model insists on: the input of one call.
@@ -103,7 +134,12 @@ pub fn one_call(runner: &dyn Runner, data: &Dataset) -> Result<Vec<(String, Tens
 
 /// The first `rows` rows of data, over again where there are fewer: the input of one call.
 pub fn call_of(data: &Dataset, rows: usize) -> Result<Vec<(String, Tensor)>> {
-    filled(data.batch(0..rows), rows)
+    Ok(data.filled(0..rows, rows))
+}
+
+/// The rows of every call, where the model or the data insist on a number.
+pub fn rows_a_call(runner: &dyn Runner, data: &Dataset) -> Option<usize> {
+    fixed_rows(runner).or(data.most_rows_a_call())
 }
 
 /// The number of rows that a model insists on.
@@ -111,35 +147,29 @@ pub fn fixed_rows(runner: &dyn Runner) -> Option<usize> {
     runner.inputs().iter().find_map(|spec| spec.fixed_rows())
 }
 
-/// Repeats the rows of each input until there are `rows`.
-fn filled(inputs: Vec<(String, Tensor)>, rows: usize) -> Result<Vec<(String, Tensor)>> {
-    inputs
-        .into_iter()
-        .map(|(name, tensor)| {
-            let have = tensor.rows();
-            if have >= rows || have == 0 {
-                return Ok((name, tensor));
-            }
-            let parts: Vec<Tensor> = (0..rows)
-                .step_by(have)
-                .map(|start| tensor.slice_rows(0..have.min(rows - start)))
-                .collect();
-            Ok((name, Tensor::concat_rows(parts)?))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn tensor(shape: &[usize]) -> Tensor {
+        let count = shape.iter().product::<usize>();
+        Tensor::new(shape.to_vec(), (0..count as i64).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn join(shape: &[usize], counts: &[usize], fixed: usize) -> Vec<usize> {
+        let call = |&count: &usize| (vec![("y".to_string(), tensor(shape))], count);
+        let calls = counts.iter().map(call).collect();
+        joined(&[], calls, fixed).unwrap().remove(0).1.shape().to_vec()
+    }
+
     #[test]
-    fn rows_are_repeated_in_order() {
-        let rows = Tensor::new(vec![2, 2], vec![1i64, 2, 3, 4]).unwrap();
-        let fill =
-            |count: usize| filled(vec![("x".into(), rows.clone())], count).unwrap().remove(0).1;
-        let expected = Tensor::new(vec![5, 2], vec![1i64, 2, 3, 4, 1, 2, 3, 4, 1, 2]).unwrap();
-        assert_eq!(fill(5), expected);
-        assert_eq!(fill(2), rows);
+    fn outputs_are_joined_along_the_axis_of_their_rows() {
+        assert_eq!(join(&[4, 3], &[4, 4, 2], 4), [10, 3]);
+        assert_eq!(join(&[5, 1, 3], &[1, 1, 1], 1), [5, 3, 3]);
+        assert_eq!(join(&[5, 4, 3], &[4, 1], 4), [5, 5, 3]);
+        assert_eq!(join(&[1, 1], &[1, 1], 1), [2, 1]);
+        // What one example gives without an axis of its own gets one.
+        assert_eq!(join(&[], &[1, 1], 1), [2]);
+        assert_eq!(join(&[3], &[1, 1], 1), [2, 3]);
     }
 }

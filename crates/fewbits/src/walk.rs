@@ -48,6 +48,7 @@ pub struct Call {
 /// The rows of `data` in calls of the model, a last one that is too short for it left out.
 pub fn calls(model: &Model, data: &Dataset) -> Result<Vec<Call>> {
     let fixed = input_specs(model.graph()).iter().find_map(|spec| spec.fixed_rows());
+    let fixed = fixed.or(data.most_rows_a_call());
     Ok(match fixed {
         Some(fixed) if data.rows() < fixed => {
             vec![Call { inputs: call_of(data, fixed)?, rows: None }]

@@ -47,6 +47,9 @@ pub fn of_child(path: &Path, data: &DataArgs, threads: Option<NonZeroUsize>) -> 
     if let Some(normalize) = &data.read.normalize {
         command.arg("--normalize").arg(normalize.to_string());
     }
+    for constant in &data.read.input {
+        command.arg("--input").arg(constant.to_string());
+    }
     if let Some(threads) = threads {
         command.arg("--threads").arg(threads.to_string());
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use fewbits::apply::FinishedLayers;
+use fewbits::cut::for_model;
 use fewbits::data::{DataOptions, Dataset, input_specs};
 use fewbits::guard::{Guarded, Limits, MaxDrop, MetricDrop, Otherwise};
 use fewbits::inspect::integer_bits;
@@ -15,7 +16,7 @@ use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced, Widths};
 use fewbits::progress::Progress;
 use fewbits::quantize::{Planned, Settled, Speed};
 use fewbits::recipe::{Observed, Request};
-use fewbits::run::RunOptions;
+use fewbits::run::{BATCH_ROWS, RunOptions};
 use fewbits::{Model, Replace, SaveOptions, Scheme};
 use serde::Serialize;
 
@@ -189,8 +190,11 @@ fn calibration(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, F
         label: args.label.clone(),
         normalize: args.normalize.clone(),
         limit: args.limit.map(NonZeroUsize::get),
+        constants: args.input.clone(),
+        ..DataOptions::default()
     };
-    Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
+    let data = Dataset::read(path, &input_specs(source.graph()), &options)?;
+    Ok(Some(for_model(data, source, 1)))
 }
 
 /// The labelled rows of `--max-drop`.
@@ -199,9 +203,11 @@ fn labelled(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, Fail
     let options = DataOptions {
         label: args.label.clone(),
         normalize: args.normalize.clone(),
+        constants: args.input.clone(),
         ..DataOptions::default()
     };
-    Ok(Some(Dataset::read(path, &input_specs(source.graph()), &options)?))
+    let data = Dataset::read(path, &input_specs(source.graph()), &options)?;
+    Ok(Some(for_model(data, source, BATCH_ROWS)))
 }
 
 /// The layers that a killed run has finished.

@@ -31,10 +31,12 @@ use crate::integer::net::Net;
 use crate::integer::parts::{Parts, Rows};
 pub use crate::integer::program::Place;
 use crate::integer::program::{Program, Unit};
+use crate::integer::rows::CommonScales;
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
-use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
+use crate::runner::output_specs;
+use crate::{Result, RowsKnown, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
 
 /// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
 /// the longest path.
@@ -50,6 +52,7 @@ pub struct IntegerRunner {
     threads: Threads,
     pool: Option<Pool>,
     parts: Parts,
+    known: RowsKnown,
     /// The memory of earlier runs.
     idle: Mutex<Vec<State>>,
 }
@@ -103,8 +106,8 @@ impl IntegerRunner {
         let head = DoubleHead::cut(model.graph_mut())?;
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
-        let outputs: Vec<ValueSpec> = model.graph().output.iter().map(ValueSpec::new).collect();
-        let (program, rows) = std::thread::scope(|scope| {
+        let outputs = output_specs(model.graph());
+        let (program, rows, known) = std::thread::scope(|scope| {
             let build = || compile(&model, &inputs, &outputs, cpu, options);
             let thread = std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
@@ -126,6 +129,7 @@ impl IntegerRunner {
         let rows = if program.units.iter().all(Unit::is_exact) { rows } else { Rows::Mixed };
         Ok(IntegerRunner {
             parts: Parts::new(rows, model.weight_bytes() as usize),
+            known,
             program,
             inputs: head.outer(&inputs),
             head,
@@ -328,6 +332,11 @@ impl IntegerRunner {
     }
 }
 
+/// What a model's graph tells of the rows of a batch.
+pub fn rows_known(model: &Model) -> RowsKnown {
+    rows::known(&Net::new(model.graph(), model.opset()))
+}
+
 /// The steps for a model, and whether the rows of its batches are apart.
 fn compile(
     model: &Model,
@@ -335,9 +344,10 @@ fn compile(
     outputs: &[ValueSpec],
     cpu: Cpu,
     options: &RunOptions,
-) -> Result<(Program, Rows)> {
+) -> Result<(Program, Rows, RowsKnown)> {
     let net = Net::new(model.graph(), model.opset());
-    let rows = match rows::are_apart(&net) {
+    let known = rows::known(&net);
+    let rows = match rows::are_apart(&net, CommonScales::Mix) {
         true => Rows::Apart,
         false => Rows::Mixed,
     };
@@ -352,7 +362,7 @@ fn compile(
     for output in &model.graph().output {
         lowering.tensor(output.name());
     }
-    Ok((schedule(model, lowering, &constant, inputs, outputs, options)?, rows))
+    Ok((schedule(model, lowering, &constant, inputs, outputs, options)?, rows, known))
 }
 
 impl Runner for IntegerRunner {
@@ -362,6 +372,10 @@ impl Runner for IntegerRunner {
 
     fn outputs(&self) -> &[ValueSpec] {
         &self.outputs
+    }
+
+    fn rows_known(&self) -> RowsKnown {
+        self.known
     }
 
     fn run(&self, inputs: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {

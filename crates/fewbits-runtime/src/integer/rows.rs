@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS};
-use fewbits_onnx::proto::NodeProto;
+use fewbits_onnx::proto::{GraphProto, NodeProto};
 
-use crate::ValueSpec;
 use crate::integer::dims::AllDims;
 use crate::integer::net::Net;
+use crate::{RowsKnown, input_specs};
 
 /// What is known of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,17 +51,45 @@ const PRODUCTS: [(&str, usize, &[usize]); 3] =
     [("MatMul", 1, &[]), ("MatMulInteger", 1, &[3]), ("QLinearMatMul", 3, &[4, 5])];
 const REDUCTIONS: [&str; 5] = ["ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceProd"];
 
+/// What scales that a whole batch has in common do to its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommonScales {
+    /// They make rows depend on each other.
+    Mix,
+    /// Nothing that counts: other rows round otherwise, no more.
+    Round,
+}
+
+/// What the graph tells of the rows of a batch.
+pub(crate) fn known(net: &Net) -> RowsKnown {
+    match are_apart(net, CommonScales::Round) {
+        true => RowsKnown::Apart,
+        false if has_common_scales(net.graph) => RowsKnown::Scaled,
+        false => RowsKnown::Unknown,
+    }
+}
+
+fn has_common_scales(graph: &GraphProto) -> bool {
+    graph.node.iter().any(|node| {
+        let mut inside = node.attribute.iter().flat_map(|a| a.subgraphs());
+        node.op_type().starts_with("DynamicQuantize") || inside.any(has_common_scales)
+    })
+}
+
 /// Whether the rows of all outputs depend on the same rows of the inputs only.
-pub(crate) fn are_apart(net: &Net) -> bool {
+pub(crate) fn are_apart(net: &Net, scales: CommonScales) -> bool {
     let (graph, dims) = (net.graph, AllDims::infer(net));
     let mut values: HashMap<&str, Value> = HashMap::new();
     for tensor in &graph.initializer {
         let shape = tensor.shape().map_or(Shape::default(), |dims| Shape::of(&dims));
         values.insert(tensor.name(), Value::Same(shape));
     }
-    for input in graph.required_inputs() {
-        match ValueSpec::new(input).dims.as_deref() {
-            Some([None, rest @ ..]) => values.insert(input.name(), Value::Rows(1 + rest.len())),
+    let inputs = input_specs(graph);
+    for input in &inputs {
+        match (input.row_axis, input.dims.as_deref()) {
+            (Some(0), Some([None, rest @ ..])) => {
+                values.insert(&input.name, Value::Rows(1 + rest.len()))
+            }
             _ => return false,
         };
     }
@@ -74,6 +102,14 @@ pub(crate) fn are_apart(net: &Net) -> bool {
                 name => values.get(name).copied().map(Some),
             })
             .collect();
+        if node.is("DynamicQuantizeLinear")
+            && scales == CommonScales::Round
+            && let Some([Some(rows @ Value::Rows(_))]) = read.as_deref()
+        {
+            let one = Value::Same(Shape::of(&[]));
+            values.extend(node.output.iter().map(String::as_str).zip([*rows, one, one]));
+            continue;
+        }
         let Some(result) = read.and_then(|read| Node { node, read, net, dims: &dims }.result())
         else {
             return false;
@@ -280,9 +316,14 @@ mod tests {
 
     use super::*;
 
-    /// Whether rows are apart in a graph of the inputs `x` `[?, 4, 6]` and `ids` `[?, 6]`, whose last
-    /// node gives the output `y`.
+    /// Whether rows are apart in [the graph](with_graph) of `nodes`.
     fn apart(nodes: &[NodeProto]) -> bool {
+        with_graph(nodes, |net| are_apart(net, CommonScales::Mix))
+    }
+
+    /// What is found of a graph of the inputs `x` `[?, 4, 6]` and `ids` `[?, 6]`, whose last node gives
+    /// the output `y`.
+    fn with_graph<T>(nodes: &[NodeProto], look: impl Fn(&Net) -> T) -> T {
         let input = |name: &str, dims: &[Option<i64>]| {
             ValueInfoProto::tensor(name, DataType::Float as i32, dims)
         };
@@ -316,7 +357,7 @@ mod tests {
             ],
             ..GraphProto::default()
         };
-        are_apart(&Net::new(&graph, 17))
+        look(&Net::new(&graph, 17))
     }
 
     fn node(op: &str, inputs: &[&str]) -> NodeProto {
@@ -397,6 +438,27 @@ mod tests {
         ] {
             assert!(!apart(std::slice::from_ref(&one)), "{one:?}");
         }
+    }
+
+    #[test]
+    fn common_scales_only_round() {
+        let graph = |mixes: bool| {
+            let mut nodes = vec![
+                NodeProto::new("DynamicQuantizeLinear", &["x"], &["q", "s", "z"]),
+                NodeProto::new("MatMulInteger", &["q", "matrix", "z"], &["sums"]),
+                NodeProto::new("Mul", &["sums", "s"], &["v"]),
+            ];
+            nodes.push(match mixes {
+                true => node("ReduceMean", &["v"]),
+                false => node("Relu", &["v"]),
+            });
+            nodes
+        };
+        let known_of = |nodes: &[NodeProto]| with_graph(nodes, known);
+        assert_eq!(known_of(&graph(false)), RowsKnown::Apart);
+        assert_eq!(known_of(&graph(true)), RowsKnown::Scaled);
+        assert_eq!(known_of(&[node("ReduceMean", &["x"])]), RowsKnown::Unknown);
+        assert!(!apart(&graph(false)));
     }
 
     #[test]

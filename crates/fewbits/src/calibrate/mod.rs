@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::error::file_of;
 use crate::not_finite;
 use crate::progress::Progress;
-use crate::run::{Beside, batches_at_once, fixed_rows, part_for};
+use crate::run::{Beside, batches_at_once, part_for, rows_a_call};
 use crate::{Error, Result};
 
 use watch::{Computed, Watchers};
@@ -192,12 +192,13 @@ fn in_batches(
     let mut watchers = Watchers::new(wanted, lost);
     progress.start("calibrating", data.rows() as u64);
     // One call at a time where the model fixes its rows: not every activation has them as an axis.
-    let fixed = fixed_rows(&runner);
+    let fixed = rows_a_call(&runner, data);
     let mut size = fixed.unwrap_or(match batch {
         Batch::OfBytes(_) => 1,
         #[cfg(test)]
         Batch::OfRows(rows) => rows,
     });
+    size = data.part(size);
     let compute = |rows: Range<usize>| Computed::new(&runner, data, rows, wanted.padding);
     let first = compute(0..size.min(data.rows()))?;
     let mut start = first.rows;

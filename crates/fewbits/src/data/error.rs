@@ -137,7 +137,8 @@ pub enum DataError {
     },
     /// Arrays of different lengths.
     #[error(
-        "{}: '{first}' has {first_rows} rows but '{other}' has {other_rows}; save arrays of equal length",
+        "{}: '{first}' has {first_rows} rows but '{other}' has {other_rows}; save arrays of equal length, or run \
+         them as they are, in one call, with --batch whole",
         path.display()
     )]
     Rows {
@@ -210,6 +211,14 @@ pub enum DataError {
         input: String,
         /// The input's type.
         to: DataType,
+    },
+    /// An input given on the command line that the model cannot take.
+    #[error("--input {input}: {reason}")]
+    Constant {
+        /// The name given.
+        input: String,
+        /// What is wrong and what to do.
+        reason: String,
     },
     /// A normalization that was asked for and cannot be made.
     #[error("--normalize: {reason}")]

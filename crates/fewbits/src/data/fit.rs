@@ -6,13 +6,25 @@ use std::path::Path;
 use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Tensor, Values};
 
-use super::{DataError, Normalize, ValueSpec};
+use super::{Arrays, DataError, DataOptions, Normalize, ValueSpec};
 
 /// One input's data, all rows.
 #[derive(Clone, Debug)]
 pub(super) struct Fitted {
     name: String,
     kept: Kept,
+    along: Along,
+}
+
+/// Where the rows of an array lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Along {
+    /// On an axis that the input has.
+    Axis(usize),
+    /// On an axis in front of those that the input has: each row is all that a call takes.
+    Front,
+    /// Nowhere: every call takes all of it.
+    Nowhere,
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +40,8 @@ enum Kept {
         /// Elements that follow each other with the same channel.
         run: usize,
     },
+    /// One number for every element of an input.
+    Number { dims: Vec<Option<usize>>, one: Tensor },
 }
 
 impl Fitted {
@@ -37,9 +51,14 @@ impl Fitted {
         array_name: &str,
         array: Tensor,
         spec: &ValueSpec,
-        normalize: Option<&Normalize>,
+        options: &DataOptions,
     ) -> Result<Fitted, DataError> {
-        let shape = fitting_shape(array.shape(), spec).map_err(|way_out| DataError::Shape {
+        let normalize = options.normalize.as_ref();
+        let fits = match options.arrays {
+            Arrays::Examples => fitting_shape(array.shape(), spec),
+            Arrays::OneCall => as_it_is(array.shape(), spec),
+        };
+        let (shape, along) = fits.map_err(|way_out| DataError::Shape {
             path: path.to_path_buf(),
             array: array_name.to_string(),
             shape: array.shape().into(),
@@ -66,7 +85,7 @@ impl Fitted {
             _ => None,
         };
         let values = match (values, channels) {
-            (Values::U8(bytes), channels) if to == DataType::Float => {
+            (Values::U8(bytes), channels) if to == DataType::Float && along == Along::Axis(0) => {
                 let (floats, run) = match channels {
                     Some(channels) => channels.of_bytes(),
                     None => (vec![std::array::from_fn(|x| x as f32)], bytes.len()),
@@ -74,6 +93,7 @@ impl Fitted {
                 return Ok(Fitted {
                     name: spec.name.clone(),
                     kept: Kept::Bytes { shape, bytes, floats, run },
+                    along,
                 });
             }
             (values, Some(channels)) => channels.of_integers(values),
@@ -88,12 +108,7 @@ impl Fitted {
         };
         // A model's integers are ids and counts: a fraction or an id past the type would be
         // another id.
-        let lost = match to {
-            DataType::Int64 | DataType::Int32 | DataType::Int8 | DataType::Uint8 => {
-                lost_in_cast(&values, to)
-            }
-            _ => None,
-        };
+        let lost = if is_integer(to) { lost_in_cast(&values, to) } else { None };
         if let Some(lost) = lost {
             return Err(DataError::Value {
                 path: path.to_path_buf(),
@@ -105,7 +120,23 @@ impl Fitted {
             });
         }
         let tensor = Tensor::new(shape, values).and_then(|t| t.cast(to)).map_err(refuse)?;
-        Ok(Fitted { name: spec.name.clone(), kept: Kept::Ready(tensor) })
+        Ok(Fitted { name: spec.name.clone(), kept: Kept::Ready(tensor), along })
+    }
+
+    /// An input whose elements are all the same; `None` if its type cannot hold the number.
+    pub fn constant(spec: &ValueSpec, value: f64) -> Option<Fitted> {
+        let to = spec.data_type.unwrap_or(DataType::Float);
+        let values = Values::from(vec![value]);
+        if is_integer(to) && lost_in_cast(&values, to).is_some() {
+            return None;
+        }
+        let one = Tensor::new(vec![1], values).and_then(|one| one.cast(to)).ok()?;
+        let dims = spec.dims.clone().unwrap_or_default();
+        let along = match spec.row_axis.filter(|&axis| dims.get(axis) == Some(&None)) {
+            Some(axis) => Along::Axis(axis),
+            None => Along::Nowhere,
+        };
+        Some(Fitted { name: spec.name.clone(), kept: Kept::Number { dims, one }, along })
     }
 
     /// The input's name.
@@ -113,28 +144,77 @@ impl Fitted {
         &self.name
     }
 
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
+    /// The number of rows; `None` if every call takes all of it.
+    pub fn rows(&self) -> Option<usize> {
+        let axis = match self.along {
+            Along::Axis(axis) => axis,
+            Along::Front => 0,
+            Along::Nowhere => return None,
+        };
         match &self.kept {
-            Kept::Ready(tensor) => tensor.rows(),
-            Kept::Bytes { shape, .. } => shape.first().copied().unwrap_or(0),
+            Kept::Ready(tensor) => tensor.shape().get(axis).copied(),
+            Kept::Bytes { shape, .. } => shape.first().copied(),
+            Kept::Number { .. } => None,
         }
+    }
+
+    /// Rows that one call takes at most, if it cannot take any number.
+    pub fn most_rows_a_call(&self) -> Option<usize> {
+        (self.along == Along::Front).then_some(1)
     }
 
     /// The rows `picks`.
     pub fn pick(&self, picks: &[usize]) -> Fitted {
-        let rows = picks.iter().map(|&row| self.rows_as_tensor(row..row + 1)).collect();
-        let tensor = Tensor::concat_rows(rows).expect("rows of one tensor are alike");
-        Fitted { name: self.name.clone(), kept: Kept::Ready(tensor) }
+        let axis = match (&self.kept, self.along) {
+            (Kept::Number { .. }, _) | (_, Along::Nowhere) => return self.clone(),
+            (_, Along::Axis(axis)) => axis,
+            (_, Along::Front) => 0,
+        };
+        let rows = picks.iter().map(|&row| self.cut(axis, row..row + 1)).collect();
+        let tensor = Tensor::concat_axis(axis, rows).expect("rows of one tensor are alike");
+        Fitted { kept: Kept::Ready(tensor), ..self.clone() }
     }
 
-    /// The rows `range`, in the input's type.
+    /// Only the first `limit` rows.
+    pub fn limited(self, limit: Option<usize>) -> Fitted {
+        let limit = limit.zip(self.rows()).filter(|(limit, rows)| limit < rows);
+        match (limit, self.along) {
+            (None, _) | (_, Along::Nowhere) => self,
+            (Some((limit, _)), Along::Axis(axis)) => {
+                Fitted { kept: Kept::Ready(self.cut(axis, 0..limit)), ..self }
+            }
+            (Some((limit, _)), Along::Front) => {
+                Fitted { kept: Kept::Ready(self.cut(0, 0..limit)), ..self }
+            }
+        }
+    }
+
+    /// The rows `range`, in the input's type, as a call takes them: of rows that are all that a call
+    /// takes the first of them.
     pub fn rows_as_tensor(&self, range: Range<usize>) -> Tensor {
+        if let Kept::Number { dims, one } = &self.kept {
+            return filled(dims, one, self.along, range.len());
+        }
+        match (self.along, &self.kept) {
+            (Along::Axis(axis), _) => self.cut(axis, range),
+            (Along::Front, Kept::Ready(tensor)) => {
+                let row = tensor.slice_rows(range.start..range.start + 1);
+                let shape = row.shape()[1..].to_vec();
+                row.reshaped(shape).expect("one row has the elements of what is behind its axis")
+            }
+            (Along::Nowhere, Kept::Ready(tensor)) => tensor.clone(),
+            (_, _) => self.cut(0, range),
+        }
+    }
+
+    /// The places `range` of an axis; of bytes that is the first.
+    fn cut(&self, axis: usize, range: Range<usize>) -> Tensor {
         let (shape, bytes, floats, run) = match &self.kept {
-            Kept::Ready(tensor) => return tensor.slice_rows(range),
+            Kept::Ready(tensor) => return tensor.slice_axis(axis, range),
+            Kept::Number { dims, one } => return filled(dims, one, self.along, range.len()),
             Kept::Bytes { shape, bytes, floats, run } => (shape, bytes, floats, *run),
         };
-        let rows = self.rows();
+        let rows = shape.first().copied().unwrap_or(0);
         let end = range.end.min(rows);
         let start = range.start.min(end);
         let row = bytes.len() / rows.max(1);
@@ -156,26 +236,80 @@ impl Fitted {
     }
 }
 
-/// The shape, rows first, in which an array of `shape` is what `spec` takes; the way out if none.
-fn fitting_shape(shape: &[usize], spec: &ValueSpec) -> Result<Vec<usize>, String> {
-    let Some(dims) = &spec.dims else { return Ok(shape.to_vec()) };
-    let fits = |shape: &[usize]| {
-        shape.len() == dims.len()
-            && shape.iter().zip(dims).skip(1).all(|(&size, dim)| dim.is_none_or(|d| d == size))
+/// `one` in all places of an input; `rows` of them where it has rows.
+fn filled(dims: &[Option<usize>], one: &Tensor, along: Along, rows: usize) -> Tensor {
+    let size = |(axis, dim): (usize, &Option<usize>)| match dim {
+        Some(size) => *size,
+        None if along == Along::Axis(axis) => rows,
+        None => 1,
     };
-    if fits(shape) {
-        return Ok(shape.to_vec());
+    let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
+    let copies = vec![one.clone(); shape.iter().product()];
+    let all = Tensor::concat_rows(copies).unwrap_or_else(|_| one.clone());
+    all.reshaped(shape).unwrap_or_else(|_| one.clone())
+}
+
+/// Whether a model's elements of this type are ids and counts.
+fn is_integer(data_type: DataType) -> bool {
+    matches!(data_type, DataType::Int64 | DataType::Int32 | DataType::Int8 | DataType::Uint8)
+}
+
+/// Whether an input of `dims` takes sizes, those of the axis `but` aside.
+fn takes(dims: &[Option<usize>], sizes: &[usize], but: Option<usize>) -> bool {
+    let fits = |(axis, (&size, dim)): (usize, (&usize, &Option<usize>))| {
+        but == Some(axis) || dim.is_none_or(|d| d == size)
+    };
+    sizes.len() == dims.len() && sizes.iter().zip(dims).enumerate().all(fits)
+}
+
+/// Checks that a call takes an array as it is.
+fn as_it_is(shape: &[usize], spec: &ValueSpec) -> Result<(Vec<usize>, Along), String> {
+    match &spec.dims {
+        Some(dims) if !takes(dims, shape, None) => {
+            Err("with --batch whole it must be as the model takes it: reshape it".to_string())
+        }
+        _ => Ok((shape.to_vec(), Along::Nowhere)),
     }
-    if shape.len() + 1 == dims.len() {
+}
+
+/// The shape in which an array of `shape` is what `spec` takes, and where its rows lie then; the way
+/// out if there is none.
+fn fitting_shape(shape: &[usize], spec: &ValueSpec) -> Result<(Vec<usize>, Along), String> {
+    let along = spec.row_axis.map_or(Along::Nowhere, Along::Axis);
+    let Some(dims) = &spec.dims else {
+        return match shape {
+            [] => Ok((vec![], Along::Nowhere)),
+            _ => Ok((shape.to_vec(), along)),
+        };
+    };
+    if takes(dims, shape, spec.row_axis) {
+        return Ok((shape.to_vec(), along));
+    }
+    let fits = |shape: &[usize]| takes(dims, shape, Some(0));
+    if spec.row_axis == Some(0) && shape.len() + 1 == dims.len() {
         for axis in (1..dims.len()).filter(|&axis| dims[axis] == Some(1)) {
             let mut with_axis = shape.to_vec();
             with_axis.insert(axis, 1);
             if fits(&with_axis) {
-                return Ok(with_axis);
+                return Ok((with_axis, along));
             }
         }
     }
+    // A row that is all that a call takes, where the model takes no batch of them.
+    let one_a_call = spec.row_axis.is_none_or(|axis| axis > 0 || dims[axis] == Some(1));
+    if let (true, [_, row @ ..]) = (one_a_call, shape) {
+        if takes(dims, row, None) {
+            return Ok((shape.to_vec(), Along::Front));
+        }
+        let with_one = [&[1], row].concat();
+        if dims.first() == Some(&Some(1)) && takes(dims, &with_one, None) {
+            return Ok(([&shape[..1], &with_one].concat(), Along::Front));
+        }
+    }
     Err(match (shape, dims.as_slice()) {
+        ([], _) => "it is a single number: save an array with one row per example".to_string(),
+        (_, []) => "the input is one number: give it with --input NAME=NUMBER, or one for each row"
+            .to_string(),
         (&[_, has], &[_, Some(wants)]) => {
             format!(
                 "the model was trained on {wants} features and the array has {has}: give the same features"

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fewbits_runtime::{Tensor, Values};
 
-use super::{DataError, DataOptions, Dataset, Fitted, Labels, Listed, ValueSpec};
+use super::{Cut, DataError, DataOptions, Dataset, Fitted, Labels, Listed, ValueSpec};
 use crate::plan::short_digest;
 
 /// An array, and the name that messages and inputs have for it.
@@ -25,27 +25,20 @@ impl Dataset {
     ) -> Result<Dataset, DataError> {
         let path = PathBuf::from("data");
         let digest = Some(digest(arrays.iter().chain(&labels)));
-        let cut = |(name, array): NamedArray| match options.limit {
-            Some(limit) => (name, array.slice_rows(0..limit)),
-            None => (name, array),
-        };
-        let mut arrays: Vec<NamedArray> = arrays.into_iter().map(cut).collect();
+        let mut arrays = arrays;
         let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
         let mut rows: Option<(String, usize)> = None;
-        let mut same_rows = |name: &str, array: &Tensor| {
-            let found = array.rows();
-            match &rows {
-                Some((first, expected)) if *expected != found => Err(DataError::Rows {
-                    path: path.clone(),
-                    first: first.clone(),
-                    first_rows: *expected,
-                    other: name.to_string(),
-                    other_rows: found,
-                }),
-                _ => {
-                    rows = Some((name.to_string(), found));
-                    Ok(())
-                }
+        let mut same_rows = |name: &str, found: usize| match &rows {
+            Some((first, expected)) if *expected != found => Err(DataError::Rows {
+                path: path.clone(),
+                first: first.clone(),
+                first_rows: *expected,
+                other: name.to_string(),
+                other_rows: found,
+            }),
+            _ => {
+                rows = Some((name.to_string(), found));
+                Ok(())
             }
         };
         let mut fitted = Vec::with_capacity(inputs.len());
@@ -59,21 +52,25 @@ impl Dataset {
                 way_out: "",
             })?;
             let (name, array) = arrays.swap_remove(place);
-            same_rows(&name, &array)?;
-            fitted.push(Fitted::new(&path, &name, array, spec, options.normalize.as_ref())?);
+            let input = Fitted::new(&path, &name, array, spec, options)?;
+            if let Some(found) = input.rows() {
+                same_rows(&name, found)?;
+            }
+            fitted.push(input.limited(options.limit));
         }
-        let labels = match labels.map(cut) {
+        let labels = match labels {
             Some((name, array)) => {
-                same_rows(&name, &array)?;
+                same_rows(&name, array.rows())?;
+                let array = array.slice_rows(0..options.limit.unwrap_or(usize::MAX));
                 Some(Labels::from_tensor(&path, &name, array)?)
             }
             None => None,
         };
-        let rows = fitted.first().map_or(0, Fitted::rows);
+        let rows = fitted.iter().find_map(Fitted::rows).unwrap_or(1);
         if rows == 0 {
             return Err(DataError::Empty { path, array: "the data".to_string() });
         }
-        Ok(Dataset { path, inputs: fitted, labels, rows, digest })
+        Ok(Dataset { path, inputs: fitted, labels, rows, cut: Cut::Anywhere, digest })
     }
 }
 
@@ -120,7 +117,12 @@ mod tests {
 
     fn spec(name: &str) -> ValueSpec {
         let dims = Some(vec![None, Some(2)]);
-        ValueSpec { name: name.to_string(), data_type: Some(DataType::Float), dims }
+        ValueSpec {
+            name: name.to_string(),
+            data_type: Some(DataType::Float),
+            dims,
+            row_axis: Some(0),
+        }
     }
 
     fn array(rows: usize, first: f64) -> Tensor {

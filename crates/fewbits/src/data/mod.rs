@@ -5,6 +5,7 @@
 //! against the model, and keeps them as compactly as the file does: bytes stay bytes until
 //! [`Dataset::batch`] makes floats of those that are asked for.
 
+mod constant;
 mod csv;
 mod error;
 mod fit;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use fewbits_runtime::Tensor;
 
 use crate::apply::source_digest;
+pub use constant::Constant;
 pub use error::{DataError, Listed};
 pub use fewbits_runtime::{ValueSpec, input_specs};
 use fit::Fitted;
@@ -32,6 +34,28 @@ pub use normalize::Normalize;
 /// The names under which labels are found unasked, the likeliest first.
 pub const LABEL_NAMES: [&str; 5] = ["y", "labels", "targets", "label", "target"];
 
+/// What the arrays of a file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrays {
+    /// Examples, one a row, as many in each.
+    #[default]
+    Examples,
+    /// The inputs of one call, as they are.
+    OneCall,
+}
+
+/// Where a model may be given the rows of data in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cut {
+    /// Between any two rows.
+    #[default]
+    Anywhere,
+    /// Between any two rows; each output has them along this axis.
+    Along(Vec<usize>),
+    /// Nowhere: rows depend on each other, and are the input of one call.
+    Nowhere,
+}
+
 /// How to read a data file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataOptions {
@@ -41,6 +65,10 @@ pub struct DataOptions {
     pub normalize: Option<Normalize>,
     /// Only this many rows, the first ones.
     pub limit: Option<usize>,
+    /// What the arrays are.
+    pub arrays: Arrays,
+    /// Inputs that are not in the file, with the value that each has in every call.
+    pub constants: Vec<Constant>,
 }
 
 /// The examples of a data file, checked against a model's inputs.
@@ -50,6 +78,7 @@ pub struct Dataset {
     inputs: Vec<Fitted>,
     labels: Option<Labels>,
     rows: usize,
+    cut: Cut,
     /// Of data that is in no file.
     digest: Option<String>,
 }
@@ -75,21 +104,49 @@ impl Dataset {
         options: &DataOptions,
     ) -> Result<Dataset, DataError> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let (inputs, labels) = match extension.as_deref() {
-            Some("npz") => npz::read_npz(path, inputs, options)?,
-            Some("npy") => npz::read_npy(path, inputs, options)?,
-            Some("csv") => csv::read_csv(path, inputs, options)?,
-            Some("parquet") => parquet::read_parquet(path, inputs, options)?,
+        let constants = constant::of_inputs(inputs, &options.constants)?;
+        let is_constant = |spec: &&ValueSpec| constants.iter().any(|c| c.name() == spec.name);
+        let asked: Vec<ValueSpec> = inputs.iter().filter(|s| !is_constant(s)).cloned().collect();
+        let (found, labels) = match extension.as_deref() {
+            Some("npz") => npz::read_npz(path, &asked, options)?,
+            Some("npy") => npz::read_npy(path, &asked, options)?,
+            Some("csv") => csv::read_csv(path, &asked, options)?,
+            Some("parquet") => parquet::read_parquet(path, &asked, options)?,
             _ => return Err(DataError::Extension { path: path.to_path_buf() }),
         };
-        let rows = inputs.first().map_or(0, Fitted::rows);
+        let rows = common_rows(path, &found)?;
+        if let (Some(rows), Some(labels)) = (rows, &labels)
+            && labels.rows() != rows
+        {
+            return Err(DataError::Rows {
+                path: path.to_path_buf(),
+                first: found
+                    .iter()
+                    .find(|f| f.rows().is_some())
+                    .map_or("", Fitted::name)
+                    .to_string(),
+                first_rows: rows,
+                other: "the label".to_string(),
+                other_rows: labels.rows(),
+            });
+        }
+        let rows = rows.unwrap_or(1);
         if rows == 0 {
             return Err(DataError::Empty {
                 path: path.to_path_buf(),
                 array: "the data".to_string(),
             });
         }
-        Ok(Dataset { path: path.to_path_buf(), inputs, labels, rows, digest: None })
+        let mut all: Vec<Fitted> = found.into_iter().chain(constants).collect();
+        all.sort_by_key(|fitted| inputs.iter().position(|spec| spec.name == fitted.name()));
+        Ok(Dataset {
+            path: path.to_path_buf(),
+            inputs: all,
+            labels,
+            rows,
+            cut: Cut::Anywhere,
+            digest: None,
+        })
     }
 
     /// The file, or the name of what was handed over.
@@ -127,20 +184,87 @@ impl Dataset {
             .collect()
     }
 
-    /// So many rows, or all, evenly spread over the data.
+    /// Rows that one call takes at most, where it cannot take any number.
+    pub fn most_rows_a_call(&self) -> Option<usize> {
+        self.inputs.iter().find_map(Fitted::most_rows_a_call)
+    }
+
+    /// Whether the arrays are the inputs of one call.
+    pub fn is_one_call(&self) -> bool {
+        self.inputs.iter().all(|input| input.rows().is_none())
+    }
+
+    /// The same rows, to be cut as is said.
+    pub fn with_cut(self, cut: Cut) -> Dataset {
+        Dataset { cut, ..self }
+    }
+
+    /// Where the rows may be cut.
+    pub fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    /// The rows `range`, over again until there are `rows`.
+    pub fn filled(&self, range: Range<usize>, rows: usize) -> Vec<(String, Tensor)> {
+        let there = range.end.min(self.rows).saturating_sub(range.start);
+        if there == 0 || there >= rows {
+            return self.batch(range);
+        }
+        let picks: Vec<usize> = (0..rows).map(|row| range.start + row % there).collect();
+        self.inputs
+            .iter()
+            .map(|input| (input.name().to_string(), input.pick(&picks).rows_as_tensor(0..rows)))
+            .collect()
+    }
+
+    /// So many rows, or all, evenly spread over the data; all where they depend on each other.
     pub fn sample(&self, rows: usize) -> Dataset {
+        if self.cut == Cut::Nowhere {
+            return self.clone();
+        }
         let rows = rows.clamp(1, self.rows);
         let picks: Vec<usize> = (0..rows).map(|i| i * self.rows / rows).collect();
         let inputs = self.inputs.iter().map(|input| input.pick(&picks)).collect();
         let labels = self.labels.as_ref().map(|labels| labels.pick(&picks));
-        Dataset { path: self.path.clone(), inputs, labels, rows, digest: self.digest.clone() }
+        let (path, cut, digest) = (self.path.clone(), self.cut.clone(), self.digest.clone());
+        Dataset { path, inputs, labels, rows, cut, digest }
     }
 
-    /// Ranges that cover all rows, `size` rows each and the rest in the last.
+    /// The rows of a part, if `size` are asked for: all where they depend on each other.
+    pub fn part(&self, size: usize) -> usize {
+        match self.cut {
+            Cut::Nowhere => self.rows,
+            Cut::Anywhere | Cut::Along(_) => size.max(1),
+        }
+    }
+
+    /// Ranges that cover all rows, `size` rows each and the rest in the last; one where rows depend on each
+    /// other.
     pub fn batches(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (rows, size) = (self.rows, size.max(1));
+        let (rows, size) = (self.rows, self.part(size));
         (0..rows).step_by(size).map(move |start| start..(start + size).min(rows))
     }
+}
+
+/// The rows that all inputs have that have rows; none if none has.
+fn common_rows(path: &Path, inputs: &[Fitted]) -> Result<Option<usize>, DataError> {
+    let mut found: Option<(&str, usize)> = None;
+    for input in inputs {
+        match (found, input.rows()) {
+            (Some((first, first_rows)), Some(rows)) if rows != first_rows => {
+                return Err(DataError::Rows {
+                    path: path.to_path_buf(),
+                    first: first.to_string(),
+                    first_rows,
+                    other: input.name().to_string(),
+                    other_rows: rows,
+                });
+            }
+            (None, Some(rows)) => found = Some((input.name(), rows)),
+            _ => {}
+        }
+    }
+    Ok(found.map(|(_, rows)| rows))
 }
 
 #[cfg(test)]

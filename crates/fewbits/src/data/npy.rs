@@ -214,14 +214,10 @@ impl Header {
         limit: Option<usize>,
     ) -> Result<Tensor, NpyError> {
         let mut shape = self.shape.clone();
-        let Some(rows) = shape.first_mut() else {
-            return Err(NpyError::Value(
-                "is a single number; save an array with one row per example".into(),
-            ));
-        };
-        let kept_rows = limit.map_or(*rows, |l| l.min(*rows));
+        let rows = shape.first().copied().unwrap_or(1);
+        let kept_rows = limit.map_or(rows, |l| l.min(rows));
         // In Fortran order the rows are interleaved, so all of them are read.
-        if self.layout == Layout::RowMajor {
+        if let (Layout::RowMajor, Some(rows)) = (self.layout, shape.first_mut()) {
             *rows = kept_rows;
         }
         let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));

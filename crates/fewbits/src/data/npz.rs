@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use super::error::shortened;
 use super::npy::{self, NpyError};
-use super::{DataError, DataOptions, Fitted, LABEL_NAMES, Labels, Listed, ValueSpec};
+use super::{Arrays, DataError, DataOptions, Fitted, LABEL_NAMES, Labels, Listed, ValueSpec};
 
 /// Deflate makes at most 1,032 bytes of one; an entry that claims more is lying.
 const DEFLATE_LIMIT: u64 = 1032;
@@ -27,14 +27,19 @@ pub(super) fn read_npz(
     let mut fitted = Vec::with_capacity(inputs.len());
     for spec in inputs {
         let name = input_array(path, &names, spec, inputs, label.as_deref())?;
-        let (array, array_rows) = archive.read(&name, options.limit)?;
+        let wanted = Wanted::of(spec, options);
+        let (array, array_rows) = archive.read(&name, wanted)?;
         let name = shortened(&name);
-        rows.check(&name, array_rows)?;
-        fitted.push(Fitted::new(path, &name, array, spec, options.normalize.as_ref())?);
+        let input = Fitted::new(path, &name, array, spec, options)?;
+        let limited = matches!(wanted, Wanted::Rows(_));
+        if let Some(found) = input.rows() {
+            rows.check(&name, if limited { array_rows } else { found })?;
+        }
+        fitted.push(input.limited(options.limit));
     }
     let labels = match label {
         Some(name) => {
-            let (array, array_rows) = archive.read(&name, options.limit)?;
+            let (array, array_rows) = archive.read(&name, Wanted::Rows(options.limit))?;
             let name = shortened(&name);
             rows.check(&name, array_rows)?;
             Some(Labels::from_tensor(path, &name, array)?)
@@ -78,9 +83,10 @@ pub(super) fn read_npy(
         .map_err(|source| DataError::Read { path: path.to_path_buf(), source })?
         .len();
     let name = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-    let (array, _) = read_array(path, &name, BufReader::new(file), bytes, options.limit)?;
-    let fitted = Fitted::new(path, &name, array, spec, options.normalize.as_ref())?;
-    Ok((vec![fitted], None))
+    let wanted = Wanted::of(spec, options);
+    let (array, _) = read_array(path, &name, BufReader::new(file), bytes, wanted)?;
+    let fitted = Fitted::new(path, &name, array, spec, options)?;
+    Ok((vec![fitted.limited(options.limit)], None))
 }
 
 /// The label array: the one asked for, else one with a label's name that is no input.
@@ -90,6 +96,9 @@ fn label_name(
     inputs: &[ValueSpec],
     options: &DataOptions,
 ) -> Result<Option<String>, DataError> {
+    if options.arrays == Arrays::OneCall {
+        return Ok(None);
+    }
     if let Some(label) = &options.label {
         if !names.contains(label) {
             return Err(DataError::MissingLabel {
@@ -133,6 +142,24 @@ fn input_array(
         available,
         way_out,
     })
+}
+
+/// What is read of an array.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// So many rows of its first axis, or all; at least one element.
+    Rows(Option<usize>),
+    /// Everything, be it a number, or nothing.
+    All,
+}
+
+impl Wanted {
+    fn of(spec: &ValueSpec, options: &DataOptions) -> Wanted {
+        match options.arrays {
+            Arrays::Examples if spec.row_axis == Some(0) => Wanted::Rows(options.limit),
+            _ => Wanted::All,
+        }
+    }
 }
 
 /// Compares the lengths of arrays as they come.
@@ -183,8 +210,8 @@ impl<'a> Archive<'a> {
         Ok(Archive { path, zip, names })
     }
 
-    /// The first `limit` rows of an array, and the number of rows it has in the file.
-    fn read(&mut self, name: &str, limit: Option<usize>) -> Result<(Tensor, usize), DataError> {
+    /// What is wanted of an array, and the number of rows it has in the file.
+    fn read(&mut self, name: &str, wanted: Wanted) -> Result<(Tensor, usize), DataError> {
         let what = format!("array '{}'", shortened(name));
         let entry = self.zip.by_name(&format!("{name}.npy"));
         let entry = entry.map_err(|e| damaged(self.path, &what, e))?;
@@ -193,7 +220,7 @@ impl<'a> Archive<'a> {
             let reason = format!("{compressed} bytes cannot unpack to the {bytes} claimed");
             return Err(damaged(self.path, &what, reason));
         }
-        read_array(self.path, name, entry, bytes, limit)
+        read_array(self.path, name, entry, bytes, wanted)
     }
 }
 
@@ -206,7 +233,7 @@ fn read_array(
     name: &str,
     mut reader: impl Read,
     bytes: u64,
-    limit: Option<usize>,
+    wanted: Wanted,
 ) -> Result<(Tensor, usize), DataError> {
     let explain = |error| {
         let path = path.to_path_buf();
@@ -223,7 +250,7 @@ fn read_array(
     let header = npy::read_header(&mut reader).map_err(explain)?;
     let shape = header.shape.clone();
     match header.payload_bytes() {
-        Some(0) => {
+        Some(0) if matches!(wanted, Wanted::Rows(_)) => {
             return Err(DataError::Empty { path: path.to_path_buf(), array: shortened(name) });
         }
         Some(payload) if payload <= bytes => {}
@@ -233,6 +260,14 @@ fn read_array(
             return Err(explain(NpyError::Damaged(reason)));
         }
     }
+    let limit = match wanted {
+        Wanted::Rows(_) if shape.is_empty() => {
+            let reason = "is a single number; save an array with one row per example";
+            return Err(explain(NpyError::Value(reason.into())));
+        }
+        Wanted::Rows(limit) => limit,
+        Wanted::All => None,
+    };
     let array = header.read_rows(&mut reader, limit).map_err(explain)?;
     let rows = shape.first().copied().unwrap_or(1);
     if array.rows() == rows {
@@ -246,7 +281,7 @@ fn read_array(
             Err(e) => return Err(explain(e.into())),
         }
     }
-    if array.is_empty() {
+    if array.is_empty() && matches!(wanted, Wanted::Rows(_)) {
         return Err(DataError::Empty { path: path.to_path_buf(), array: shortened(name) });
     }
     Ok((array, rows))

@@ -162,8 +162,7 @@ impl<'a> Table<'a> {
                 what: name.clone(),
                 reason: e.to_string(),
             })?;
-            let normalize = self.options.normalize.as_ref();
-            fitted.push(Fitted::new(&path, &name, array, input.spec, normalize)?);
+            fitted.push(Fitted::new(&path, &name, array, input.spec, self.options)?);
         }
         let labels = self.label.map(|(_, cells)| {
             Labels::from(match cells {

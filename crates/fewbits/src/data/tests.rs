@@ -1,6 +1,7 @@
 mod arrays;
 mod hostile;
 mod inputs;
+mod rows;
 mod tables;
 
 use std::fs;
@@ -54,7 +55,12 @@ fn stored(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn spec(name: &str, data_type: DataType, dims: &[Option<usize>]) -> ValueSpec {
-    ValueSpec { name: name.to_string(), data_type: Some(data_type), dims: Some(dims.to_vec()) }
+    ValueSpec {
+        name: name.to_string(),
+        data_type: Some(data_type),
+        dims: Some(dims.to_vec()),
+        row_axis: Some(0),
+    }
 }
 
 /// An input `x` of `width` floats a row.
@@ -76,7 +82,7 @@ fn read_with(
     if let Err(error) = &read {
         let message = error.to_string();
         assert!(!message.contains(char::is_control), "more than one line: {message:?}");
-        let of_file = message.contains("data.") || message.starts_with("--normalize");
+        let of_file = message.contains("data.") || message.starts_with("--");
         assert!(of_file, "the file is not named: {message}");
     }
     read

@@ -10,6 +10,7 @@ use std::path::Path;
 use fewbits_onnx::{Replace, remove_left_over};
 use fewbits_runtime::Tensor;
 
+use crate::data::Cut;
 use crate::{Error, Result};
 
 /// Refuses an output that is one of the inputs, that exists and is no file or may not be replaced, or
@@ -112,9 +113,20 @@ impl Format {
 #[derive(Default)]
 pub struct Outputs {
     columns: Vec<(String, Vec<Tensor>)>,
+    /// The axis of each along which batches are joined; the first where there is none.
+    axes: Vec<usize>,
 }
 
 impl Outputs {
+    /// For outputs of rows that are cut so.
+    pub fn cut(cut: &Cut) -> Outputs {
+        let axes = match cut {
+            Cut::Along(axes) => axes.clone(),
+            Cut::Anywhere | Cut::Nowhere => Vec::new(),
+        };
+        Outputs { axes, ..Outputs::default() }
+    }
+
     /// Takes the outputs of further rows.
     pub fn push(&mut self, outputs: Vec<(String, Tensor)>) {
         for (i, (name, tensor)) in outputs.into_iter().enumerate() {
@@ -135,7 +147,11 @@ impl Outputs {
         let arrays = self
             .columns
             .iter()
-            .map(|(name, parts)| Ok((name.as_str(), Tensor::concat_rows(parts.clone())?)))
+            .enumerate()
+            .map(|(i, (name, parts))| {
+                let axis = self.axes.get(i).copied().unwrap_or(0);
+                Ok((name.as_str(), Tensor::concat_axis(axis, parts.clone())?))
+            })
             .collect::<Result<Vec<_>>>()?;
         match format {
             Format::Npz => write_with(path, replace, |file| npz::write(file, &arrays)),

@@ -96,7 +96,7 @@ fn a_cast_that_would_make_another_number_is_refused() {
     refused(read("npy", &past, &[spec("x", DataType::Int64, &[None])]), &["past int64"]);
     let text = npy("|S1", "False", "(2,)", b"ab");
     refused(read("npy", &text, &[spec("x", DataType::Float, &[None])]), &["String", "takes Float"]);
-    let untyped = ValueSpec { name: "x".into(), data_type: None, dims: None };
+    let untyped = ValueSpec { name: "x".into(), data_type: None, dims: None, row_axis: Some(0) };
     refused(read("npy", &npy_f32("(1,)", &[1.0]), &[untyped]), &["takes Undefined"]);
 }
 
