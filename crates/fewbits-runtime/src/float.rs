@@ -1,10 +1,10 @@
 //! The float executor: rten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::{DataType, ValueInfoProto};
+use fewbits_onnx::proto::{DataType, GraphProto, ValueInfoProto};
 use rten::{NodeId, ThreadPool, Value, ValueOrView};
 use rten_tensor::TensorView;
 use rten_tensor::prelude::*;
@@ -62,6 +62,7 @@ impl FloatRunner {
                 }
             })
             .collect();
+        name_nodes(prepared.graph_mut());
         let text = TextTail::cut(prepared.graph_mut())?;
         let head = DoubleHead::cut(prepared.graph_mut())?;
         let inner = input_specs(prepared.graph());
@@ -150,6 +151,18 @@ pub(crate) fn expose(model: &Model, intermediates: &[String]) -> Result<Model> {
         }
     }
     Ok(model)
+}
+
+/// Gives every node a name, so that what fails can be told by it: rten forgets one that a value bears, too.
+fn name_nodes(graph: &mut GraphProto) {
+    let values: HashSet<String> =
+        graph.node.iter().flat_map(|node| &node.output).cloned().collect();
+    for node in &mut graph.node {
+        let label = node.label();
+        if values.contains(label) {
+            node.name = Some(format!("{} of '{label}'", node.op_type()));
+        }
+    }
 }
 
 impl Runner for FloatRunner {

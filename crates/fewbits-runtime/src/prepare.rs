@@ -58,7 +58,7 @@ fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
 /// read it both ways, and a runtime turns it when it loads the model.
 fn turn_integer_weights(graph: &mut GraphProto) -> Result<()> {
     let mut turned = Vec::new();
-    for node in &mut graph.node {
+    for node in &graph.node {
         let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { continue };
         let turns = node.is("Transpose") && matches!(node.ints("perm"), [] | [1, 0]);
         let Some(tensor) = graph.initializer.iter().find(|t| turns && t.name() == input) else {
@@ -74,9 +74,9 @@ fn turn_integer_weights(graph: &mut GraphProto) -> Result<()> {
         let column = |column: usize| (0..rows).map(move |row| row * columns + column);
         let bytes = (0..columns).flat_map(column).map(|at| bytes[at]).collect();
         turned.push(TensorProto::from_raw(output, &[columns, rows], data_type, bytes));
-        node.output[0].clear();
     }
-    graph.node.retain(|node| node.output.first().is_none_or(|output| !output.is_empty()));
+    let is_turned = |node: &NodeProto| turned.iter().any(|t| node.output == [t.name()]);
+    graph.node.retain(|node| !is_turned(node));
     graph.initializer.append(&mut turned);
     Ok(())
 }
@@ -134,14 +134,18 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
 }
 
 /// Makes `ArgMax` and `ArgMin` answer the first of equal elements, as ONNX asks, by a `TopK` of one:
-/// those of rten 0.27 answer the last, and probabilities that are quantized are often equal.
+/// those of rten 0.27 answer the last, and probabilities that are quantized are often equal. Where the last is
+/// asked for, they do without being told.
 fn first_of_equals(model: &mut Model) {
     let opset = model.opset();
     let graph = model.graph_mut();
     let mut names = Names::new(graph);
-    for node in std::mem::take(&mut graph.node) {
+    for mut node in std::mem::take(&mut graph.node) {
         let largest = node.is("ArgMax");
         let first = node.int("select_last_index", 0) == 0;
+        if largest || node.is("ArgMin") {
+            node.attribute.retain(|attribute| attribute.name() != "select_last_index");
+        }
         let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
             graph.node.push(node);
             continue;

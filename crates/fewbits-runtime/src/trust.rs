@@ -52,6 +52,9 @@ pub(crate) fn distrusted(node: &NodeProto, opset: i64) -> Option<String> {
                     .map(|what| format!("{what} of images whose sizes are not known"))
             })
         }
+        // It counts boxes of all classes and images together.
+        "NonMaxSuppression" | "BitCast" => Some(op.to_string()),
+        "SequenceInsert" => given(2, "a position"),
         "Softmax" | "LogSoftmax" | "Hardmax" if opset < ALONG_ONE_AXIS => {
             (node.int("axis", 1) != -1).then(|| format!("{op} of opset {opset}"))
         }

@@ -112,6 +112,24 @@ impl Sizes<'_> {
                 }
                 Some(dims)
             }
+            "Slice" | "Split" | "Resize" | "Upsample" | "ConvTranspose" | "Tile" => {
+                Some(vec![None; from.len()])
+            }
+            "Gather" => {
+                let axis = place(node.int("axis", 0), from.len())?;
+                Some([&from[..axis], self.of(node, 1)?, &from[axis + 1..]].concat())
+            }
+            "Shape" if node.attribute.is_empty() => Some(vec![Some(from.len())]),
+            "ArgMax" | "ArgMin" => reduced(node, from, &[node.int("axis", 0)]),
+            _ if op.starts_with("Reduce") => {
+                let axes = self.axes(node)?;
+                let all: Vec<i64> = (0..from.len() as i64).collect();
+                match axes[..] {
+                    [] if node.int("noop_with_empty_axes", 0) != 0 => Some(from.clone()),
+                    [] => reduced(node, from, &all),
+                    _ => reduced(node, from, &axes),
+                }
+            }
             "Reshape" => reshaped(from, &self.ints(node, 1)?, node.int("allowzero", 0) == 0),
             "Unsqueeze" => {
                 let axes = self.axes(node)?;
@@ -146,6 +164,17 @@ impl Sizes<'_> {
             _ => None,
         }
     }
+}
+
+/// The axes of a value some of which are reduced.
+fn reduced(node: &NodeProto, from: &Dims, axes: &[i64]) -> Option<Dims> {
+    let gone: Vec<usize> =
+        axes.iter().map(|&axis| place(axis, from.len())).collect::<Option<_>>()?;
+    let size = |(axis, size): (usize, &Option<usize>)| match gone.contains(&axis) {
+        false => Some(*size),
+        true => (node.int("keepdims", 1) != 0).then_some(Some(1)),
+    };
+    Some(from.iter().enumerate().filter_map(size).collect())
 }
 
 /// The place of an axis among `rank`, where negative ones count from the end.
@@ -247,6 +276,10 @@ mod tests {
                 NodeProto::new("Unsqueeze", &["gemm", "one"], &["wide"]),
                 NodeProto::new("MatMul", &["wide", "v"], &["vector"]),
                 NodeProto::new("Squeeze", &["vector", "one"], &["rest"]),
+                NodeProto::new("ReduceMax", &["conv"], &["most"])
+                    .with(list("axes", &[-1, 1]))
+                    .with(AttributeProto::of_int("keepdims", 0)),
+                NodeProto::new("Gather", &["g", "rows"], &["found"]),
                 NodeProto::new("Mystery", &["rest"], &["unknown"]),
                 NodeProto::new("Add", &["unknown", "v"], &["unknown too"]),
             ],
@@ -269,6 +302,8 @@ mod tests {
             ("wide", Some(vec![None, Some(1), Some(5)])),
             ("vector", Some(vec![None, Some(1)])),
             ("rest", Some(vec![None])),
+            ("most", Some(vec![None, Some(5)])),
+            ("found", Some(vec![Some(2), Some(48)])),
             ("unknown", None),
             ("unknown too", None),
         ] {

@@ -6,10 +6,10 @@
 mod booleans;
 mod dropout;
 mod kernels;
-mod names;
 mod pads;
 mod powers;
 mod signs;
+mod softmax;
 mod vectors;
 
 use super::upgrade_opset::upgrade_opset;
@@ -26,7 +26,9 @@ pub fn normal_forms(model: &mut Model) {
     }
     let opset = model.opset();
     let graph = model.graph_mut();
-    names::name_nodes(graph);
+    if opset < ALONG_ONE_AXIS {
+        softmax::name_last_axis(graph);
+    }
     dropout::drop_inference(graph);
     kernels::spell_out(graph);
     pads::write_out(graph);

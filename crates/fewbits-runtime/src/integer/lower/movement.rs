@@ -54,7 +54,6 @@ impl<'a> Lowering<'a> {
         };
         Some(match node.op_type() {
             "Identity" => NewShape::Same,
-            "Dropout" if node.output.len() == 1 => NewShape::Same,
             "Flatten" => NewShape::Flatten { axis: node.int("axis", 1) },
             "Reshape" => NewShape::Dims {
                 dims: self.net.ints(node.input.get(1)?)?,
