@@ -259,3 +259,45 @@ def test_a_number_is_an_input_of_every_call(fewbits: Fewbits, tmp_path: Path) ->
     out = ("-o", tmp_path / "o.npz", "--input")
     fewbits("run", model, "--data", data, *out, "rate=1").assert_refused(1)
     fewbits("run", model, "--data", data, *out, "sr=0.5").assert_refused(1)
+
+
+def test_outputs_in_another_order_are_compared_row_by_row(fewbits: Fewbits, tmp_path: Path) -> None:
+    """Labels are of rows, be they the second axis of the scores."""
+    model = save(
+        tmp_path / "model.onnx",
+        [
+            helper.make_node("MatMul", ["x", "w"], ["scores"]),
+            helper.make_node("Transpose", ["scores"], ["y"], perm=[1, 0]),
+        ],
+        [value("x", ["n", 4])],
+        [value("y", [1, "n"])],
+        [floats("w", 4, 1)],
+    )
+    for rows in (40, 200):
+        x = normal(rows, 4)
+        y = expected(model, {"x": x})["y"].reshape(rows, 1)
+        np.savez(model.with_suffix(".npz"), x=x, y=y)
+        told = fewbits(
+            *("compare", model, model, "--data", model.with_suffix(".npz"), "--metric", "mae"),
+            "--json",
+        )
+        assert told.assert_done().json()["a"]["metric"] < 1e-5
+
+
+@pytest.mark.parametrize("rows", [3, 100])
+def test_halves_are_fed_and_answered(fewbits: Fewbits, tmp_path: Path, rows: int) -> None:
+    model = of_report(tmp_path, "float16_input_data")
+    given = onnxruntime.InferenceSession(model).get_inputs()[0]
+    feeds = {given.name: normal(rows, *given.shape[1:]).astype(np.float16)}
+    wanted, got = expected(model, feeds), answers(fewbits, model, feeds)
+    for name, array in wanted.items():
+        assert got[name].dtype == array.dtype == np.float16
+        np.testing.assert_allclose(got[name], array, 2e-3, 2e-3)
+    data, small = model.with_suffix(".npz"), tmp_path / "small.onnx"
+    for recipe in ("weights", "dynamic", "static"):
+        fewbits(
+            *("quantize", model, "-o", small, "--recipe", recipe, "--calibrate", data, "--force"),
+        ).assert_done()
+        told = fewbits("compare", model, small, "--data", data, "--metric", "agreement", "--json")
+        assert told.assert_done().json()["sqnr_db"] > 20
+    fewbits("bench", model, "--seconds", "0.1").assert_done()

@@ -67,6 +67,10 @@ pub fn array<'py>(py: Python<'py>, tensor: Tensor) -> PyResult<Bound<'py, PyAny>
         Ok(values.into_pyarray(py).reshape(shape)?.into_any())
     }
     match values {
+        Values::F16(v) => {
+            let wide: Vec<f32> = v.into_iter().map(f32::from).collect();
+            shaped(py, shape, wide)?.call_method1("astype", ("float16",))
+        }
         Values::F32(v) => shaped(py, shape, v),
         Values::F64(v) => shaped(py, shape, v),
         Values::I64(v) => shaped(py, shape, v),

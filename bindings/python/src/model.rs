@@ -153,7 +153,7 @@ impl OnnxModel {
                 let spec = runner.inputs().iter().find(|spec| spec.name == name);
                 Ok(match spec.and_then(|spec| spec.data_type) {
                     // Numbers come as Python has them; integers stay what they are.
-                    Some(to @ (DataType::Float | DataType::Double)) => {
+                    Some(to @ (DataType::Float | DataType::Double | DataType::Float16)) => {
                         (name, raised(tensor.cast(to))?)
                     }
                     _ => (name, tensor),

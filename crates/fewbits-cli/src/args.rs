@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::cut::for_model;
-use fewbits::data::{Constant, DataError, DataOptions, Dataset, Normalize, input_specs};
+use fewbits::data::{
+    Constant, DataError, DataOptions, Dataset, Normalize, input_specs, warning_of_missing,
+    without_missing,
+};
 use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
@@ -18,6 +21,7 @@ use fewbits::sweep::Widths;
 use fewbits::{Bits, Model, ScaleType};
 
 use crate::failure::Failure;
+use crate::show;
 
 /// Makes trained models smaller and faster with fewer bits, and measures what that cost.
 #[derive(Parser)]
@@ -375,6 +379,7 @@ impl DataArgs {
     /// The data, checked against a model's inputs.
     pub fn dataset(&self, model: &Model) -> Result<Dataset, DataError> {
         let data = Dataset::read(&self.data, &input_specs(model.graph()), &self.read.options())?;
+        show::warn(warning_of_missing(&data, model.graph())?);
         Ok(for_model(data, model, BATCH_ROWS))
     }
 
@@ -382,6 +387,8 @@ impl DataArgs {
     pub fn calibration(&self, path: &Path, model: &Model) -> Result<Dataset, DataError> {
         let options = DataOptions { limit: None, ..self.read.options() };
         let data = Dataset::read(path, &input_specs(model.graph()), &options)?;
+        let (data, warning) = without_missing(data, model.graph())?;
+        show::warn(warning);
         Ok(for_model(data, model, 1))
     }
 }

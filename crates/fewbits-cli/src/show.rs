@@ -33,6 +33,13 @@ pub fn json(value: &impl Serialize) {
     println!("{}", serde_json::to_string(value).expect("reports hold nothing that JSON lacks"));
 }
 
+/// Prints what must be known, if there is something.
+pub fn warn(warning: Option<String>) {
+    if let Some(warning) = warning {
+        eprintln!("warning: {warning}");
+    }
+}
+
 /// Prints what is worth knowing beside the result on standard error, a line each.
 pub fn notes(notes: &[String]) {
     for note in notes {

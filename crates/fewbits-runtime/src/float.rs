@@ -89,7 +89,13 @@ impl FloatRunner {
     }
 
     fn feed<'a>(&self, spec: &ValueSpec, tensor: &'a Tensor) -> Result<ValueOrView<'a>> {
-        spec.check(tensor)?;
+        match (spec.data_type, tensor.data_type()) {
+            // Halves are computed as floats, which other parts of a model may give.
+            (Some(DataType::Float16), DataType::Float) => {
+                ValueSpec { data_type: None, ..spec.clone() }.check(tensor)?
+            }
+            _ => spec.check(tensor)?,
+        }
         let shape = tensor.shape();
         let ints =
             |values: Vec<i32>| ValueOrView::from(rten_tensor::Tensor::from_data(shape, values));
@@ -98,6 +104,10 @@ impl FloatRunner {
             Values::I32(v) => TensorView::from_data(shape, v.as_slice()).into(),
             Values::I8(v) => TensorView::from_data(shape, v.as_slice()).into(),
             Values::U8(v) => TensorView::from_data(shape, v.as_slice()).into(),
+            Values::F16(v) => {
+                let widened: Vec<f32> = v.iter().map(|x| x.to_f32()).collect();
+                rten_tensor::Tensor::from_data(shape, widened).into()
+            }
             Values::F64(v) => {
                 let narrowed: Vec<f32> = v.iter().map(|&x| x as f32).collect();
                 rten_tensor::Tensor::from_data(shape, narrowed).into()

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use fewbits_onnx::proto::DataType;
+use half::f16;
 
 use crate::{Result, RuntimeError};
 
@@ -16,6 +17,8 @@ pub struct Tensor {
 /// The elements of a [`Tensor`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
+    /// FLOAT16
+    F16(Vec<f16>),
     /// FLOAT
     F32(Vec<f32>),
     /// DOUBLE
@@ -38,6 +41,7 @@ pub enum Values {
 macro_rules! each {
     ($values:expr, $v:ident => $result:expr) => {
         match $values {
+            Values::F16($v) => $result,
             Values::F32($v) => $result,
             Values::F64($v) => $result,
             Values::I64($v) => $result,
@@ -64,6 +68,7 @@ impl Values {
     /// The ONNX element type.
     pub fn data_type(&self) -> DataType {
         match self {
+            Values::F16(_) => DataType::Float16,
             Values::F32(_) => DataType::Float,
             Values::F64(_) => DataType::Double,
             Values::I64(_) => DataType::Int64,
@@ -85,7 +90,7 @@ macro_rules! from_vec {
         }
     )*};
 }
-from_vec!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, bool => Bool, String => Str);
+from_vec!(f16 => F16, f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, bool => Bool, String => Str);
 
 impl Tensor {
     /// A tensor of `shape`.
@@ -174,6 +179,33 @@ impl Tensor {
         Tensor { shape, values }
     }
 
+    /// The same elements with `axis` in front of the others.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn axis_to_front(self, axis: usize) -> Result<Tensor> {
+        if axis == 0 {
+            return Ok(self);
+        }
+        let Some(&size) = self.shape.get(axis) else {
+            return Err(RuntimeError::Concat { first: self.shape, other: vec![], axis });
+        };
+        let mut shape = self.shape.clone();
+        shape.remove(axis);
+        shape.insert(0, size);
+        let behind: usize = self.shape[axis + 1..].iter().product();
+        let values = each!(&self.values, v => {
+            let mut all = Vec::with_capacity(v.len());
+            for at in 0..size {
+                for block in v.chunks((size * behind).max(1)) {
+                    all.extend_from_slice(&block[at * behind..(at + 1) * behind]);
+                }
+            }
+            Values::from(all)
+        });
+        Tensor::new(shape, values)
+    }
+
     /// Tensors that are alike but for the size of `axis`, one after the other along it.
     ///
     /// # Errors
@@ -215,6 +247,7 @@ impl Tensor {
             }};
         }
         let values = match &parts[0].values {
+            Values::F16(_) => join!(F16),
             Values::F32(_) => join!(F32),
             Values::F64(_) => join!(F64),
             Values::I64(_) => join!(I64),
@@ -256,6 +289,7 @@ impl Tensor {
             return refuse(self, &part.shape);
         }
         match (&mut self.values, part.values) {
+            (Values::F16(a), Values::F16(b)) => a.extend(b),
             (Values::F32(a), Values::F32(b)) => a.extend(b),
             (Values::F64(a), Values::F64(b)) => a.extend(b),
             (Values::I64(a), Values::I64(b)) => a.extend(b),
@@ -273,6 +307,7 @@ impl Tensor {
     /// The elements as `f64`, or `None` for strings.
     pub fn to_f64(&self) -> Option<Vec<f64>> {
         Some(match &self.values {
+            Values::F16(v) => v.iter().map(|x| x.to_f64()).collect(),
             Values::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
             Values::F64(v) => v.clone(),
             Values::I64(v) => v.iter().map(|&x| x as f64).collect(),
@@ -297,6 +332,9 @@ impl Tensor {
         macro_rules! cast {
             ($target:ident, $element:ty) => {
                 match &self.values {
+                    Values::F16(v) => {
+                        Values::$target(v.iter().map(|x| x.to_f32() as $element).collect())
+                    }
                     Values::F32(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
                     Values::F64(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
                     Values::I64(v) => Values::$target(v.iter().map(|&x| x as $element).collect()),
@@ -311,6 +349,13 @@ impl Tensor {
             };
         }
         let values = match data_type {
+            DataType::Float16 => match &self.values {
+                Values::F32(v) => Values::F16(v.iter().map(|&x| f16::from_f32(x)).collect()),
+                _ => {
+                    let numbers = self.to_f64().ok_or(refuse)?;
+                    Values::F16(numbers.into_iter().map(f16::from_f64).collect())
+                }
+            },
             DataType::Float => cast!(F32, f32),
             DataType::Double => cast!(F64, f64),
             DataType::Int64 => cast!(I64, i64),
@@ -352,6 +397,9 @@ mod tests {
         assert_eq!(a.values(), &vec![0i64, 1, 6, 7].into());
         assert_eq!(b.shape(), [2, 2, 2]);
         assert_eq!(Tensor::concat_axis(1, vec![a.clone(), b]).unwrap(), all);
+        let front = all.clone().axis_to_front(1).unwrap();
+        assert_eq!((front.shape(), all.clone().axis_to_front(3).is_err()), (&[3, 2, 2][..], true));
+        assert_eq!(front.slice_rows(0..1).values(), a.values());
         assert_eq!(all.slice_axis(7, 0..1), all);
         assert!(Tensor::concat_axis(1, vec![a.clone(), all.slice_axis(0, 0..1)]).is_err());
         assert!(Tensor::concat_axis(3, vec![a.clone(), a]).is_err());
@@ -361,6 +409,10 @@ mod tests {
     fn casts_keep_values_and_refuse_strings() {
         let t = Tensor::new(vec![2], vec![1.5f64, -2.0]).unwrap();
         assert_eq!(t.cast(DataType::Float).unwrap().values(), &Values::F32(vec![1.5, -2.0]));
+        let halves = Tensor::new(vec![2], vec![1.0f32 + 2f32.powi(-12), 1e6]).unwrap();
+        let halves = halves.cast(DataType::Float16).unwrap();
+        assert_eq!(halves.to_f64().unwrap(), [1.0, f64::INFINITY]);
+        assert_eq!(halves.cast(DataType::Int64).unwrap().values(), &Values::I64(vec![1, i64::MAX]));
         let s = Tensor::new(vec![1], vec!["a".to_string()]).unwrap();
         assert!(s.cast(DataType::Float).is_err());
     }

@@ -186,7 +186,7 @@ fn made_up_input(spec: &ValueSpec, batch: usize) -> std::result::Result<Tensor, 
         .filter(|&count| count <= MOST_ELEMENTS)
         .ok_or_else(|| format!("has the shape {}", spec.shape_text()))?;
     let values = match data_type {
-        DataType::Float | DataType::Double => Values::from(floats(count)),
+        DataType::Float | DataType::Double | DataType::Float16 => Values::from(floats(count)),
         _ if is_mask(spec) => Values::from(vec![1i64; count]),
         _ => Values::from((0..count as i64).map(|i| i % 2).collect::<Vec<i64>>()),
     };

@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use fewbits::cut::of_runner;
-use fewbits::data::{Arrays, Cut, DataOptions, Dataset, input_specs};
+use fewbits::data::{Arrays, Cut, DataOptions, Dataset, input_specs, warning_of_missing};
 use fewbits::output::{Format, Outputs, check_output};
 use fewbits::progress::Progress;
 use fewbits::run::{BATCH_ROWS, RunOptions, run_rows, runner};
@@ -30,6 +30,7 @@ pub fn run(args: &RunArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, Fa
     }
     let options = DataOptions { arrays, ..args.data.read.options() };
     let data = Dataset::read(&args.data.data, &input_specs(model.graph()), &options)?;
+    show::warn(warning_of_missing(&data, model.graph())?);
     let size = match args.batch {
         Some(BatchSize::Rows(rows)) => rows.get(),
         _ => BATCH_ROWS,

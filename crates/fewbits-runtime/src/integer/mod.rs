@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use fewbits_kernels::{Cpu, Pool, Threads};
 use fewbits_onnx::Model;
+use fewbits_onnx::proto::DataType;
 
 use crate::double::DoubleHead;
 use crate::float::expose;
@@ -308,6 +309,7 @@ impl IntegerRunner {
                 reason: "no data given for it".into(),
             })?;
             spec.check(tensor)?;
+            let tensor = &*as_computed(tensor)?;
             match rows {
                 None => state.set_tensor(*id, tensor)?,
                 Some(rows) => state.set_rows(*id, tensor, rows.clone())?,
@@ -392,6 +394,14 @@ fn rows_of(inputs: &[(String, Tensor)]) -> Option<usize> {
     let mut rows = inputs.iter().map(|(_, tensor)| tensor.shape().first().copied());
     let first = rows.next()??;
     rows.all(|other| other == Some(first)).then_some(first)
+}
+
+/// A tensor as the steps take it: halves are computed as floats.
+fn as_computed(tensor: &Tensor) -> Result<Cow<'_, Tensor>> {
+    Ok(match tensor.data_type() {
+        DataType::Float16 => Cow::Owned(tensor.clone().cast(DataType::Float)?),
+        _ => Cow::Borrowed(tensor),
+    })
 }
 
 /// Adds the outputs for the rows that follow; there will be `rows` of them in all.

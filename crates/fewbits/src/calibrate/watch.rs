@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use fewbits_onnx::proto::DataType;
 use fewbits_quant::{ChannelObserver, Granularity, Layout, Observer};
 use fewbits_runtime::{Runner, Tensor, Values};
 use rayon::prelude::*;
@@ -42,7 +43,12 @@ impl Computed {
                 error => error,
             })?,
         };
-        let values = inputs.into_iter().chain(outputs).collect();
+        // What is observed is computed in floats, halves too.
+        let as_floats = |(name, tensor): (String, Tensor)| match tensor.data_type() {
+            DataType::Float16 => Ok((name, tensor.cast(DataType::Float)?)),
+            _ => Ok((name, tensor)),
+        };
+        let values = inputs.into_iter().chain(outputs).map(as_floats).collect::<Result<_>>()?;
         Ok(Computed { rows: count, values, tokens, padding })
     }
 

@@ -153,6 +153,17 @@ pub enum DataError {
         /// Its rows.
         other_rows: usize,
     },
+    /// So many numbers are missing that the data cannot be meant.
+    #[error(
+        "{}: {what}; the model is not known to take them: fill them in or drop those rows",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// How many, and where the first is.
+        what: String,
+    },
     /// No rows at all.
     #[error("{}: '{array}' holds no data; give at least one row", path.display())]
     Empty {

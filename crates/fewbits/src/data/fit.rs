@@ -5,7 +5,10 @@ use std::path::Path;
 
 use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Tensor, Values};
+use half::f16;
 
+use super::error::shortened;
+use super::missing::Missing;
 use super::{Arrays, DataError, DataOptions, Normalize, ValueSpec};
 
 /// One input's data, all rows.
@@ -14,6 +17,8 @@ pub(super) struct Fitted {
     name: String,
     kept: Kept,
     along: Along,
+    /// What the places of a row are called, if they are columns of a table.
+    columns: Vec<String>,
 }
 
 /// Where the rows of an array lie.
@@ -73,7 +78,7 @@ impl Fitted {
             values,
             Values::U8(_) | Values::I8(_) | Values::I32(_) | Values::I64(_) | Values::Bool(_)
         );
-        let float_input = matches!(to, DataType::Float | DataType::Double);
+        let float_input = matches!(to, DataType::Float | DataType::Double | DataType::Float16);
         let channels = match normalize {
             Some(_) if float_input && !integers => {
                 let reason = format!(
@@ -94,6 +99,7 @@ impl Fitted {
                     name: spec.name.clone(),
                     kept: Kept::Bytes { shape, bytes, floats, run },
                     along,
+                    columns: Vec::new(),
                 });
             }
             (values, Some(channels)) => channels.of_integers(values),
@@ -120,7 +126,12 @@ impl Fitted {
             });
         }
         let tensor = Tensor::new(shape, values).and_then(|t| t.cast(to)).map_err(refuse)?;
-        Ok(Fitted { name: spec.name.clone(), kept: Kept::Ready(tensor), along })
+        Ok(Fitted {
+            name: spec.name.clone(),
+            kept: Kept::Ready(tensor),
+            along,
+            columns: Vec::new(),
+        })
     }
 
     /// An input whose elements are all the same; `None` if its type cannot hold the number.
@@ -136,7 +147,56 @@ impl Fitted {
             Some(axis) => Along::Axis(axis),
             None => Along::Nowhere,
         };
-        Some(Fitted { name: spec.name.clone(), kept: Kept::Number { dims, one }, along })
+        let (name, columns) = (spec.name.clone(), Vec::new());
+        Some(Fitted { name, kept: Kept::Number { dims, one }, along, columns })
+    }
+
+    /// The same, of columns that are called so.
+    pub fn of_columns(self, columns: Vec<String>) -> Fitted {
+        Fitted { columns, ..self }
+    }
+
+    /// What place number `place` of a row is called.
+    pub fn place_name(&self, place: usize) -> String {
+        match self.columns.get(place) {
+            Some(column) => format!("column '{}'", shortened(column)),
+            None => format!("column {} of '{}'", place + 1, shortened(&self.name)),
+        }
+    }
+
+    /// How many numbers there are.
+    pub fn elements(&self) -> usize {
+        match &self.kept {
+            Kept::Ready(tensor) => tensor.len(),
+            Kept::Bytes { bytes, .. } => bytes.len(),
+            Kept::Number { .. } => 0,
+        }
+    }
+
+    /// The numbers that are NaN, if any are.
+    pub fn missing(&self) -> Option<Missing> {
+        let Kept::Ready(tensor) = &self.kept else { return None };
+        fn find<T: Copy>(values: &[T], is_nan: impl Fn(T) -> bool) -> Option<(usize, usize)> {
+            let first = values.iter().position(|&x| is_nan(x))?;
+            Some((first, values[first..].iter().filter(|&&x| is_nan(x)).count()))
+        }
+        let (first, count) = match tensor.values() {
+            Values::F16(v) => find(v, f16::is_nan)?,
+            Values::F32(v) => find(v, f32::is_nan)?,
+            Values::F64(v) => find(v, f64::is_nan)?,
+            _ => return None,
+        };
+        let axis = if let Along::Axis(axis) = self.along { axis } else { 0 };
+        let size = tensor.shape().get(axis).copied().unwrap_or(1).max(1);
+        let behind: usize = tensor.shape().get(axis + 1..).map_or(1, |dims| dims.iter().product());
+        let (before, row, place) = (first / behind / size, first / behind % size, first % behind);
+        Some(Missing { count, first: (row, before * behind + place) })
+    }
+
+    /// Whether a number of a row is NaN.
+    pub fn lacks_numbers(&self, row: usize) -> bool {
+        let missing = |fitted: &Fitted| fitted.missing().is_some();
+        missing(self) && missing(&self.pick(&[row]))
     }
 
     /// The input's name.
@@ -342,6 +402,7 @@ fn lost_in_cast(values: &Values, to: DataType) -> Option<f64> {
     match values {
         Values::F32(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
         Values::F64(v) => v.iter().copied().find(|&x| lost(x)),
+        Values::F16(v) => v.iter().map(|x| x.to_f64()).find(|&x| lost(x)),
         Values::I64(v) if to != DataType::Int64 => v.iter().map(|&x| x as f64).find(|&x| lost(x)),
         Values::I32(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
         Values::I8(v) => v.iter().map(|&x| f64::from(x)).find(|&x| lost(x)),
@@ -390,7 +451,7 @@ impl<'a> Channels<'a> {
     fn of_integers(&self, values: Values) -> Values {
         let normalized =
             |(i, x): (usize, f64)| Normalize::apply(self.pairs[i / self.run % self.pairs.len()], x);
-        if matches!(values, Values::F32(_) | Values::F64(_) | Values::Str(_)) {
+        if matches!(values, Values::F16(_) | Values::F32(_) | Values::F64(_) | Values::Str(_)) {
             return values;
         }
         let numbers = Tensor::new(vec![values.len()], values).ok().and_then(|t| t.to_f64());

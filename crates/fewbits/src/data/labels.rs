@@ -68,6 +68,7 @@ impl Labels {
             Values::Bool(v) => LabelValues::Class(v.into_iter().map(i64::from).collect()),
             Values::F32(v) => LabelValues::Number(v.into_iter().map(f64::from).collect()),
             Values::F64(v) => LabelValues::Number(v),
+            Values::F16(v) => LabelValues::Number(v.iter().map(|x| x.to_f64()).collect()),
             Values::Str(v) => LabelValues::Text(v),
         };
         if let LabelValues::Number(numbers) = &values

@@ -88,6 +88,7 @@ fn digest<'a>(arrays: impl Iterator<Item = &'a NamedArray>) -> String {
             };
         }
         match array.values() {
+            Values::F16(v) => numbers!(v),
             Values::F32(v) => numbers!(v),
             Values::F64(v) => numbers!(v),
             Values::I64(v) => numbers!(v),

@@ -11,6 +11,7 @@ mod error;
 mod fit;
 mod labels;
 mod memory;
+mod missing;
 mod normalize;
 mod npy;
 mod npz;
@@ -29,6 +30,7 @@ pub use fewbits_runtime::{ValueSpec, input_specs};
 use fit::Fitted;
 pub use labels::{LabelValues, Labels};
 pub use memory::NamedArray;
+pub use missing::{warning_of_missing, without_missing};
 pub use normalize::Normalize;
 
 /// The names under which labels are found unasked, the likeliest first.
@@ -224,8 +226,14 @@ impl Dataset {
         }
         let rows = rows.clamp(1, self.rows);
         let picks: Vec<usize> = (0..rows).map(|i| i * self.rows / rows).collect();
-        let inputs = self.inputs.iter().map(|input| input.pick(&picks)).collect();
-        let labels = self.labels.as_ref().map(|labels| labels.pick(&picks));
+        self.pick(&picks)
+    }
+
+    /// The rows `picks`, of which there must be at least one.
+    fn pick(&self, picks: &[usize]) -> Dataset {
+        let rows = picks.len();
+        let inputs = self.inputs.iter().map(|input| input.pick(picks)).collect();
+        let labels = self.labels.as_ref().map(|labels| labels.pick(picks));
         let (path, cut, digest) = (self.path.clone(), self.cut.clone(), self.digest.clone());
         Dataset { path, inputs, labels, rows, cut, digest }
     }

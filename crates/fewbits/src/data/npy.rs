@@ -323,6 +323,7 @@ impl Header {
 /// Elements in which the first axis varies fastest, with the last axis fastest instead.
 fn row_major(shape: &[usize], values: Values) -> Values {
     match values {
+        Values::F16(v) => transposed(shape, v).into(),
         Values::F32(v) => transposed(shape, v).into(),
         Values::F64(v) => transposed(shape, v).into(),
         Values::I64(v) => transposed(shape, v).into(),

@@ -89,7 +89,9 @@ impl<'a> Table<'a> {
             }
             let cells = match spec.data_type.unwrap_or(DataType::Undefined) {
                 // Pixels stay integers until they are normalized.
-                DataType::Float | DataType::Double if options.normalize.is_some() => {
+                DataType::Float | DataType::Double | DataType::Float16
+                    if options.normalize.is_some() =>
+                {
                     Cells::I64(Vec::new())
                 }
                 DataType::Float => Cells::F32(Vec::new()),
@@ -162,7 +164,9 @@ impl<'a> Table<'a> {
                 what: name.clone(),
                 reason: e.to_string(),
             })?;
-            fitted.push(Fitted::new(&path, &name, array, input.spec, self.options)?);
+            let columns = input.columns.iter().map(|&column| self.columns[column].clone());
+            let input = Fitted::new(&path, &name, array, input.spec, self.options)?;
+            fitted.push(input.of_columns(columns.collect()));
         }
         let labels = self.label.map(|(_, cells)| {
             Labels::from(match cells {

@@ -8,13 +8,14 @@ mod output_error;
 
 use std::ops::Range;
 
+use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Runner, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use output_error::{OutputError, OutputErrors};
 
-use crate::data::Dataset;
+use crate::data::{Cut, Dataset};
 use crate::guard::DEFAULT_MIN_SQNR_DB;
 use crate::interval::DropInterval;
 use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
@@ -235,9 +236,26 @@ fn answers(runner: &dyn Runner, data: &Dataset, rows: &[Range<usize>]) -> Result
     rows.par_iter().map(|rows| one_answer(&beside, data, rows.clone())).collect()
 }
 
-/// The outputs of a model for some rows, without their names.
+/// The outputs of a model for some rows, without their names, the rows first.
 fn one_answer(runner: &dyn Runner, data: &Dataset, rows: Range<usize>) -> Result<Vec<Tensor>> {
-    Ok(run_rows(runner, data, rows)?.into_iter().map(|(_, tensor)| tensor).collect())
+    let count = rows.len();
+    let outputs = run_rows(runner, data, rows)?.into_iter().enumerate();
+    let outputs = outputs.map(|(i, (_, tensor))| {
+        let axis = match data.cut() {
+            Cut::Along(axes) => axes.get(i).copied(),
+            Cut::Anywhere | Cut::Nowhere => runner.outputs().get(i).and_then(|spec| spec.row_axis),
+        };
+        let tensor = match axis {
+            Some(axis) if tensor.shape().get(axis) == Some(&count) => tensor.axis_to_front(axis)?,
+            _ => tensor,
+        };
+        // Metrics are of numbers that are precise enough.
+        Ok(match tensor.data_type() {
+            DataType::Float16 => tensor.cast(DataType::Float)?,
+            _ => tensor,
+        })
+    });
+    outputs.collect()
 }
 
 /// The task metric of one model, fed batch by batch.

@@ -45,6 +45,7 @@ fn cells(tensor: &Tensor) -> Vec<String> {
     }
     match tensor.values() {
         // The shortest text that reads back as the same number.
+        Values::F16(v) => text(v),
         Values::F32(v) => text(v),
         Values::F64(v) => text(v),
         Values::I64(v) => text(v),

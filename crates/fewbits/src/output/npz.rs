@@ -47,6 +47,7 @@ fn payload(values: &Values) -> (String, Vec<u8>) {
         };
     }
     match values {
+        Values::F16(v) => little_endian!("<f2", v),
         Values::F32(v) => little_endian!("<f4", v),
         Values::F64(v) => little_endian!("<f8", v),
         Values::I64(v) => little_endian!("<i8", v),
