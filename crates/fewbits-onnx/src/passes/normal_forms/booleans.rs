@@ -1,9 +1,9 @@
-//! A `Cast` to bool asks whether a number is another one than 0: executors that hold bools as integers would
-//! keep the number.
+//! Bools in executors that hold them as integers: a `Cast` to bool asks whether a number is another one than 0,
+//! and the largest of no bools is false.
 
 use crate::facts::element_types;
 use crate::graph::Names;
-use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
+use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 /// Rewrites every Cast of numbers to bool.
 pub(super) fn by_comparisons(graph: &mut GraphProto) {
@@ -32,5 +32,30 @@ pub(super) fn by_comparisons(graph: &mut GraphProto) {
         let not = NodeProto::new("Not", &[&is_zero], &[&node.output[0]]);
         graph.node.push(NodeProto { name: node.name, ..not });
         graph.initializer.push(zero);
+    }
+}
+
+/// Reduces bools as integers, and compares what comes out with 0.
+pub(super) fn reduced_as_integers(graph: &mut GraphProto) {
+    let is_one = |node: &NodeProto| node.is("ReduceMax") || node.is("ReduceMin");
+    if !graph.node.iter().any(is_one) {
+        return;
+    }
+    let types = element_types(graph);
+    let mut names = Names::new(graph);
+    for mut node in std::mem::take(&mut graph.node) {
+        let of_bools = node.input.first().is_some_and(|x| types.get(x) == Some(&DataType::Bool));
+        if !is_one(&node) || !of_bools {
+            graph.node.push(node);
+            continue;
+        }
+        let [numbers, most, zero] = ["numbers", "most", "zero"].map(|name| names.fresh(name));
+        let to = AttributeProto::of_int("to", DataType::Int32 as i64);
+        graph.node.push(NodeProto::new("Cast", &[&node.input[0]], &[&numbers]).with(to));
+        node.input[0] = numbers;
+        let output = std::mem::replace(&mut node.output[0], most.clone());
+        graph.node.push(node);
+        graph.initializer.push(TensorProto::from_i32(&zero, &[], &[0]));
+        graph.node.push(NodeProto::new("Greater", &[&most, &zero], &[&output]));
     }
 }

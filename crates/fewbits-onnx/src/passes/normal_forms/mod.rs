@@ -6,6 +6,7 @@
 mod booleans;
 mod dropout;
 mod kernels;
+mod layer_norms;
 mod pads;
 mod powers;
 mod signs;
@@ -32,8 +33,10 @@ pub fn normal_forms(model: &mut Model) {
     dropout::drop_inference(graph);
     kernels::spell_out(graph);
     pads::write_out(graph);
+    layer_norms::with_statistics(graph, opset);
     powers::of_one_type(graph);
     signs::by_comparisons(graph);
     booleans::by_comparisons(graph);
+    booleans::reduced_as_integers(graph);
     vectors::as_matrices(graph, opset);
 }
