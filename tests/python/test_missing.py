@@ -12,7 +12,6 @@ COMMANDS = [
     ("run", MODEL, "-o", "answers.npz", "--data"),
     ("compare", MODEL, MODEL, "--data"),
     ("sweep", MODEL, "--bits", "8", "--data"),
-    ("quantize", MODEL, "-o", "small.onnx", "--calibrate"),
 ]
 
 
@@ -49,6 +48,14 @@ def test_many_are_refused(
     refusal.assert_refused(1)
     assert f"{rows} of " in refusal.err and "row 1, column" in refusal.err
     assert not (tmp_path / "answers.npz").exists()
+
+
+def test_calibration_tells_where_the_first_is(fewbits: Fewbits, tmp_path: Path) -> None:
+    data = table(tmp_path / "data.csv", {3: 5, 9: 1})
+    quantize = ("quantize", MODEL, "-o", tmp_path / "small.onnx", "--recipe", "static")
+    refusal = fewbits(*quantize, "--calibrate", data)
+    refusal.assert_refused(1)
+    assert "2 of 4000 numbers are NaN or missing, the first in row 3, column 'x4'" in refusal.err
 
 
 def test_arrays_are_looked_at_too(fewbits: Fewbits, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewbits::cut::for_model;
 use fewbits::data::{
     Constant, DataError, DataOptions, Dataset, Normalize, input_specs, warning_of_missing,
-    without_missing,
 };
 use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
@@ -387,8 +386,6 @@ impl DataArgs {
     pub fn calibration(&self, path: &Path, model: &Model) -> Result<Dataset, DataError> {
         let options = DataOptions { limit: None, ..self.read.options() };
         let data = Dataset::read(path, &input_specs(model.graph()), &options)?;
-        let (data, warning) = without_missing(data, model.graph())?;
-        show::warn(warning);
         Ok(for_model(data, model, 1))
     }
 }

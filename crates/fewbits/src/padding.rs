@@ -8,7 +8,7 @@ use std::ops::Range;
 use fewbits_runtime::{Tensor, Values};
 
 /// The names under which models take a mask that is 1 where a token is and 0 where none is.
-const MASK_NAMES: [&str; 2] = ["attention_mask", "input_mask"];
+pub(crate) const MASK_NAMES: [&str; 2] = ["attention_mask", "input_mask"];
 
 /// The positions of a batch that hold tokens, where some do not.
 #[derive(Clone, Debug, PartialEq, Eq)]

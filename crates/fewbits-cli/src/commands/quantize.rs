@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use fewbits::apply::FinishedLayers;
 use fewbits::cut::for_model;
-use fewbits::data::{DataOptions, Dataset, input_specs, warning_of_missing, without_missing};
+use fewbits::data::{DataOptions, Dataset, input_specs, warning_of_missing};
 use fewbits::guard::{Guarded, Limits, MaxDrop, MetricDrop, Otherwise};
 use fewbits::inspect::integer_bits;
 use fewbits::measure::peak_rss_bytes;
@@ -77,7 +77,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let bar = Bar::default();
     let source = Model::open(&args.model)?;
     let source_bytes = source.file_bytes();
-    let data = calibration(args, &source, &bar)?;
+    let data = calibration(args, &source)?;
     let run = RunOptions { threads, ..RunOptions::default() };
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
     let finished = finished(args, &source, plan.as_ref(), data.as_ref())?;
@@ -184,7 +184,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
 }
 
 /// The data to calibrate on, where some is given.
-fn calibration(args: &QuantizeArgs, source: &Model, bar: &Bar) -> Result<Option<Dataset>, Failure> {
+fn calibration(args: &QuantizeArgs, source: &Model) -> Result<Option<Dataset>, Failure> {
     let Some(path) = &args.calibrate else { return Ok(None) };
     let options = DataOptions {
         label: args.label.clone(),
@@ -194,10 +194,6 @@ fn calibration(args: &QuantizeArgs, source: &Model, bar: &Bar) -> Result<Option<
         ..DataOptions::default()
     };
     let data = Dataset::read(path, &input_specs(source.graph()), &options)?;
-    let (data, warning) = without_missing(data, source.graph())?;
-    if let Some(warning) = warning {
-        bar.warn(&warning);
-    }
     Ok(Some(for_model(data, source, 1)))
 }
 

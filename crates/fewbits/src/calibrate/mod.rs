@@ -10,7 +10,7 @@ use fewbits_quant::{ChannelSeen, Observer};
 use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions};
 use rayon::prelude::*;
 
-use crate::data::Dataset;
+use crate::data::{Dataset, missing_in};
 use crate::error::file_of;
 use crate::not_finite;
 use crate::progress::Progress;
@@ -235,7 +235,10 @@ fn in_batches(
 /// Who is to blame for NaN or infinities in a value: a constant of the model, or the data.
 fn why_not_finite(model: &Model, data: &Dataset, value: &str, is_input: bool) -> Result<Error> {
     let reason = match is_input {
-        true => format!("input '{value}' holds NaN or infinities; clean the data"),
+        true => match missing_in(data) {
+            Some(found) => format!("input '{value}' holds NaN: {found}; clean the data"),
+            None => format!("input '{value}' holds infinities; clean the data"),
+        },
         false => match not_finite::behind(model, value)? {
             Some(constant) => {
                 let (file, constant) = (file_of(model), constant.to_string());

@@ -193,12 +193,6 @@ impl Fitted {
         Some(Missing { count, first: (row, before * behind + place) })
     }
 
-    /// Whether a number of a row is NaN.
-    pub fn lacks_numbers(&self, row: usize) -> bool {
-        let missing = |fitted: &Fitted| fitted.missing().is_some();
-        missing(self) && missing(&self.pick(&[row]))
-    }
-
     /// The input's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -30,7 +30,8 @@ pub use fewbits_runtime::{ValueSpec, input_specs};
 use fit::Fitted;
 pub use labels::{LabelValues, Labels};
 pub use memory::NamedArray;
-pub use missing::{warning_of_missing, without_missing};
+pub(crate) use missing::found as missing_in;
+pub use missing::warning_of_missing;
 pub use normalize::Normalize;
 
 /// The names under which labels are found unasked, the likeliest first.
