@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from random_graphs.generate import Case, generate
-from random_graphs.judge import Judge, reason
+from random_graphs.judge import FLOAT, Judge, reason
 from random_graphs.minimize import minimized
 from random_graphs.tool import RECIPES, Fault
 
@@ -33,14 +33,17 @@ def main() -> int:
         judge = Judge(told.binary, Path(folder))
         for seed in seeds:
             case = generate(seed)
-            for recipe, verdict in judge.case(case, recipes).items():
+            verdicts = judge.case(case, recipes)
+            for recipe, verdict in verdicts.items():
                 judged += verdict.judged
                 unstable += verdict.unstable
+                if verdict.unstable:
+                    print(f"{seed} {recipe} unstable", flush=True)
                 refusals.update(f"{recipe}: {reason(text)}" for text in verdict.refusals)
                 for fault in verdict.faults:
                     failed += 1
                     print(f"{seed} {recipe} {fault.kind}: {fault.figure}", flush=True)
-                    if told.keep:
+                    if told.keep and (recipe == FLOAT or not verdicts[FLOAT].faults):
                         print(f"  {keep(judge, case, recipe, fault, told.keep, seed)}", flush=True)
     for text, count in refusals.most_common():
         print(f"refused {count} times: {text}")

@@ -86,7 +86,7 @@ class Names:
             "plain": f"{operator}_{i}",
             "slashes": f"/block.{i}/{operator}",
             "numbers": "",
-            "unicode": f"узел/{operator}" if rng.random() < 0.3 else f"узел/{operator}{i}",
+            "unicode": f"узел/{operator}·{i}",
             "spaces": "" if rng.random() < 0.5 else f"{operator} #{i}",
         }[self.style]
 

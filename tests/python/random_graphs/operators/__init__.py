@@ -3,8 +3,18 @@
 from collections.abc import Callable
 
 from random_graphs.builder import Builder
-from random_graphs.operators import convolutions, elementwise
+from random_graphs.operators import (
+    control,
+    convolutions,
+    elementwise,
+    norms,
+    pools,
+    products,
+    recurrences,
+    views,
+)
 
 Step = Callable[[Builder], None]
 
-STEPS: dict[Step, float] = {**convolutions.STEPS, **elementwise.STEPS}
+KINDS = (convolutions, products, recurrences, norms, views, pools, elementwise, control)
+STEPS: dict[Step, float] = {step: often for kind in KINDS for step, often in kind.STEPS.items()}

@@ -28,7 +28,8 @@ def automatic(b: Builder, attributes: dict) -> dict:
     kept = {k: v for k, v in attributes.items() if k not in ("pads",)}
     if b.chance(0.7):
         kept.pop("dilations", None)
-    return kept | {"auto_pad": b.choose(("VALID", "SAME_UPPER", "SAME_LOWER"))}
+    how = "SAME_LOWER" if b.chance(0.1) else b.choose(("VALID", "SAME_UPPER"))
+    return kept | {"auto_pad": how}
 
 
 def groups(b: Builder, channels: int) -> int:
