@@ -158,7 +158,32 @@ class Builder:
         """Random weights of the value's type, whose products keep the size of what they multiply."""
         fan = float(np.prod(shape[1:])) if len(shape) > 1 else 4.0
         array = self.rng.normal(0, deviation or fan**-0.5, shape)
-        return self.weight(array.astype(like.small.dtype))
+        return self.stored(array.astype(like.small.dtype))
+
+    def stored(self, array: np.ndarray, form: str | None = None) -> str:
+        """Weights, at times in a form of which a node makes them."""
+        if form is None and (array.dtype != np.float32 or array.ndim < 2 or self.chance(0.92)):
+            return self.weight(array)
+        form = form or self.choose(("half", "identity", "cast", "dequantize", "transposed"))
+        if form == "half":
+            return self.node("Cast", self.weight(array.astype(np.float16)), to=TensorProto.FLOAT)
+        if form == "identity":
+            return self.node("Identity", self.weight(array))
+        if form == "transposed":
+            perm = [int(i) for i in self.rng.permutation(array.ndim)]
+            back = [perm.index(i) for i in range(array.ndim)]
+            return self.node("Transpose", self.weight(np.transpose(array, perm)), perm=back)
+        axis = self.choose((None, *range(array.ndim)))
+        if form == "dequantize" and axis is not None and self.opset < 13:
+            axis = None
+        others = tuple(i for i in range(array.ndim) if i != axis) if axis is not None else None
+        scale = np.abs(array).max(axis=others, keepdims=axis is not None) / 127 + 1e-6
+        integers = self.weight(np.round(array / scale).astype(np.int8))
+        if form == "cast":
+            floats = self.node("Cast", integers, to=TensorProto.FLOAT)
+            return self.node("Mul", floats, self.weight(scale.astype(np.float32)))
+        scale = self.weight(scale.reshape(-1 if axis is not None else ()).astype(np.float32))
+        return self.node("DequantizeLinear", integers, scale, axis=axis)
 
     def integers(self, *values: int) -> str:
         return self.weight(np.array(values, np.int64))

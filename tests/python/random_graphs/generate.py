@@ -21,6 +21,8 @@ from random_graphs.operators import STEPS, Step
 OPSETS = range(11, 23)
 # Rows to judge by, of which the smaller number is the first part, and to calibrate on.
 SMALL, LARGE, CALIBRATION = 3, 7, 24
+# More rows than any command takes at once.
+MANY = 70
 # What one part in a million, in weights and inputs, may change in an output, of its largest value.
 STABLE = 2e-5
 WIGGLE = 1e-6
@@ -33,6 +35,8 @@ class Case:
     model: onnx.ModelProto
     calibration: Arrays
     rows: Arrays
+    # More rows, of which `rows` are the first.
+    many: Arrays
     # The batch, where the model fixes it.
     fixed: int | None
 
@@ -86,13 +90,14 @@ def _attempt(rng: np.random.Generator) -> Case | None:
     fixed = int(rng.choice([1, 1, 2, 4])) if rng.random() < 0.15 else None
     small, large = (fixed, fixed) if fixed else (SMALL, LARGE)
     takes = inputs(rng)
-    rows = {one.name: one.draw(rng, large) for one in takes}
+    many = {one.name: one.draw(rng, 3 * fixed if fixed else MANY) for one in takes}
+    rows = {name: array[:large] for name, array in many.items()}
     for name, array in rows.items():
         b.add_input(name, array[:small], array)
     _grow(b, rng, int(rng.integers(2, 12)))
     if not b.nodes:
         return None
-    gives = _outputs(b, rng)
+    gives = _outputs(b, rng, fixed)
     if not gives:
         return None
     model = _model(b, rng, takes, gives, fixed)
@@ -102,6 +107,7 @@ def _attempt(rng: np.random.Generator) -> Case | None:
         model,
         {name: array for name, array in calibration.items() if name in used},
         {name: array for name, array in rows.items() if name in used},
+        {name: array for name, array in many.items() if name in used},
         fixed,
     )
     return case if _valid(case) else None
@@ -131,12 +137,13 @@ def _try(b: Builder, step: Step) -> bool:
         raise
 
 
-def _outputs(b: Builder, rng: np.random.Generator) -> list[Value]:
+def _outputs(b: Builder, rng: np.random.Generator, fixed: int | None) -> list[Value]:
     """What nothing reads, and at times a value that something reads."""
     read = reads(b.nodes)
     made = [value for value in b.values.values() if value.age > 0 and value.rank > 0]
     made = [value for value in made if _depends(b, value) and value.type != np.bool_]
-    made = [value for value in made if value.batch in (0, None)]
+    elsewhere = rng.random() < 0.08
+    made = [value for value in made if elsewhere or fixed or value.batch == 0]
     made = [value for value in made if value.small.dtype != np.float16 or rng.random() < 0.05]
     leaves = [value for value in made if value.name not in read]
     inner = [value for value in made if value.name in read]

@@ -58,6 +58,8 @@ class Judge:
                 self._check(path)
             verdict.judged += 1
             self._answers(case, path, verdict)
+            if recipe == FLOAT:
+                self._many_rows(case, path)
         except Refused as refused:
             verdict.refusals.append(str(refused))
         except Fault as fault:
@@ -80,6 +82,28 @@ class Judge:
             rows = {name: array[:SMALL] for name, array in case.rows.items()}
             few = self._at(case, path, rows, verdict)
             self._same_rows(case, path, whole, few)
+
+    def _many_rows(self, case: Case, path: Path) -> None:
+        """More rows than are taken at once mean the same: those of a fixed batch one batch after the other."""
+        data = self.folder / "rows.npz"
+        np.savez(data, **case.many)
+        count = len(next(iter(case.many.values()), np.zeros(0)))
+        step = case.fixed or max(count, 1)
+        parts = [
+            Check(case, case.model, {n: a[at : at + step] for n, a in case.many.items()})
+            for at in range(0, count, step)
+        ]
+        means = [part.expected() for part in parts]
+        if len(means) > 1 and not all(a.ndim and len(a) == step for a in means[0].values()):
+            return
+        expected = {n: np.concatenate([m[n] for m in means]) if len(means) > 1 else means[0][n] for n in means[0]}
+        answer = self.tool.run(path, data, whole=False)
+        try:
+            parts[0].close(answer, expected, parts[0].tolerance)
+        except Fault as fault:
+            if fault.kind == "wrong" and not all(part.is_stable() for part in parts):
+                return
+            raise Fault("rows", f"{count} rows: {fault.figure}") from fault
 
     def _at(self, case: Case, path: Path, rows: Arrays, verdict: Verdict) -> Arrays:
         """The answer for these rows, judged, and the same everywhere."""

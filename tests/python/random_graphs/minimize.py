@@ -9,6 +9,8 @@ from onnx import helper
 from random_graphs.builder import Arrays, plain_session, reads, value_info
 from random_graphs.generate import Case, needed
 
+# The arrays of a case.
+ROWS = ("calibration", "rows", "many")
 Fails = Callable[[Case], bool]
 
 
@@ -69,7 +71,7 @@ def _values(case: Case, rows: Arrays) -> Arrays:
     return dict(zip(names, plain_session(model).run(names, rows)))
 
 
-def _finished(case: Case, model: onnx.ModelProto, rows: Arrays, calibration: Arrays) -> Case:
+def _finished(case: Case, model: onnx.ModelProto, new: dict[str, Arrays] | None = None) -> Case:
     """Without what nothing needs."""
     graph = model.graph
     kept = needed(graph.node, [value.name for value in graph.output])
@@ -81,12 +83,11 @@ def _finished(case: Case, model: onnx.ModelProto, rows: Arrays, calibration: Arr
         for value in dead:
             values.remove(value)
     fed = {value.name for value in graph.input}
-    return Case(
-        model,
-        {name: array for name, array in calibration.items() if name in fed},
-        {name: array for name, array in rows.items() if name in fed},
-        case.fixed,
-    )
+    every = {name: {**getattr(case, name), **(new or {}).get(name, {})} for name in ROWS}
+    kept_rows = {
+        name: {n: array for n, array in arrays.items() if n in fed} for name, arrays in every.items()
+    }
+    return Case(model, **kept_rows, fixed=case.fixed)
 
 
 def _with_outputs(case: Case, names: list[str]) -> Case:
@@ -100,12 +101,12 @@ def _with_outputs(case: Case, names: list[str]) -> Case:
     ]
     del model.graph.output[:]
     model.graph.output.extend(new)
-    return _finished(case, model, case.rows, case.calibration)
+    return _finished(case, model)
 
 
 def _with_input(case: Case, name: str) -> Case | None:
-    rows, calibration = _values(case, case.rows), _values(case, case.calibration)
-    array, count = rows[name], len(next(iter(case.rows.values()), np.zeros(0)))
+    new = {rows: {name: _of_all(case, getattr(case, rows), name)} for rows in ROWS}
+    array, count = new["rows"][name], len(next(iter(case.rows.values()), np.zeros(0)))
     if not array.ndim or len(array) != count or array.dtype == bool:
         return None
     model = _copy(case)
@@ -115,9 +116,18 @@ def _with_input(case: Case, name: str) -> Case | None:
         for index, output in enumerate(node.output):
             if output == name:
                 node.output[index] = f"{name}.unused"
-    return _finished(
-        case, model, {**case.rows, name: array}, {**case.calibration, name: calibration[name]}
-    )
+    return _finished(case, model, new)
+
+
+def _of_all(case: Case, rows: Arrays, name: str) -> np.ndarray:
+    """A value for rows that may be more than a fixed batch."""
+    count = len(next(iter(rows.values()), np.zeros(0)))
+    step = case.fixed or count
+    parts = [
+        _values(case, {n: a[at : at + step] for n, a in rows.items()})[name]
+        for at in range(0, count, step)
+    ]
+    return np.concatenate(parts) if len(parts) > 1 and parts[0].ndim else parts[0]
 
 
 def _batch_of(model: onnx.ModelProto) -> str:
@@ -135,9 +145,9 @@ def _bypassed(case: Case, index: int, name: str) -> Case:
     through = helper.make_node("Identity", [name], [node.output[0]])
     if node.op_type == "Identity":
         _rewire(model.graph, node.output[0], name)
-        return _finished(case, model, case.rows, case.calibration)
+        return _finished(case, model)
     model.graph.node[index].CopyFrom(through)
-    return _finished(case, model, case.rows, case.calibration)
+    return _finished(case, model)
 
 
 def _rewire(graph: onnx.GraphProto, old: str, new: str) -> None:

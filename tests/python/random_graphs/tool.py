@@ -90,12 +90,18 @@ class Tool:
         self.call("quantize", model, "-o", out, *options, "--force")
 
     def run(
-        self, model: Path, data: Path, threads: int = 1, cpu: str | None = None
+        self,
+        model: Path,
+        data: Path,
+        threads: int = 1,
+        cpu: str | None = None,
+        whole: bool = True,
     ) -> Arrays:
+        """The outputs; `whole`: of all rows in one call."""
         out = self.folder / "answer.npz"
         self.call(
             "run", model, "--data", data, "-o", out, "--force", "--threads", threads,
-            *whole_batch(self.binary), cpu=cpu,
+            *(whole_batch(self.binary) if whole else ()), cpu=cpu,
         )  # fmt: skip
         with np.load(out) as arrays:
             return dict(arrays)

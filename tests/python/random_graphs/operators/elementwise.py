@@ -200,6 +200,20 @@ def integer_arithmetic(b: Builder) -> None:
     b.node(operator, x.name, number)
 
 
+def sign(b: Builder) -> None:
+    """Of zeros, too."""
+    x = b.float_value()
+    y = b.node("Sign", b.node("Relu", x.name) if b.chance(0.5) else x.name)
+    b.node("Mul", y, x.name)
+
+
+def truth(b: Builder) -> None:
+    """Floats as booleans: whatever is not 0 is true."""
+    x = b.float_value()
+    test = b.node("Cast", b.node("Relu", x.name), to=TensorProto.BOOL)
+    b.node("Cast", test, to=TensorProto.FLOAT)
+
+
 def dropout(b: Builder) -> None:
     b.node("Dropout", b.float_value().name)
 
@@ -221,5 +235,7 @@ STEPS: dict[Callable[[Builder], None], float] = {
     from_half: 1.5,
     cast: 1,
     integer_arithmetic: 0.5,
+    sign: 0.2,
+    truth: 0.2,
     dropout: 0.2,
 }

@@ -21,9 +21,9 @@ def matmul(b: Builder) -> None:
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and v.batch != v.rank - 1)
     columns = b.between(1, 24)
     shape = [x.shape[-1], columns]
-    w = b.weight(b.rng.normal(0, shape[0] ** -0.5, shape).astype(x.small.dtype))
+    w = b.stored(b.rng.normal(0, shape[0] ** -0.5, shape).astype(x.small.dtype))
     if b.chance(0.1):
-        w = b.weight(b.rng.normal(0, shape[0] ** -0.5, shape[::-1]).astype(x.small.dtype))
+        w = b.stored(b.rng.normal(0, shape[0] ** -0.5, shape[::-1]).astype(x.small.dtype))
         w = b.node("Transpose", w, perm=[1, 0])
     biased(b, b.node("MatMul", x.name, w), columns, x)
 
@@ -32,7 +32,7 @@ def matmul_left(b: Builder) -> None:
     """Weights on the left."""
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and v.batch != v.rank - 2)
     shape = [b.between(1, 8), x.shape[-2]]
-    w = b.weight(b.rng.normal(0, shape[1] ** -0.5, shape).astype(x.small.dtype))
+    w = b.stored(b.rng.normal(0, shape[1] ** -0.5, shape).astype(x.small.dtype))
     y = b.node("MatMul", w, x.name)
     if b.chance(0.3):
         b.node("Add", y, b.normal([shape[0], 1], x, 0.3))
@@ -45,7 +45,7 @@ def matmul_batched(b: Builder) -> None:
     if not front and b.chance(0.5):
         front = [1]
     shape = [*front, x.shape[-1], b.between(1, 6)]
-    w = b.weight(b.rng.normal(0, shape[-2] ** -0.5, shape).astype(x.small.dtype))
+    w = b.stored(b.rng.normal(0, shape[-2] ** -0.5, shape).astype(x.small.dtype))
     b.node("MatMul", x.name, w)
 
 
@@ -92,7 +92,7 @@ def gemm(b: Builder) -> None:
         shape, attributes = shape[::-1], attributes | {"transB": 1}
     elif b.chance(0.2):
         attributes |= {"transB": 0}
-    inputs = [x.name, b.weight(b.rng.normal(0, inner**-0.5, shape).astype(x.small.dtype))]
+    inputs = [x.name, b.stored(b.rng.normal(0, inner**-0.5, shape).astype(x.small.dtype))]
     if b.chance(0.75):
         bias = b.choose(([columns], [columns], [1, columns], [1], [], [1, 1]))
         inputs.append(b.normal(bias, x, 0.3))
@@ -112,7 +112,7 @@ def shared(b: Builder) -> None:
     """The same weights, read twice."""
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and v.batch != v.rank - 1)
     n = x.shape[-1]
-    w = b.weight(b.rng.normal(0, n**-0.5, [n, n]).astype(x.small.dtype))
+    w = b.stored(b.rng.normal(0, n**-0.5, [n, n]).astype(x.small.dtype))
     y = b.node("Tanh", b.node("MatMul", x.name, w))
     if x.rank == 2 and b.chance(0.5):
         b.node("Gemm", y, w, transB=b.between(0, 1))
@@ -139,7 +139,7 @@ def embedding(b: Builder) -> None:
     width = b.between(2, 16)
     if b.chance(0.3):
         width = 32
-    table = b.weight(b.rng.normal(0, 1, [10, width]).astype(np.float32))
+    table = b.stored(b.rng.normal(0, 1, [10, width]).astype(np.float32))
     indices = x.name
     if b.chance(0.15):
         indices = b.node("Cast", indices, to=6)
@@ -149,7 +149,7 @@ def embedding(b: Builder) -> None:
 def embedding_columns(b: Builder) -> None:
     """Columns of a table."""
     x = ids(b)
-    table = b.weight(b.rng.normal(0, 1, [b.between(1, 8), 10]).astype(np.float32))
+    table = b.stored(b.rng.normal(0, 1, [b.between(1, 8), 10]).astype(np.float32))
     y = b.node("Gather", table, x.name, axis=1)
     if x.rank:
         b.node("Transpose", y, perm=[*range(1, x.rank + 1), 0])
@@ -159,7 +159,7 @@ def tied(b: Builder) -> None:
     """A table whose rows are weights, too."""
     x = ids(b)
     width = b.between(4, 16)
-    table = b.weight(b.rng.normal(0, width**-0.5, [10, width]).astype(np.float32))
+    table = b.stored(b.rng.normal(0, width**-0.5, [10, width]).astype(np.float32))
     y = b.node("Gather", table, x.name)
     b.node("MatMul", b.node("Tanh", y), b.node("Transpose", table, perm=[1, 0]))
 
@@ -180,7 +180,7 @@ def one_hot(b: Builder) -> None:
     y = b.node("OneHot", x.name, depth, b.weight(np.array([0, 1], np.float32)))
     if b.chance(0.5):
         w = b.rng.normal(0, 0.5, [10, b.between(1, 8)]).astype(np.float32)
-        b.node("MatMul", y, b.weight(w))
+        b.node("MatMul", y, b.stored(w))
 
 
 STEPS = {

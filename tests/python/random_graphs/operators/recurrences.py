@@ -11,14 +11,14 @@ def recurrence(b: Builder) -> None:
     """Batch first, as exporters write it: a Transpose before and behind."""
     x = b.value(lambda v: v.type == np.float32 and v.rank == 3 and v.batch in (0, None))
     form = b.choose(("LSTM", "LSTM", "GRU", "GRU", "RNN"))
-    if form == "RNN" and b.chance(0.5):
+    if form == "RNN" and b.chance(0.9):
         raise Unfit
     width, hidden = x.shape[2], b.between(1, 8)
     directions = 2 if b.chance(0.35) else 1
     time_first = b.node("Transpose", x.name, perm=[1, 0, 2])
     gates = GATES[form] * hidden
-    w = b.weight(b.rng.normal(0, width**-0.5, (directions, gates, width)).astype(np.float32))
-    r = b.weight(b.rng.normal(0, hidden**-0.5, (directions, gates, hidden)).astype(np.float32))
+    w = b.stored(b.rng.normal(0, width**-0.5, (directions, gates, width)).astype(np.float32))
+    r = b.stored(b.rng.normal(0, hidden**-0.5, (directions, gates, hidden)).astype(np.float32))
     given = [time_first, w, r, "", "", "", ""]
     if b.chance(0.7):
         given[3] = b.weight(b.rng.normal(0, 0.3, (directions, 2 * gates)).astype(np.float32))
