@@ -13,19 +13,20 @@ import onnx
 from random_graphs.generate import Case, generate
 from random_graphs.judge import FLOAT, Judge, reason
 from random_graphs.minimize import minimized
+from random_graphs.recipes import recipes_of
 from random_graphs.tool import RECIPES, Fault
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="random_graphs", description=__doc__)
     parser.add_argument("--seeds", required=True, help="A..B, B not included, or one seed")
-    parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--recipes", default="", help="those of the tests if not given")
     parser.add_argument("--keep", type=Path, help="a folder for minimized graphs")
     parser.add_argument("--binary", type=Path, default=os.environ.get("FEWBITS_BIN"))
     told = parser.parse_args()
     first, _, last = told.seeds.partition("..")
     seeds = range(int(first), int(last or int(first) + 1))
-    recipes = [name for name in told.recipes.split(",") if name in RECIPES]
+    recipes = [name for name in told.recipes.split(",") if name in (FLOAT, *RECIPES)]
     refusals: Counter[str] = Counter()
     judged = failed = unstable = 0
     start = time.monotonic()
@@ -33,8 +34,7 @@ def main() -> int:
         judge = Judge(told.binary, Path(folder))
         for seed in seeds:
             case = generate(seed)
-            verdicts = judge.case(case, recipes)
-            for recipe, verdict in verdicts.items():
+            for recipe, verdict in judge.case(case, recipes or recipes_of(seed)).items():
                 judged += verdict.judged
                 unstable += verdict.unstable
                 if verdict.unstable:
@@ -43,7 +43,7 @@ def main() -> int:
                 for fault in verdict.faults:
                     failed += 1
                     print(f"{seed} {recipe} {fault.kind}: {fault.figure}", flush=True)
-                    if told.keep and (recipe == FLOAT or not verdicts[FLOAT].faults):
+                    if told.keep:
                         print(f"  {keep(judge, case, recipe, fault, told.keep, seed)}", flush=True)
     for text, count in refusals.most_common():
         print(f"refused {count} times: {text}")

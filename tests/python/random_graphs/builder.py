@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
 
 # What a step may make: small, so that a file takes milliseconds, and far from overflow.
-MOST_ELEMENTS = 6000
+MOST_ELEMENTS = 15000
 LARGEST = 300.0
 SMALLEST = 1e-3
 

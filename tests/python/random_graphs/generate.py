@@ -16,7 +16,7 @@ from random_graphs.builder import (
     reads,
     value_info,
 )
-from random_graphs.operators import STEPS, Step
+from random_graphs.operators import STEPS, WEIGHTY, Step
 
 OPSETS = range(11, 23)
 # Rows to judge by, of which the smaller number is the first part, and to calibrate on.
@@ -58,14 +58,14 @@ class Input:
 
 def inputs(rng: np.random.Generator) -> list[Input]:
     """One to three inputs of a theme."""
-    c, t = int(rng.integers(1, 9)), int(rng.integers(2, 9))
+    c, t = int(rng.integers(1, 13)), int(rng.integers(2, 9))
     side = [int(n) for n in rng.integers(4, 10, 2)]
     themes = {
         "images": Input("image", (c, *side)),
         "sound": Input("sound", (c, int(rng.integers(6, 20)))),
-        "sequence": Input("sequence", (t, int(rng.integers(4, 17)))),
-        "flat": Input("x", (int(rng.integers(2, 33)),)),
-        "ids": Input("input_ids", [(t,), (1,), ()][int(rng.integers(3))], tokens=10),
+        "sequence": Input("sequence", (t, int(rng.integers(4, 33)))),
+        "flat": Input("x", (int(rng.integers(2, 65)),)),
+        "ids": Input("input_ids", [(t,), (1,), ()][int(rng.integers(3))], tokens=24),
         "volume": Input("volume", (2, 4, 5, 4)),
         "column": Input("column", (1,)),
     }
@@ -94,7 +94,7 @@ def _attempt(rng: np.random.Generator) -> Case | None:
     rows = {name: array[:large] for name, array in many.items()}
     for name, array in rows.items():
         b.add_input(name, array[:small], array)
-    _grow(b, rng, int(rng.integers(2, 12)))
+    _grow(b, rng, int(rng.integers(2, 15)))
     if not b.nodes:
         return None
     gives = _outputs(b, rng, fixed)
@@ -119,8 +119,11 @@ def _grow(b: Builder, rng: np.random.Generator, steps: int) -> None:
     # Each graph has its own favourites.
     often = often * rng.exponential(1, len(every)) ** 1.5
     taken = 0
+    weighty = np.where([step in WEIGHTY for step in every], often, 0)
+    share = rng.choice([0.0, 0.35, 0.6])
     for _ in range(steps * 12):
-        step = every[int(rng.choice(len(every), p=often / often.sum()))]
+        chances = weighty if rng.random() < share else often
+        step = every[int(rng.choice(len(every), p=chances / chances.sum()))]
         taken += _try(b, step)
         if taken == steps:
             return

@@ -1,6 +1,6 @@
 """Is what the binary answers, for a case and a recipe, what the file means?"""
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,8 +42,11 @@ class Judge:
         self.folder = folder
 
     def case(self, case: Case, recipes: Sequence[str] = tuple(RECIPES)) -> dict[str, Verdict]:
-        """A verdict for the float model and each recipe."""
-        return {recipe: self.one(case, recipe) for recipe in (FLOAT, *recipes)}
+        """A verdict for the float model and each recipe; what is wrong in float says nothing more."""
+        found = {FLOAT: self.one(case, FLOAT)}
+        if all(fault.kind == "rows" for fault in found[FLOAT].faults):
+            found |= {recipe: self.one(case, recipe) for recipe in recipes if recipe != FLOAT}
+        return found
 
     def one(self, case: Case, recipe: str) -> Verdict:
         verdict = Verdict()
@@ -157,7 +160,7 @@ class Judge:
             return
         rows = {name: array[:SMALL] for name, array in case.rows.items()}
         means = zip(meaning(case.model, case.rows), meaning(case.model, rows))
-        if not all(np.allclose(a[:SMALL], b, atol=1e-5) for a, b in means if a.ndim):
+        if not all(_begins(a, b) for a, b in means if a.ndim):
             return
         for name, array in few.items():
             if array.ndim and array.tobytes() != whole[name][: len(array)].tobytes():
@@ -221,6 +224,11 @@ class Check:
         return all(stable(self.model, self.rows, expected, seed) for seed in range(3))
 
 
+def _begins(whole: np.ndarray, first: np.ndarray) -> bool:
+    part = whole[: len(first)]
+    return part.shape == first.shape and np.allclose(part, first, atol=1e-5)
+
+
 def _fitting(name: str, answer: Arrays, means: np.ndarray) -> np.ndarray:
     """An output of the right shape and type, without NaN."""
     if name not in answer:
@@ -259,11 +267,13 @@ def _alike(a: Arrays, b: Arrays, tolerance: float, where: str) -> None:
 
 
 def reason(refusal: str) -> str:
-    """A refusal without names and numbers, to count by."""
-    import re
+    """A refusal without names and numbers, to count by; of a name only the operator is kept."""
+    text = re.sub(r"\[[^]]*\]|'[^']*'|`[^`]*`", "#", refusal)
+    text = re.sub(r'"([^"]*)"', lambda name: operator_in(name[1]), text)
+    return re.sub(r"\d+", "#", " ".join(text.split()))[:160]
 
-    text = re.sub(r"\[[^]]*\]|'[^']*'|`[^`]*`|\d+", "#", refusal)
-    return " ".join(text.split())[:110]
 
-
-Refusals = Counter
+def operator_in(name: str) -> str:
+    """The operator that a node's name tells of."""
+    found = re.findall(r"[A-Z][A-Za-z]+", name)
+    return f'"{found[-1]}"' if found else '"…"'

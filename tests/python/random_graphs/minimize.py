@@ -20,10 +20,16 @@ def minimized(case: Case, fails: Fails) -> Case:
     while shrinking:
         shrinking = False
         for smaller in _smaller(case):
-            if _runs(smaller) and fails(smaller):
+            if _size(smaller) < _size(case) and _runs(smaller) and fails(smaller):
                 case, shrinking = smaller, True
                 break
     return case
+
+
+def _size(case: Case) -> tuple[int, int, int]:
+    graph = case.model.graph
+    working = [node for node in graph.node if node.op_type != "Identity"]
+    return len(graph.node), len(working), len(graph.output)
 
 
 def _smaller(case: Case) -> Iterator[Case]:

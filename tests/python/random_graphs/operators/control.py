@@ -22,7 +22,7 @@ def _condition(b: Builder, x: Value) -> str:
 def conditional(b: Builder) -> None:
     """Two branches with weights of their own, which read a value around them."""
     x = b.value(lambda v: v.type == np.float32 and v.rank >= 2 and v.batch in (0, None))
-    n, columns = x.shape[-1], b.between(1, 8)
+    n, columns = x.shape[-1], b.between(1, 32)
     test = _condition(b, x)
     outer = b.weight(b.rng.normal(0, n**-0.5, [n, columns]).astype(np.float32))
     biases = b.node("Tanh", b.normal([columns], x, 0.5)) if b.chance(0.3) else ""

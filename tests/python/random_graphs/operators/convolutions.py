@@ -28,7 +28,7 @@ def automatic(b: Builder, attributes: dict) -> dict:
     kept = {k: v for k, v in attributes.items() if k not in ("pads",)}
     if b.chance(0.7):
         kept.pop("dilations", None)
-    how = "SAME_LOWER" if b.chance(0.1) else b.choose(("VALID", "SAME_UPPER"))
+    how = "SAME_LOWER" if b.chance(0.04) else b.choose(("VALID", "SAME_UPPER"))
     return kept | {"auto_pad": how}
 
 
@@ -43,7 +43,7 @@ def convolution(b: Builder) -> None:
         raise Unfit
     attributes = automatic(b, window(b, x.shape[2:]))
     channels, group = x.shape[1], groups(b, x.shape[1])
-    outputs = group * b.between(1, max(1, 8 // group))
+    outputs = group * b.between(1, max(1, 24 // group))
     shape = [outputs, channels // group, *attributes["kernel_shape"]]
     inputs = [x.name, b.normal(shape, x)]
     if b.chance(0.7):
@@ -70,7 +70,7 @@ def transposed(b: Builder) -> None:
     x = b.rows_first(3, 4)
     attributes = window(b, x.shape[2:])
     channels, group = x.shape[1], groups(b, x.shape[1])
-    outputs = b.between(1, max(1, 8 // group))
+    outputs = b.between(1, max(1, 16 // group))
     shape = [channels, outputs, *attributes["kernel_shape"]]
     inputs = [x.name, b.normal(shape, x, (channels // group * 3) ** -0.5)]
     if b.chance(0.6):

@@ -235,7 +235,7 @@ STEPS: dict[Callable[[Builder], None], float] = {
     from_half: 1.5,
     cast: 1,
     integer_arithmetic: 0.5,
-    sign: 0.2,
-    truth: 0.2,
+    sign: 0.08,
+    truth: 0.08,
     dropout: 0.2,
 }

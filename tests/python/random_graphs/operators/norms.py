@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from random_graphs.builder import Builder, Value
+from random_graphs.builder import Builder, Unfit, Value
 
 
 def _positive(b: Builder, n: int, like: Value) -> str:
@@ -101,6 +101,8 @@ def softmax(b: Builder) -> None:
     x = b.value(lambda v: v.is_float() and v.rank >= 2)
     axes = [axis for axis in range(x.rank) if axis != x.batch]
     axis = b.choose((*axes, -1, None))
+    if b.opset < 13 and axis not in (-1, x.rank - 1) and b.chance(0.8):
+        raise Unfit
     b.node(b.choose(("Softmax", "Softmax", "LogSoftmax")), x.name, axis=axis)
 
 

@@ -92,7 +92,7 @@ STEPS = {
     global_pool: 1.5,
     excitation: 0.7,
     reduction: 2,
-    over_the_batch: 0.15,
+    over_the_batch: 0.08,
     largest_index: 0.4,
     largest: 0.3,
     running_sum: 0.2,

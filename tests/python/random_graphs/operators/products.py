@@ -4,6 +4,9 @@ import numpy as np
 
 from random_graphs.builder import INTEGERS, Builder, Unfit, Value
 
+# Rows of a table.
+TOKENS = 24
+
 
 def biased(b: Builder, y: str, columns: int, like: Value) -> str:
     """At times a bias, on either side, and an activation."""
@@ -19,7 +22,7 @@ def biased(b: Builder, y: str, columns: int, like: Value) -> str:
 def matmul(b: Builder) -> None:
     """Weights on the right."""
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and v.batch != v.rank - 1)
-    columns = b.between(1, 24)
+    columns = b.between(1, 40)
     shape = [x.shape[-1], columns]
     w = b.stored(b.rng.normal(0, shape[0] ** -0.5, shape).astype(x.small.dtype))
     if b.chance(0.1):
@@ -31,7 +34,7 @@ def matmul(b: Builder) -> None:
 def matmul_left(b: Builder) -> None:
     """Weights on the left."""
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and v.batch != v.rank - 2)
-    shape = [b.between(1, 8), x.shape[-2]]
+    shape = [b.between(1, 24), x.shape[-2]]
     w = b.stored(b.rng.normal(0, shape[1] ** -0.5, shape).astype(x.small.dtype))
     y = b.node("MatMul", w, x.name)
     if b.chance(0.3):
@@ -81,7 +84,7 @@ def gemm(b: Builder) -> None:
     left = x.batch == 1
     inner, outer = (x.shape[0], None) if left else (x.shape[1], None)
     del outer
-    columns = b.between(1, 24)
+    columns = b.between(1, 40)
     attributes: dict[str, object] = {"transA": 1} if left else {}
     if b.chance(0.2):
         attributes |= {"alpha": b.choose((0.5, 2.0, 1.0))}
@@ -129,17 +132,17 @@ def einsum(b: Builder) -> None:
 
 def ids(b: Builder) -> Value:
     return b.value(
-        lambda v: v.type in INTEGERS and v.small.min() >= 0 and v.small.max() < 10 and v.large.max() < 10
+        lambda v: v.type in INTEGERS and v.small.min() >= 0 and v.small.max() < TOKENS and v.large.max() < TOKENS
     )
 
 
 def embedding(b: Builder) -> None:
     """Rows of a table."""
     x = ids(b)
-    width = b.between(2, 16)
+    width = b.between(2, 40)
     if b.chance(0.3):
         width = 32
-    table = b.stored(b.rng.normal(0, 1, [10, width]).astype(np.float32))
+    table = b.stored(b.rng.normal(0, 1, [TOKENS, width]).astype(np.float32))
     indices = x.name
     if b.chance(0.15):
         indices = b.node("Cast", indices, to=6)
@@ -149,7 +152,7 @@ def embedding(b: Builder) -> None:
 def embedding_columns(b: Builder) -> None:
     """Columns of a table."""
     x = ids(b)
-    table = b.stored(b.rng.normal(0, 1, [b.between(1, 8), 10]).astype(np.float32))
+    table = b.stored(b.rng.normal(0, 1, [b.between(1, 24), TOKENS]).astype(np.float32))
     y = b.node("Gather", table, x.name, axis=1)
     if x.rank:
         b.node("Transpose", y, perm=[*range(1, x.rank + 1), 0])
@@ -158,8 +161,8 @@ def embedding_columns(b: Builder) -> None:
 def tied(b: Builder) -> None:
     """A table whose rows are weights, too."""
     x = ids(b)
-    width = b.between(4, 16)
-    table = b.stored(b.rng.normal(0, width**-0.5, [10, width]).astype(np.float32))
+    width = b.between(4, 40)
+    table = b.stored(b.rng.normal(0, width**-0.5, [TOKENS, width]).astype(np.float32))
     y = b.node("Gather", table, x.name)
     b.node("MatMul", b.node("Tanh", y), b.node("Transpose", table, perm=[1, 0]))
 
@@ -176,10 +179,10 @@ def gather(b: Builder) -> None:
 
 def one_hot(b: Builder) -> None:
     x = ids(b)
-    depth = b.weight(np.array(10, np.int64))
+    depth = b.weight(np.array(TOKENS, np.int64))
     y = b.node("OneHot", x.name, depth, b.weight(np.array([0, 1], np.float32)))
     if b.chance(0.5):
-        w = b.rng.normal(0, 0.5, [10, b.between(1, 8)]).astype(np.float32)
+        w = b.rng.normal(0, 0.5, [TOKENS, b.between(1, 24)]).astype(np.float32)
         b.node("MatMul", y, b.stored(w))
 
 
@@ -187,7 +190,7 @@ STEPS = {
     matmul: 7,
     matmul_left: 1.5,
     matmul_batched: 1,
-    matmul_vector: 0.3,
+    matmul_vector: 0.2,
     attention: 1,
     gemm: 6,
     gemm_left: 0.3,

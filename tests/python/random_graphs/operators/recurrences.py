@@ -13,7 +13,7 @@ def recurrence(b: Builder) -> None:
     form = b.choose(("LSTM", "LSTM", "GRU", "GRU", "RNN"))
     if form == "RNN" and b.chance(0.9):
         raise Unfit
-    width, hidden = x.shape[2], b.between(1, 8)
+    width, hidden = x.shape[2], b.between(1, 12)
     directions = 2 if b.chance(0.35) else 1
     time_first = b.node("Transpose", x.name, perm=[1, 0, 2])
     gates = GATES[form] * hidden
@@ -22,7 +22,7 @@ def recurrence(b: Builder) -> None:
     given = [time_first, w, r, "", "", "", ""]
     if b.chance(0.7):
         given[3] = b.weight(b.rng.normal(0, 0.3, (directions, 2 * gates)).astype(np.float32))
-    if b.chance(0.1):
+    if b.chance(0.05):
         given[4] = _lengths(b, x.name, x.shape[1])
     if b.chance(0.25):
         given[5] = _state(b, x.name, directions, hidden)
@@ -82,4 +82,4 @@ def time_first(b: Builder) -> None:
     b.with_axes("Squeeze", y[0], [1])
 
 
-STEPS = {recurrence: 4, time_first: 0.2}
+STEPS = {recurrence: 4, time_first: 0.1}

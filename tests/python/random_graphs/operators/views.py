@@ -56,7 +56,7 @@ def rows_into_batch(b: Builder) -> None:
     x = b.rows_first(3)
     _, t, c = x.shape
     flat = b.node("Reshape", x.name, b.integers(-1, c))
-    columns = b.between(1, 8)
+    columns = b.between(1, 32)
     y = b.node("Gemm", flat, b.normal([columns, c], x), b.normal([columns], x, 0.3), transB=1)
     b.node("Reshape", y, b.integers(-1, t, columns))
 
@@ -157,7 +157,7 @@ def pad(b: Builder) -> None:
     most = [0 if axis == 0 else min(2, n - 1) for axis, n in enumerate(x.shape)]
     pads = [b.between(0, n) for n in (*most, *most)]
     if mode == "constant" and b.chance(0.1):
-        pads = [-1 if n > 2 and b.chance(0.3) else p for n, p in zip(x.shape * 2, pads)]
+        pads = [-1 if n > 2 and i % x.rank and b.chance(0.3) else p for i, (n, p) in enumerate(zip(x.shape * 2, pads))]
     inputs = [x.name, b.integers(*pads)]
     if mode == "constant" and b.chance(0.5):
         inputs.append(b.scalar(b.choose((0.0, 0.5, -1.0)), x))
