@@ -72,8 +72,11 @@ def keep(judge: Judge, case: Case, recipe: str, fault: Fault, folder: Path, seed
 
 
 def described(node: onnx.NodeProto) -> str:
+    tensors = (onnx.AttributeProto.TENSOR, onnx.AttributeProto.GRAPH)
     attributes = [
-        f"{a.name}={onnx.helper.get_attribute_value(a)}" for a in node.attribute if a.type < 4 or a.type > 5
+        f"{a.name}={onnx.helper.get_attribute_value(a)}"
+        for a in node.attribute
+        if a.type not in tensors
     ]
     return f"{node.op_type}({', '.join(attributes)})"
 

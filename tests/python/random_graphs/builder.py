@@ -1,7 +1,8 @@
 """Builds a graph step by step; each step is computed before it is kept.
 
-A value carries what it is at two numbers of rows. So its shape need not be inferred: the axis on which the two
-differ is the batch's, and what ONNX Runtime refuses, or what is not finite, never enters the graph.
+A value carries what it is at two numbers of rows. So its shape need not be inferred: the axis on
+which the two differ is the batch's, and what ONNX Runtime refuses, or what is not finite, never
+enters the graph.
 """
 
 import itertools
@@ -155,7 +156,7 @@ class Builder:
         return name
 
     def normal(self, shape: Sequence[int], like: Value, deviation: float = 0.0) -> str:
-        """Random weights of the value's type, whose products keep the size of what they multiply."""
+        """Random weights of the value's type, whose products are as large as what they multiply."""
         fan = float(np.prod(shape[1:])) if len(shape) > 1 else 4.0
         array = self.rng.normal(0, deviation or fan**-0.5, shape)
         return self.stored(array.astype(like.small.dtype))
@@ -295,7 +296,10 @@ def usable(array: object) -> bool:
     return bool(np.isfinite(wide).all() and SMALLEST < np.abs(wide).max() < LARGEST)
 
 
-def value_info(name: str, array: np.ndarray, dims: Sequence[int | str | None] | None = None) -> onnx.ValueInfoProto:
+Dims = Sequence[int | str | None]
+
+
+def value_info(name: str, array: np.ndarray, dims: Dims | None = None) -> onnx.ValueInfoProto:
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
     return helper.make_tensor_value_info(name, kind, dims or [None] * array.ndim)
 

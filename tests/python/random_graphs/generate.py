@@ -221,7 +221,7 @@ def needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx
 
 
 def _valid(case: Case) -> bool:
-    """Checked, finite, and not on the edge: what rounding may change says nothing about an executor."""
+    """Checked, finite, and not on an edge, where rounding decides."""
     try:
         onnx.checker.check_model(case.model, full_check=True)
         expected = plain_session(case.model).run(None, case.rows)

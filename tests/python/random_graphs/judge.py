@@ -42,7 +42,7 @@ class Judge:
         self.folder = folder
 
     def case(self, case: Case, recipes: Sequence[str] = tuple(RECIPES)) -> dict[str, Verdict]:
-        """A verdict for the float model and each recipe; what is wrong in float says nothing more."""
+        """A verdict for the float model, and for each recipe unless that is wrong already."""
         found = {FLOAT: self.one(case, FLOAT)}
         if all(fault.kind == "rows" for fault in found[FLOAT].faults):
             found |= {recipe: self.one(case, recipe) for recipe in recipes if recipe != FLOAT}
@@ -87,7 +87,10 @@ class Judge:
             self._same_rows(case, path, whole, few)
 
     def _many_rows(self, case: Case, path: Path) -> None:
-        """More rows than are taken at once mean the same: those of a fixed batch one batch after the other."""
+        """More rows than are taken at once mean the same.
+
+        Of a fixed batch: what it means for one batch after the other.
+        """
         data = self.folder / "rows.npz"
         np.savez(data, **case.many)
         count = len(next(iter(case.many.values()), np.zeros(0)))
@@ -99,7 +102,9 @@ class Judge:
         means = [part.expected() for part in parts]
         if len(means) > 1 and not all(a.ndim and len(a) == step for a in means[0].values()):
             return
-        expected = {n: np.concatenate([m[n] for m in means]) if len(means) > 1 else means[0][n] for n in means[0]}
+        expected = means[0]
+        if len(means) > 1:
+            expected = {n: np.concatenate([one[n] for one in means]) for n in expected}
         answer = self.tool.run(path, data, whole=False)
         try:
             parts[0].close(answer, expected, parts[0].tolerance)

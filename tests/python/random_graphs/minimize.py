@@ -91,7 +91,8 @@ def _finished(case: Case, model: onnx.ModelProto, new: dict[str, Arrays] | None 
     fed = {value.name for value in graph.input}
     every = {name: {**getattr(case, name), **(new or {}).get(name, {})} for name in ROWS}
     kept_rows = {
-        name: {n: array for n, array in arrays.items() if n in fed} for name, arrays in every.items()
+        name: {n: array for n, array in arrays.items() if n in fed}
+        for name, arrays in every.items()
     }
     return Case(model, **kept_rows, fixed=case.fixed)
 

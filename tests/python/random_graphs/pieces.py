@@ -1,7 +1,10 @@
-"""A static file cut at its quantized activations, each then computed from our own integers before it.
+"""A static file cut at its quantized activations, each computed from our own integers before it.
 
-A value near a tie may fall on either side of it, and what follows from it then differs, too. So end to end
-nothing can be asked; between one quantized activation and the next, everything.
+A value near a tie may fall on either side of it, and what follows from it then differs, too. So
+end to end nothing can be asked; between one quantized activation and the next, everything.
+
+Executors fuse what stands between two activations; that all are outputs here may change what ours
+fuses. So the judge also looks at the answer of the file as it is.
 """
 
 from dataclasses import dataclass
@@ -37,7 +40,9 @@ class Quantizer:
         scale = self.scale.astype(np.float64)
         if scale.size > 1 and scale.ndim == 1:
             axis = next((a.i for a in self.node.attribute if a.name == "axis"), 1)
-            scale = scale.reshape([-1 if i == axis % before.ndim else 1 for i in range(before.ndim)])
+            shape = [1] * before.ndim
+            shape[axis] = -1
+            scale = scale.reshape(shape)
         return before.astype(np.float64) / scale
 
 
@@ -119,9 +124,7 @@ def meaning_of_pieces(model: ModelProto, rows: Arrays, ours: Arrays) -> Arrays:
     try:
         values = dict(zip(pieces.outputs, pieces.run(fed)))
     except Exception as error:
-        if not any("INVALID_ARGUMENT" in str(error) or "Got" in str(error) for _ in [0]):
-            raise
-        raise Fault("shape", f"our integers do not fit what reads them: {str(error)[:200]}") from error
+        raise Fault("shape", f"our integers do not fit: {str(error)[:200]}") from error
     for one in every:
         judge_integers(one, ours[one.output], values[one.output], values[BEFORE + one.output])
     return {name: a for name, a in values.items() if not name.startswith(BEFORE)}

@@ -13,5 +13,6 @@ WEIGHTS, DYNAMIC, STATIC = _of("weights"), _of("dynamic"), _of("static")
 def recipes_of(seed: int) -> list[str]:
     """One of each kind, in turn, and at times `auto`; the plain ones every other time."""
     plain = seed % 2 == 0
-    found = [kind[0] if plain else kind[seed // 2 % len(kind)] for kind in (WEIGHTS, DYNAMIC, STATIC)]
+    kinds = (WEIGHTS, DYNAMIC, STATIC)
+    found = [kind[0] if plain else kind[seed // 2 % len(kind)] for kind in kinds]
     return found + (["auto"] if seed % 5 == 0 else [])

@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, tuple[dict[str, float], int]] = {
     "Identity": ({}, 1),
     "Sinh": ({}, 9),
 }
-# What the executor refused when this was written: rare, so that the other nodes of a graph are judged.
+# What the executor refuses: rare, so that the other nodes of a graph are judged.
 REFUSED = ("Selu", "Celu", "ThresholdedRelu")
 
 

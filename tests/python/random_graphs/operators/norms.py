@@ -13,10 +13,9 @@ def batch_norm(b: Builder) -> None:
     x = b.rows_first(2, 3, 4)
     n = x.shape[1]
     shift, mean = b.normal([n], x, 0.3), b.normal([n], x, 0.3)
+    scale, variance = _positive(b, n, x), _positive(b, n, x)
     epsilon = 1e-3 if b.chance(0.5) else None
-    b.node(
-        "BatchNormalization", x.name, _positive(b, n, x), shift, mean, _positive(b, n, x), epsilon=epsilon
-    )
+    b.node("BatchNormalization", x.name, scale, shift, mean, variance, epsilon=epsilon)
 
 
 def layer_norm(b: Builder) -> None:
@@ -27,7 +26,8 @@ def layer_norm(b: Builder) -> None:
     inputs = [x.name, b.weight(b.rng.uniform(0.5, 1.5, shape).astype(x.small.dtype))]
     if b.chance(0.7):
         inputs.append(b.normal(shape, x, 0.2))
-    b.node("LayerNormalization", *inputs, axis=axis if axis != -1 else b.choose((-1, None)), epsilon=b.choose((1e-5, None, 1e-2)))
+    shown = axis if axis != -1 else b.choose((-1, None))
+    b.node("LayerNormalization", *inputs, axis=shown, epsilon=b.choose((1e-5, None, 1e-2)))
 
 
 def mean(b: Builder, operator: str, x: str, axes: list[int], keep: int | None = None) -> str:
@@ -39,7 +39,10 @@ def mean(b: Builder, operator: str, x: str, axes: list[int], keep: int | None = 
 def spelled_layer_norm(b: Builder) -> None:
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and v.batch != v.rank - 1)
     centred = b.node("Sub", x.name, mean(b, "ReduceMean", x.name, [-1]))
-    square = b.node("Pow", centred, b.scalar(2, x)) if b.chance(0.6) else b.node("Mul", centred, centred)
+    if b.chance(0.6):
+        square = b.node("Pow", centred, b.scalar(2, x))
+    else:
+        square = b.node("Mul", centred, centred)
     variance = b.node("Add", mean(b, "ReduceMean", square, [-1]), b.scalar(1e-3, x))
     y = b.node("Div", centred, b.node("Sqrt", variance))
     if b.chance(0.8):
@@ -69,9 +72,8 @@ def group_norm(b: Builder) -> None:
     n = x.shape[1]
     groups = b.choose([g for g in range(1, n + 1) if n % g == 0])
     scales = n if b.opset >= 21 else groups
-    b.node(
-        "GroupNormalization", x.name, _positive(b, scales, x), b.normal([scales], x, 0.3), num_groups=groups, epsilon=1e-2
-    )
+    inputs = [x.name, _positive(b, scales, x), b.normal([scales], x, 0.3)]
+    b.node("GroupNormalization", *inputs, num_groups=groups, epsilon=1e-2)
 
 
 def spelled_group_norm(b: Builder) -> None:

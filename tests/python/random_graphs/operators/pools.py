@@ -6,7 +6,7 @@ from random_graphs.builder import Builder
 from random_graphs.operators.convolutions import automatic, window
 from random_graphs.operators.norms import mean
 
-REDUCTIONS = ("ReduceMean", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1")
+REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1")
 RARE = ("ReduceLogSumExp", "ReduceSumSquare", "ReduceProd", "ReduceLogSum")
 
 

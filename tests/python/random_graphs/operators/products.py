@@ -127,13 +127,17 @@ def einsum(b: Builder) -> None:
     b.since(12)
     x = b.rows_first(3)
     w = b.normal([x.shape[2], b.between(1, 8)], x, x.shape[2] ** -0.5)
-    b.node("Einsum", x.name, w, equation=b.choose(("btc,cd->btd", "btc,cd->bdt", "b t c, c d -> b t d")))
+    equation = b.choose(("btc,cd->btd", "btc,cd->bdt", "b t c, c d -> b t d"))
+    b.node("Einsum", x.name, w, equation=equation)
 
 
 def ids(b: Builder) -> Value:
-    return b.value(
-        lambda v: v.type in INTEGERS and v.small.min() >= 0 and v.small.max() < TOKENS and v.large.max() < TOKENS
-    )
+    """Integers that are rows of a table, of any data."""
+
+    def fits(v: Value) -> bool:
+        return v.type in INTEGERS and v.large.min() >= 0 and v.large.max() < TOKENS
+
+    return b.value(fits)
 
 
 def embedding(b: Builder) -> None:

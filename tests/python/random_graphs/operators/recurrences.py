@@ -78,7 +78,8 @@ def time_first(b: Builder) -> None:
     gates = GATES[form] * hidden
     w = b.normal([1, gates, x.shape[2]], x, x.shape[2] ** -0.5)
     r = b.normal([1, gates, hidden], x, hidden**-0.5)
-    y = b.nodes_out(form, [x.name, w, r], 1, hidden_size=hidden, linear_before_reset=1 if form == "GRU" else None)
+    more = {"linear_before_reset": 1} if form == "GRU" else {}
+    y = b.nodes_out(form, [x.name, w, r], 1, hidden_size=hidden, **more)
     b.with_axes("Squeeze", y[0], [1])
 
 

@@ -157,7 +157,8 @@ def pad(b: Builder) -> None:
     most = [0 if axis == 0 else min(2, n - 1) for axis, n in enumerate(x.shape)]
     pads = [b.between(0, n) for n in (*most, *most)]
     if mode == "constant" and b.chance(0.1):
-        pads = [-1 if n > 2 and i % x.rank and b.chance(0.3) else p for i, (n, p) in enumerate(zip(x.shape * 2, pads))]
+        axis = b.between(1, x.rank - 1)
+        pads[axis] = -1 if x.shape[axis] > 1 else 0
     inputs = [x.name, b.integers(*pads)]
     if mode == "constant" and b.chance(0.5):
         inputs.append(b.scalar(b.choose((0.0, 0.5, -1.0)), x))
@@ -171,7 +172,8 @@ def tile(b: Builder) -> None:
 
 def expand(b: Builder) -> None:
     x = b.value(lambda v: v.is_float() and v.rank >= 2 and 1 in v.shape[1:])
-    b.node("Expand", x.name, b.integers(*(1 if n > 1 or i == 0 else b.between(1, 4) for i, n in enumerate(x.shape))))
+    shape = [1 if n > 1 else b.between(1, 4) for n in x.shape]
+    b.node("Expand", x.name, b.integers(1, *shape[1:]))
 
 
 def resize(b: Builder) -> None:
@@ -180,17 +182,20 @@ def resize(b: Builder) -> None:
     if mode == "cubic" and b.chance(0.7):
         raise Unfit
     where = b.choose(("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel", None))
-    more = {"nearest_mode": b.choose(("floor", "round_prefer_floor", "ceil", None))} if mode == "nearest" else {}
+    more: dict[str, object] = {"mode": mode, "coordinate_transformation_mode": where}
+    if mode == "nearest":
+        more["nearest_mode"] = b.choose(("floor", "round_prefer_floor", "ceil", None))
     roi = b.weight(np.zeros(0, np.float32)) if b.opset < 13 or b.chance(0.2) else ""
     if b.chance(0.6):
-        scales = b.weight(np.array([1, 1, *(b.choose((1, 2, 2, 1.5, 0.5)) for _ in range(2))], np.float32))
-        b.node("Resize", x.name, roi, scales, mode=mode, coordinate_transformation_mode=where, **more)
+        factors = [b.choose((1, 2, 2, 1.5, 0.5)) for _ in range(2)]
+        scales = b.weight(np.array([1, 1, *factors], np.float32))
+        b.node("Resize", x.name, roi, scales, **more)
         return
     size = [b.between(1, 2 * n) for n in x.shape[2:]]
     rows = b.node("Slice", b.node("Shape", x.name), b.integers(0), b.integers(2))
     sizes = b.node("Concat", rows, b.integers(*size), axis=0)
     empty = b.weight(np.zeros(0, np.float32)) if b.opset < 13 else ""
-    b.node("Resize", x.name, roi, empty, sizes, mode=mode, coordinate_transformation_mode=where, **more)
+    b.node("Resize", x.name, roi, empty, sizes, **more)
 
 
 def depth_to_space(b: Builder) -> None:
