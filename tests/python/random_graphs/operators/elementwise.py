@@ -185,6 +185,19 @@ def from_half(b: Builder) -> None:
     b.node("Cast", x.name, to=TensorProto.FLOAT)
 
 
+def in_half(b: Builder) -> None:
+    """A part in float16, as exporters of mixed precision write it."""
+    x = b.value(lambda v: v.type == np.float32 and v.rank >= 2 and v.batch != v.rank - 1)
+    y = b.node("Cast", x.name, to=TensorProto.FLOAT16)
+    if b.chance(0.7):
+        shape = [x.shape[-1], b.between(2, 24)]
+        w = b.weight(b.rng.normal(0, shape[0] ** -0.5, shape).astype(np.float16))
+        y = b.node("MatMul", y, w)
+    if b.chance(0.7):
+        y = b.node(b.choose(("Relu", "Sigmoid", "Tanh")), y)
+    b.node("Cast", y, to=TensorProto.FLOAT)
+
+
 def cast(b: Builder) -> None:
     """Integers to floats, and booleans to either."""
     x = b.value(lambda v: v.type in (np.int64, np.int32, np.bool_) and v.rank > 0)
@@ -233,6 +246,7 @@ STEPS: dict[Callable[[Builder], None], float] = {
     equal: 1,
     to_half: 0.25,
     from_half: 1.5,
+    in_half: 0.5,
     cast: 1,
     integer_arithmetic: 0.5,
     sign: 0.08,
