@@ -11,7 +11,13 @@ from meaning import default_session, meaning
 
 from random_graphs.builder import Arrays
 from random_graphs.generate import SMALL, Case, stable
-from random_graphs.pieces import meaning_of_pieces, quantizers, shown
+from random_graphs.pieces import (
+    NEAR_A_TIE,
+    NEAR_A_TIE_IN_HALF,
+    meaning_of_pieces,
+    quantizers,
+    shown,
+)
 from random_graphs.tool import RECIPES, Fault, Refused, Tool
 
 FLOAT = "float"
@@ -151,7 +157,7 @@ class Judge:
         open_path = self.folder / "shown.onnx"
         onnx.save(shown(check.model), open_path)
         ours = self.tool.run(open_path, data, cpu=cpu)
-        expected = meaning_of_pieces(check.model, check.rows, ours)
+        expected = meaning_of_pieces(check.model, check.rows, ours, check.near)
         names = [value.name for value in check.model.graph.output]
         ours = {name: ours[name] for name in names}
         check.close(ours, {name: expected[name] for name in names}, check.tolerance)
@@ -184,6 +190,7 @@ class Check:
             for n in case.model.graph.node
         )
         self.tolerance = CLOSE_IN_HALF if half else CLOSE
+        self.near = NEAR_A_TIE_IN_HALF if half else NEAR_A_TIE
         self._expected: Arrays | None = None
 
     def expected(self) -> Arrays:
