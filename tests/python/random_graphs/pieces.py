@@ -21,6 +21,7 @@ OURS = "ours:"
 BEFORE = "before:"
 # How near to a tie, of one step, a value must be to fall on either side.
 NEAR_A_TIE = 0.01
+ON_A_TIE = 1e-4
 # Where there are float16, of which a value has 11 bits.
 NEAR_A_TIE_IN_HALF = 0.3
 
@@ -143,8 +144,10 @@ def judge_integers(
     if not apart.any():
         return
     steps = one.steps(before)
-    from_tie = np.abs(steps - np.floor(steps) - 0.5)
-    wrong = (np.abs(apart) > 1) | ((apart != 0) & (from_tie > near))
+    above = steps - np.floor(steps) - 0.5
+    # To the other side of the tie; on it, to either.
+    across = (apart == -np.sign(above)) | ((np.abs(apart) == 1) & (np.abs(above) < ON_A_TIE))
+    wrong = (apart != 0) & ~((np.abs(above) <= near) & across)
     if wrong.any():
         most = int(np.abs(apart).max())
         raise Fault(
