@@ -320,5 +320,3 @@ def plain_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
 
-
-FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

@@ -118,7 +118,7 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 def meaning_of_pieces(model: ModelProto, rows: Arrays, ours: Arrays, near: float) -> Arrays:
     """What every output and integer means, given our own integers before it.
 
-    Raises where one of our integers is not what it means; `near` is how near to a tie it may differ.
+    Raises where one of our integers is not what it means; it may differ as near to a tie as `near`.
     """
     every = quantizers(model)
     pieces = Meaning(cut(model))

@@ -13,12 +13,12 @@ import numpy as np
 from random_graphs.builder import Arrays
 
 HANGS_AFTER_SECONDS = 60
-WEIGHTS_4 = ("--bits", "4", "--granularity", "group=16")
+GROUPS_OF_4_BITS = ("--bits", "4", "--granularity", "group=16")
 
 # What a graph is quantized by; those that need data are given the calibration rows.
 RECIPES: dict[str, tuple[str, ...]] = {
     "weights": ("--recipe", "weights"),
-    "weights-4": ("--recipe", "weights", *WEIGHTS_4),
+    "weights-4": ("--recipe", "weights", *GROUPS_OF_4_BITS),
     "weights-affine": ("--recipe", "weights", "--scheme", "affine", "--granularity", "tensor"),
     "weights-generic": ("--recipe", "weights", "--target", "generic"),
     "dynamic": ("--recipe", "dynamic"),

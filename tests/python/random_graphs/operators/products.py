@@ -82,8 +82,7 @@ def attention(b: Builder) -> None:
 def gemm(b: Builder) -> None:
     x = b.value(lambda v: v.is_float() and v.rank == 2)
     left = x.batch == 1
-    inner, outer = (x.shape[0], None) if left else (x.shape[1], None)
-    del outer
+    inner = x.shape[0] if left else x.shape[1]
     columns = b.between(1, 40)
     attributes: dict[str, object] = {"transA": 1} if left else {}
     if b.chance(0.2):
