@@ -51,8 +51,8 @@ fn of_transposed(node: &NodeProto, kernel: &[usize]) -> Option<Vec<usize>> {
     let output_padding = each("output_padding", 0)?;
     let auto_pad = node.string("auto_pad", "NOTSET");
     let (mut before, mut behind) = (Vec::new(), Vec::new());
-    for axis in 0..kernel.len() {
-        let extent = kernel[axis].checked_sub(1)? * dilations.get(axis)? + 1;
+    for (axis, &size) in kernel.iter().enumerate() {
+        let extent = size.checked_sub(1)? * dilations.get(axis)? + 1;
         let total = match auto_pad.as_str() {
             "VALID" => 0,
             _ => (extent + output_padding.get(axis)?).checked_sub(*strides.get(axis)?)?,
