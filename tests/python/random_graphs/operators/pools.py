@@ -1,13 +1,28 @@
 """Pools, reductions, and what picks by size."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from random_graphs.builder import Builder
+from random_graphs.builder import Builder, Unfit
 from random_graphs.operators.convolutions import automatic, window
 from random_graphs.operators.norms import mean
 
+Window = dict[str, Any]
+
 REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceL1")
 RARE = ("ReduceLogSumExp", "ReduceSumSquare", "ReduceProd", "ReduceLogSum")
+
+
+def _too_wide(sizes: Sequence[int], attributes: Window) -> bool:
+    """Whether strides leave out so much that SAME would pad by less than nothing.
+
+    ONNX Runtime then begins within the image, and ONNX's own reference refuses.
+    """
+    kernel = attributes["kernel_shape"]
+    strides = attributes.get("strides", [1] * len(sizes))
+    return any((n - 1) // s * s + k < n for n, k, s in zip(sizes, kernel, strides))
 
 
 def pool(b: Builder) -> None:
@@ -21,6 +36,8 @@ def pool(b: Builder) -> None:
     if operator != "MaxPool" and b.opset < (19 if operator == "AveragePool" else 18):
         attributes.pop("dilations", None)
     attributes = automatic(b, attributes)
+    if str(attributes.get("auto_pad", "")).startswith("SAME") and _too_wide(x.shape[2:], attributes):
+        raise Unfit
     more: dict[str, int] = {}
     if operator == "AveragePool" and b.chance(0.4):
         more["count_include_pad"] = b.between(0, 1)
