@@ -332,14 +332,25 @@ class TestUnknownOperator:
             fewbits(*command, recipe, "--force").assert_done()
 
     def test_one_that_fails_on_the_data(self, fewbits: Fewbits, tmp_path: Path) -> None:
-        """The executor has convolutions, but none over three axes, and finds out when it runs."""
-        node = helper.make_node("Conv", ["x", "w"], ["a"])
-        nodes = [node, helper.make_node("Relu", ["a"], ["y"])]
-        model = save(tmp_path / "m.onnx", nodes, [weight("w", 8, 4, 3, 3, 3)], ("n", 4, 6, 6, 6))
+        """The executor has Pad, but mirrors no channels, and finds out when it runs."""
+        pads = numpy_helper.from_array(np.array([0, 1, 0, 0, 0, 1, 0, 0]), "pads")
+        nodes = [
+            helper.make_node("Pad", ["x", "pads"], ["a"], mode="reflect"),
+            helper.make_node("Conv", ["a", "w"], ["y"]),
+        ]
+        model = save(tmp_path / "m.onnx", nodes, [weight("w", 8, 6, 3, 3), pads], ("n", 4, 6, 6))
         result = quantize(fewbits, model, tmp_path / "q.onnx")
         result.assert_refused(1)
         assert "m.npz" in result.err and "--recipe weights" in result.err
         assert not (tmp_path / "q.onnx").exists()
+
+    def test_one_that_is_known_to_be_lacking(self, fewbits: Fewbits, tmp_path: Path) -> None:
+        """The executor has convolutions, but none over three axes: what lies before is calibrated."""
+        node = helper.make_node("Conv", ["x", "w"], ["a"])
+        nodes = [node, helper.make_node("Relu", ["a"], ["y"])]
+        model = save(tmp_path / "m.onnx", nodes, [weight("w", 8, 4, 3, 3, 3)], ("n", 4, 6, 6, 6))
+        result = quantize(fewbits, model, tmp_path / "q.onnx").assert_done()
+        assert "the executor lacks Conv along 3 axes (node 'a')" in result.err
 
     def test_compare_and_run_name_it(self, fewbits: Fewbits, tmp_path: Path) -> None:
         magic = helper.make_node("Magic", ["a"], ["b"], name="foo", domain=ACME)

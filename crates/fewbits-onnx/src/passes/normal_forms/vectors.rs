@@ -13,17 +13,16 @@ pub(super) fn as_matrices(graph: &mut GraphProto, opset: i64) {
     let mut names = Names::new(graph);
     for mut node in std::mem::take(&mut graph.node) {
         let rank = |input: usize| sizes.get(node.input.get(input)?).map(Vec::len);
-        let (Some(left), Some(right)) = (rank(0), rank(1)) else {
-            graph.node.push(node);
-            continue;
-        };
-        if !node.is("MatMul") || (left != 1 && right != 1) {
+        let (left, right) = (rank(0), rank(1));
+        // What is not known on the right may be a vector, too, and then there is no axis to take off.
+        let is_known = right == Some(1) || (left == Some(1) && right.is_some());
+        if !node.is("MatMul") || !is_known {
             graph.node.push(node);
             continue;
         }
         let mut gone = Vec::new();
         for (input, rank, axis) in [(0, left, 0), (1, right, 1)] {
-            if rank == 1 {
+            if rank == Some(1) {
                 let matrix = names.fresh("matrix");
                 let vector = node.input[input].clone();
                 push(graph, &mut names, opset, "Unsqueeze", &vector, &matrix, &[axis]);
@@ -73,6 +72,7 @@ mod tests {
             (product("t", "v"), vec!["Unsqueeze", "MatMul", "Squeeze"]),
             (product("v", "v"), vec!["Unsqueeze", "Unsqueeze", "MatMul", "Squeeze"]),
             (product("t", "m"), vec!["MatMul"]),
+            (product("unknown", "v"), vec!["Unsqueeze", "MatMul", "Squeeze"]),
             (product("v", "unknown"), vec!["MatMul"]),
         ] {
             let mut graph = GraphProto {
