@@ -126,8 +126,9 @@ fn weakest_tests(root: &Path, arguments: &[String]) -> Result<()> {
 }
 
 const PYTEST: [&str; 2] = ["-m", "pytest"];
-/// All end-to-end tests.
-const TESTS: [&str; 3] = [PYTEST[0], PYTEST[1], "tests/python"];
+/// All end-to-end tests, a file a process on each of two cores: most of their time goes to starting programs.
+const TESTS: [&str; 7] =
+    [PYTEST[0], PYTEST[1], "tests/python", "--numprocesses", "2", "--dist", "loadfile"];
 
 /// Runs a step that starts pytest on the tests whose marks `marks` describes.
 fn pytest(step: Step, marks: &str, root: &Path, binary: &Path, arguments: &[String]) -> Result<()> {
