@@ -10,6 +10,6 @@ mod types;
 mod windows;
 
 pub use check::{Mismatch, mismatches};
-pub use sizes::{Dims, sizes};
+pub use sizes::{Dims, elements, sizes, sizes_beside};
 pub use types::{ElementTypes, element_types};
 pub use windows::Windows;

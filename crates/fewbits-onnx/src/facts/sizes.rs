@@ -7,32 +7,55 @@ use super::windows::Windows;
 use crate::graph::Index;
 use crate::operators::{OF_ELEMENTS, OF_PAIRS, OF_SHAPE};
 use crate::proto::{GraphProto, NodeProto};
+use crate::qweight::is_mat_mul_n_bits;
 
 /// The size of every axis; none where it is not known.
 pub type Dims = Vec<Option<usize>>;
 
 /// The axes of every value of the main graph whose number of axes is known, by its name.
 pub fn sizes(graph: &GraphProto) -> HashMap<String, Dims> {
+    sizes_beside(graph, [])
+}
+
+/// The same, where the sizes of some values are known from elsewhere, as those of weights that nodes unpack.
+///
+/// Of what the graph declares for values between its nodes only the number of axes is taken: the sizes are
+/// those of the example that it was exported with, at times, and not what is fed.
+pub fn sizes_beside(
+    graph: &GraphProto,
+    others: impl IntoIterator<Item = (String, Dims)>,
+) -> HashMap<String, Dims> {
     let mut sizes = Sizes { index: Index::new(graph), known: HashMap::new() };
-    let declared = graph.input.iter().chain(&graph.value_info).chain(&graph.output);
-    for info in declared {
-        let dims = info.dims().map(|dims| {
+    for info in graph.value_info.iter().chain(&graph.output) {
+        let axes = info.dims().map(|dims| vec![None; dims.len()]);
+        sizes.known.extend(axes.map(|axes| (info.name().to_string(), axes)));
+    }
+    for input in &graph.input {
+        let dims = input.dims().map(|dims| {
             let size = |dim: Option<i64>| dim.and_then(|dim| usize::try_from(dim).ok());
             dims.into_iter().map(size).collect()
         });
-        sizes.known.extend(dims.map(|dims| (info.name().to_string(), dims)));
+        sizes.known.extend(dims.map(|dims| (input.name().to_string(), dims)));
     }
     for tensor in &graph.initializer {
         let dims = tensor.shape().map(|dims| dims.into_iter().map(Some).collect());
         sizes.known.extend(dims.map(|dims| (tensor.name().to_string(), dims)));
     }
+    sizes.known.extend(others);
     for node in &graph.node {
-        if let (Some(output), Some(dims)) = (node.output.first(), sizes.of_result(node)) {
-            let dims = match sizes.known.get(output) {
-                Some(declared) => both(&dims, declared),
-                None => dims,
-            };
-            sizes.known.insert(output.clone(), dims);
+        let Some(dims) = sizes.of_result(node) else { continue };
+        let further = match node.op_type() {
+            "Split" => dims.clone(),
+            // A scale and a zero point.
+            "DynamicQuantizeLinear" => Vec::new(),
+            _ => {
+                sizes.known.extend(node.output.first().map(|name| (name.clone(), dims)));
+                continue;
+            }
+        };
+        for (place, output) in node.output.iter().enumerate() {
+            let dims = if place == 0 { &dims } else { &further };
+            sizes.known.insert(output.clone(), dims.clone());
         }
     }
     sizes.known
@@ -60,8 +83,20 @@ impl Sizes<'_> {
         }
     }
 
+    /// As many axes as an input that holds a shape has elements.
+    fn of_shape(&self, node: &NodeProto, input: usize) -> Option<Dims> {
+        match self.of(node, input)?[..] {
+            [Some(length)] => Some(vec![None; length]),
+            _ => None,
+        }
+    }
+
     /// Those of the first result of a node.
     fn of_result(&self, node: &NodeProto) -> Option<Dims> {
+        if is_mat_mul_n_bits(node) {
+            let (_, rows) = self.of(node, 0)?.split_last()?;
+            return Some([rows, &[usize::try_from(node.int("N", 0)).ok()]].concat());
+        }
         node.is_onnx().then_some(())?;
         let op = node.op_type();
         if OF_PAIRS.contains(&op) {
@@ -69,19 +104,48 @@ impl Sizes<'_> {
             let first = inputs.next()??.clone();
             return inputs.try_fold(first, |dims, other| broadcast(&dims, other?));
         }
+        match op {
+            // Of any input.
+            "Reshape" => {
+                let constant = self.of(node, 0).zip(self.ints(node, 1));
+                let zero_keeps = node.int("allowzero", 0) == 0;
+                let known = constant.and_then(|(from, to)| reshaped(from, &to, zero_keeps));
+                return known.or_else(|| self.of_shape(node, 1));
+            }
+            "Expand" => return self.of_shape(node, 1),
+            "ConstantOfShape" => return self.of_shape(node, 0),
+            "Gemm" => {
+                let side = |input: usize, flag: &str, place: usize| {
+                    let dims = self.of(node, input).filter(|dims| dims.len() == 2)?;
+                    dims[if node.int(flag, 0) == 0 { place } else { 1 - place }]
+                };
+                return Some(vec![side(0, "transA", 0), side(1, "transB", 1)]);
+            }
+            _ => {}
+        }
         let from = self.of(node, 0)?;
         match op {
+            "DynamicQuantizeLinear" => Some(from.clone()),
             _ if OF_ELEMENTS.contains(&op) || OF_SHAPE.contains(&op) => Some(from.clone()),
             "Conv" | "ConvInteger" => {
-                let weight = self.of(node, 1)?;
-                let kernel: Vec<usize> = weight.get(2..)?.iter().copied().collect::<Option<_>>()?;
-                let windows = Windows::of(node, &kernel)?;
-                Some([&[*from.first()?, weight[0]], &*windows.counts(from.get(2..)?)].concat())
+                let weight = self.of(node, 1);
+                let spatial = from.get(2..)?;
+                let kernel = weight.and_then(|weight| weight.get(2..)?.iter().copied().collect());
+                let windows = kernel.and_then(|kernel: Vec<usize>| Windows::of(node, &kernel));
+                let counts = windows.map(|windows| windows.counts(spatial));
+                let counts = counts.unwrap_or_else(|| vec![None; spatial.len()]);
+                let channels = weight.and_then(|weight| *weight.first()?);
+                Some([&[*from.first()?, channels], &*counts].concat())
             }
-            "MaxPool" | "AveragePool" | "LpPool" if node.int("ceil_mode", 0) == 0 => {
+            "MaxPool" | "AveragePool" | "LpPool" => {
+                let spatial = from.get(2..)?;
                 let kernel = node.ints("kernel_shape").iter().map(|&k| usize::try_from(k).ok());
-                let windows = Windows::of(node, &kernel.collect::<Option<Vec<_>>>()?)?;
-                Some([from.get(..2)?, &windows.counts(from.get(2..)?)].concat())
+                let kernel = kernel.collect::<Option<Vec<_>>>();
+                let windows = kernel.and_then(|kernel| Windows::of(node, &kernel));
+                let windows = windows.filter(|_| node.int("ceil_mode", 0) == 0);
+                let counts = windows.map(|windows| windows.counts(spatial));
+                let counts = counts.unwrap_or_else(|| vec![None; spatial.len()]);
+                Some([from.get(..2)?, &counts].concat())
             }
             "GlobalAveragePool" | "GlobalMaxPool" => {
                 let axes = from.iter().enumerate();
@@ -90,13 +154,6 @@ impl Sizes<'_> {
             "Flatten" => {
                 let axis = place(node.int("axis", 1), from.len() + 1)?;
                 Some(vec![elements(&from[..axis]), elements(&from[axis..])])
-            }
-            "Gemm" => {
-                let side = |input: usize, flag: &str, place: usize| {
-                    let dims = self.of(node, input).filter(|dims| dims.len() == 2)?;
-                    Some(dims[if node.int(flag, 0) == 0 { place } else { 1 - place }])
-                };
-                Some(vec![side(0, "transA", 0)?, side(1, "transB", 1)?])
             }
             "MatMul" | "MatMulInteger" => product(from, self.of(node, 1)?),
             "Transpose" => match node.ints("perm") {
@@ -107,7 +164,7 @@ impl Sizes<'_> {
                 let axis = place(node.attr("axis")?.i(), from.len())?;
                 let mut dims = from.clone();
                 for input in 1..node.input.len() {
-                    let part = *self.of(node, input)?.get(axis)?;
+                    let part = self.of(node, input).and_then(|dims| *dims.get(axis)?);
                     dims[axis] = dims[axis].zip(part).and_then(|(a, b)| a.checked_add(b));
                 }
                 Some(dims)
@@ -130,7 +187,6 @@ impl Sizes<'_> {
                     _ => reduced(node, from, &axes),
                 }
             }
-            "Reshape" => reshaped(from, &self.ints(node, 1)?, node.int("allowzero", 0) == 0),
             "Unsqueeze" => {
                 let axes = self.axes(node)?;
                 let rank = from.len() + axes.len();
@@ -150,12 +206,13 @@ impl Sizes<'_> {
             }
             "Pad" => {
                 let pads = match node.input.get(1) {
-                    Some(_) => self.ints(node, 1)?,
-                    None => node.ints("pads").to_vec(),
+                    Some(_) => self.ints(node, 1),
+                    None => Some(node.ints("pads").to_vec()),
                 };
                 let rank = from.len();
-                (pads.len() == 2 * rank && node.input.len() <= 3).then_some(())?;
+                let pads = pads.filter(|pads| pads.len() == 2 * rank && node.input.len() <= 3);
                 let padded = |(axis, size): (usize, &Option<usize>)| {
+                    let pads = pads.as_ref()?;
                     let size = i64::try_from((*size)?).ok()?;
                     usize::try_from(size + pads[axis] + pads[rank + axis]).ok()
                 };
@@ -184,16 +241,8 @@ fn place(axis: i64, rank: usize) -> Option<usize> {
 }
 
 /// How many elements all axes make.
-fn elements(dims: &[Option<usize>]) -> Option<usize> {
+pub fn elements(dims: &[Option<usize>]) -> Option<usize> {
     dims.iter().try_fold(1, |count: usize, size| count.checked_mul((*size)?))
-}
-
-/// What is known of a value from two sides.
-fn both(a: &Dims, b: &Dims) -> Dims {
-    if a.len() != b.len() {
-        return a.clone();
-    }
-    a.iter().zip(b).map(|(a, b)| a.or(*b)).collect()
 }
 
 /// The axes of what elements of two values that meet make.

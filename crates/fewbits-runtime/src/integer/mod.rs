@@ -5,12 +5,10 @@
 //! ([`schedule`]). A run is then a list of steps ([`steps`]) over memory that is planned once
 //! ([`state`]).
 
-mod dims;
 mod lower;
 mod net;
 mod parts;
 mod program;
-mod ranks;
 mod rows;
 mod schedule;
 mod state;

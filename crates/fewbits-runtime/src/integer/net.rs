@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fewbits_onnx::facts::{Dims, sizes_beside};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use fewbits_onnx::qweight::{ReadWeight, WeightReader};
@@ -133,6 +134,14 @@ impl<'a> Net<'a> {
         let zero_point = u8::try_from(zero_point + if signed { 128 } else { 0 }).ok()?;
         (scale > 0.0 && scale.is_finite())
             .then_some(ByteType { scale: ByteScale { scale, zero_point }, signed })
+    }
+
+    /// The sizes of the axes of every value, those of weights that nodes unpack included.
+    pub(crate) fn sizes(&self) -> HashMap<String, Dims> {
+        let weights = self.weights.iter().map(|(name, weight)| {
+            (name.clone(), weight.layout().shape().iter().copied().map(Some).collect())
+        });
+        sizes_beside(self.graph, weights)
     }
 
     /// The quantized weights that `name` is.

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
+use fewbits_onnx::facts::{Dims, elements};
 use fewbits_onnx::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 
-use crate::integer::dims::AllDims;
 use crate::integer::net::Net;
 use crate::{RowsKnown, input_specs};
 
@@ -78,7 +78,7 @@ fn has_common_scales(graph: &GraphProto) -> bool {
 
 /// Whether the rows of all outputs depend on the same rows of the inputs only.
 pub(crate) fn are_apart(net: &Net, scales: CommonScales) -> bool {
-    let (graph, dims) = (net.graph, AllDims::infer(net));
+    let (graph, sizes) = (net.graph, net.sizes());
     let mut values: HashMap<&str, Value> = HashMap::new();
     for tensor in &graph.initializer {
         let shape = tensor.shape().map_or(Shape::default(), |dims| Shape::of(&dims));
@@ -110,7 +110,7 @@ pub(crate) fn are_apart(net: &Net, scales: CommonScales) -> bool {
             values.extend(node.output.iter().map(String::as_str).zip([*rows, one, one]));
             continue;
         }
-        let Some(result) = read.and_then(|read| Node { node, read, net, dims: &dims }.result())
+        let Some(result) = read.and_then(|read| Node { node, read, net, sizes: &sizes }.result())
         else {
             return false;
         };
@@ -124,7 +124,7 @@ struct Node<'a> {
     node: &'a NodeProto,
     read: Vec<Option<Value>>,
     net: &'a Net<'a>,
-    dims: &'a AllDims<'a>,
+    sizes: &'a HashMap<String, Dims>,
 }
 
 impl Node<'_> {
@@ -145,6 +145,21 @@ impl Node<'_> {
             return (self.node.int("start", 0) > 0).then_some(Value::Same(shape));
         }
         self.rank_of_rows(op).map(Value::Rows)
+    }
+
+    /// Whether a Reshape to `to` leaves the rows along the first axis alone.
+    fn reshape_keeps_rows(&self, to: &[i64]) -> bool {
+        match to.split_first() {
+            Some((0, _)) => self.node.int("allowzero", 0) == 0,
+            // There are as many rows as before if each has as many elements.
+            Some((-1, row)) => {
+                let row: Dims = row.iter().map(|&d| usize::try_from(d).ok()).collect();
+                let from = self.node.input.first().and_then(|name| self.sizes.get(name));
+                let from = from.and_then(|dims| elements(dims.get(1..)?));
+                from.is_some_and(|from| from > 0 && elements(&row) == Some(from))
+            }
+            _ => false,
+        }
     }
 
     fn shape_of_same(&self) -> Shape {
@@ -182,7 +197,7 @@ impl Node<'_> {
             "Flatten" => first.filter(|_| self.node.int("axis", 1) == 1).map(|_| 2),
             "Reshape" => {
                 let shape = self.ints(1)?;
-                first.filter(|_| self.dims.keeps_rows(self.node, &shape)).map(|_| shape.len())
+                first.filter(|_| self.reshape_keeps_rows(&shape)).map(|_| shape.len())
             }
             "Transpose" => first.filter(|_| self.node.ints("perm").first() == Some(&0)),
             "Concat" => {

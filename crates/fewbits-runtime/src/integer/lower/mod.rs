@@ -31,10 +31,8 @@ use fewbits_onnx::proto::{DataType, NodeProto};
 use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
 use crate::integer::lower::function::name_of;
-pub(crate) use crate::integer::lower::image::{window, window_of};
 use crate::integer::net::{ByteType, Net};
 use crate::integer::program::{AnyStep, Place, Step, Unit};
-use crate::integer::ranks::ranks;
 use crate::integer::state::{ByteScale, ValueId};
 use crate::integer::steps::float_images::Convolution;
 use crate::integer::steps::product::{Epilogue, Product};
@@ -71,7 +69,7 @@ pub(crate) struct Lowering<'a> {
     pub net: Net<'a>,
     pub cpu: Cpu,
     pub types: ElementTypes,
-    pub ranks: HashMap<&'a str, usize>,
+    pub ranks: HashMap<String, usize>,
     pub values: Vec<Known>,
     pub units: Vec<Unit>,
     /// Nodes left to the float executor.
@@ -94,7 +92,8 @@ pub(crate) struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(net: Net<'a>, cpu: Cpu) -> Lowering<'a> {
-        let (types, ranks) = (element_types(net.graph), ranks(net.graph));
+        let types = element_types(net.graph);
+        let ranks = net.sizes().into_iter().map(|(name, dims)| (name, dims.len())).collect();
         Lowering {
             net,
             cpu,
