@@ -99,6 +99,14 @@ impl TensorProto {
         }
     }
 
+    /// Whether its elements are floats of 16, 32 or 64 bits.
+    pub fn is_float(&self) -> bool {
+        matches!(
+            self.element_type(),
+            Ok(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16)
+        )
+    }
+
     /// The element type.
     pub fn element_type(&self) -> Result<DataType> {
         let number = self.data_type();

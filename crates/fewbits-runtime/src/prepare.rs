@@ -4,7 +4,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::exact_products::exact_products;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
-use fewbits_onnx::passes::normal_forms::normal_forms;
+use fewbits_onnx::passes::normal_forms::{normal_forms, on_axes};
 use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
 use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 use fewbits_onnx::qweight::WeightReader;
@@ -165,15 +165,9 @@ fn first_of_equals(model: &mut Model) {
         top.name.clone_from(&node.name);
         graph.node.push(top);
         if squeezed {
-            graph.node.push(match opset < 13 {
-                true => NodeProto::new("Squeeze", &[&place], &[output])
-                    .with(AttributeProto::of_ints("axes", &[axis])),
-                false => {
-                    let axes = names.fresh("axes");
-                    graph.initializer.push(TensorProto::from_i64(&axes, &[1], &[axis]));
-                    NodeProto::new("Squeeze", &[&place, &axes], &[output])
-                }
-            });
+            let squeeze = NodeProto::new("Squeeze", &[&place], &[output]);
+            let squeeze = on_axes(graph, &mut names, opset, squeeze, &[axis]);
+            graph.node.push(squeeze);
         }
     }
 }

@@ -319,6 +319,17 @@ impl Tensor {
         })
     }
 
+    /// The same elements, halves as floats.
+    pub fn widened(self) -> Tensor {
+        match self.values {
+            Values::F16(v) => {
+                let values = Values::F32(v.into_iter().map(f16::to_f32).collect());
+                Tensor { shape: self.shape, values }
+            }
+            values => Tensor { shape: self.shape, values },
+        }
+    }
+
     /// This tensor with elements of `data_type`; floats are truncated to integers as `as` does.
     ///
     /// # Errors

@@ -3,10 +3,8 @@
 //!
 //! Each line is shown by a model of ONNX's own conformance suite, or by one of ours.
 
+use fewbits_onnx::passes::normal_forms::ALONG_ONE_AXIS;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
-
-/// The opset from which on Softmax and its like work along one axis.
-const ALONG_ONE_AXIS: i64 = 13;
 
 /// The first node, those of subgraphs included, that rten would compute wrongly, and what of it.
 pub(crate) fn first_distrusted(nodes: &[NodeProto], opset: i64) -> Option<(&NodeProto, String)> {

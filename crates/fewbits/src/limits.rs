@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::cleanup::same_content;
-use fewbits_onnx::passes::qdq::{ActivationParams, ActivationStorage};
+use fewbits_onnx::passes::qdq::{ActivationParams, ActivationStorage, bias_behind};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_quant::{Granularity, Limits, PairLimit, Scheme, SumOrder};
 use rayon::prelude::*;
@@ -230,11 +230,9 @@ impl<'a> Products<'a> {
         match node.op_type() {
             _ if !node.is_onnx() => None,
             "Conv" | "ConvTranspose" | "Gemm" => node.input.get(2).map(String::as_str),
-            // onnxruntime makes a Gemm of both.
             "MatMul" => {
-                let [add] = self.index.consumers(&node.output[0]) else { return None };
-                let add = Some(&self.graph.node[*add]).filter(|add| add.is("Add"))?;
-                add.input.iter().find(|input| **input != node.output[0]).map(String::as_str)
+                let (add, place) = bias_behind(self.graph, &self.index, node)?;
+                self.graph.node[add].input.get(place).map(String::as_str)
             }
             _ => None,
         }

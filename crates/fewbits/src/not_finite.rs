@@ -8,7 +8,7 @@ use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 
 use crate::Result;
-use crate::weights::{Constant, Role, constants, is_float, role};
+use crate::weights::{Constant, Role, constants, role};
 
 /// An element of a constant that is not finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,10 +77,9 @@ pub fn not_finite(model: &Model, names: impl Fn(&str) -> bool) -> Result<Vec<Not
             found.push(NotFinite { tensor, element, value: values[element], reach });
         }
     }
-    let around: Scope = graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect();
     let mut inner = Inner { model, names: &names, found };
     for node in &graph.node {
-        inner.subgraphs(node, &around)?;
+        inner.subgraphs(node, &Scope::new())?;
     }
     for function in &model.proto().functions {
         inner.nodes(&function.node, Scope::new())?;
@@ -88,10 +87,10 @@ pub fn not_finite(model: &Model, names: impl Fn(&str) -> bool) -> Result<Vec<Not
     Ok(inner.found)
 }
 
-/// The constants that nodes see, by name.
+/// The constants that nodes see beside those of the main graph, by name.
 type Scope<'a> = HashMap<&'a str, &'a TensorProto>;
 
-/// Looks for those that nodes of subgraphs and functions read.
+/// Looks for those of subgraphs and functions.
 struct Inner<'a, F> {
     model: &'a Model,
     names: &'a F,
@@ -111,7 +110,7 @@ impl<F: Fn(&str) -> bool> Inner<'_, F> {
             let value = node.is("Constant").then(|| node.tensor("value")).flatten();
             scope.extend(node.output.first().map(String::as_str).zip(value));
             for (input, name) in node.input.iter().enumerate() {
-                let tensor = scope.get(name.as_str()).filter(|tensor| is_float(tensor));
+                let tensor = scope.get(name.as_str()).filter(|tensor| tensor.is_float());
                 let known = self.found.iter().any(|known| known.tensor == *name);
                 let Some(tensor) = tensor.filter(|_| !known && (self.names)(name)) else {
                     continue;

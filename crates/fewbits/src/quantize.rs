@@ -149,9 +149,12 @@ impl<'a> Planned<'a> {
             products_in_single(&mut prepared, extent)?;
         }
         let Made { plan, channels } = make(&prepared, &finished)?;
-        let quantized = WeightReader::new(prepared.graph()).weights().count();
         let is_weight = |constant: &Constant| matches!(constant.role, Role::Weight(_));
-        let done = quantized > 0 && !constants(prepared.graph()).iter().any(is_weight);
+        let quantized = match constants(prepared.graph()).iter().any(is_weight) {
+            true => 0,
+            false => WeightReader::new(prepared.graph()).weights().count(),
+        };
+        let done = quantized > 0;
         if learnt == 0 && (done || plan.tensors.is_empty()) {
             // Nothing to decide about: the weights are out of reach, or done, or there are none.
             let hidden =

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
+use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto};
 
 use crate::plan::{ActivationUse, is_product};
 
@@ -126,7 +126,7 @@ impl<'a> Found<'a> {
         // Scales are parts of integers.
         let values = if is_scaled { 1 } else { node.input.len() };
         for (i, name) in node.input.iter().enumerate().take(values) {
-            let tensor = self.index.initializer(name).filter(|t| is_float(t));
+            let tensor = self.index.initializer(name).filter(|t| t.is_float());
             let Some(shape) = tensor.and_then(|tensor| tensor.shape().ok()) else { continue };
             let role = role(node, i, shape.len());
             let place = *self.place.entry(name).or_insert_with(|| {
@@ -163,13 +163,6 @@ impl<'a> Found<'a> {
     }
 }
 
-pub(crate) fn is_float(tensor: &TensorProto) -> bool {
-    matches!(
-        tensor.element_type(),
-        Ok(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16)
-    )
-}
-
 pub(crate) fn role(node: &NodeProto, input: usize, rank: usize) -> Role {
     if !node.is_onnx() || rank == 0 {
         return Role::Other;
@@ -203,7 +196,7 @@ pub(crate) fn role(node: &NodeProto, input: usize, rank: usize) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fewbits_onnx::proto::AttributeProto;
+    use fewbits_onnx::proto::TensorProto;
 
     #[test]
     fn axes_follow_the_operator() {

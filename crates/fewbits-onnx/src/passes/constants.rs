@@ -20,7 +20,8 @@ pub fn constants_to_initializers(graph: &mut GraphProto) {
     graph.initializer.append(&mut moved);
 }
 
-fn constant_tensor(node: &NodeProto) -> Option<TensorProto> {
+/// The tensor that a `Constant` gives, under the name of its output.
+pub(super) fn constant_tensor(node: &NodeProto) -> Option<TensorProto> {
     if !node.is("Constant") {
         return None;
     }

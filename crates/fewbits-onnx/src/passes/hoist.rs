@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::constants::constant_tensor;
 use crate::graph::Names;
-use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
+use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// Operators that only move elements: of a weight they give a weight.
 const MOVES: [&str; 8] =
@@ -60,7 +61,7 @@ impl Hoist {
             !moves
         });
         graph.node.retain(|node| {
-            let Some(tensor) = constant_of(node) else { return true };
+            let Some(tensor) = constant_tensor(node) else { return true };
             let moves = moves(&tensor, tensor.name());
             if moves {
                 found.push(tensor);
@@ -79,7 +80,7 @@ impl Hoist {
     fn moves_of(&mut self, graph: &mut GraphProto) {
         let fixed = fixed_names(graph);
         let own =
-            graph.node.iter().filter_map(constant_of).chain(graph.initializer.iter().cloned());
+            graph.node.iter().filter_map(constant_tensor).chain(graph.initializer.iter().cloned());
         let own: HashMap<String, TensorProto> =
             own.map(|tensor| (tensor.name().to_string(), tensor)).collect();
         let mut position = 0;
@@ -127,18 +128,8 @@ fn fixed_names(graph: &GraphProto) -> HashSet<String> {
     graph.input.iter().chain(&graph.output).map(|value| value.name().to_string()).collect()
 }
 
-/// The tensor of a `Constant`, under the name of its output.
-fn constant_of(node: &NodeProto) -> Option<TensorProto> {
-    let (tensor, name) = (node.tensor("value")?, node.output.first()?);
-    node.is("Constant").then(|| TensorProto { name: Some(name.clone()), ..tensor.clone() })
-}
-
 fn is_weight(tensor: &TensorProto) -> bool {
-    let is_float = matches!(
-        tensor.element_type(),
-        Ok(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16)
-    );
-    is_float && tensor.dims.len() > 1
+    tensor.is_float() && tensor.dims.len() > 1
 }
 
 fn count_names(graph: &GraphProto, counts: &mut HashMap<String, usize>) {

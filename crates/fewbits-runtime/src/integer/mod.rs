@@ -307,7 +307,7 @@ impl IntegerRunner {
                 reason: "no data given for it".into(),
             })?;
             spec.check(tensor)?;
-            let tensor = &*as_computed(tensor)?;
+            let tensor = &*as_computed(tensor);
             match rows {
                 None => state.set_tensor(*id, tensor)?,
                 Some(rows) => state.set_rows(*id, tensor, rows.clone())?,
@@ -395,11 +395,11 @@ fn rows_of(inputs: &[(String, Tensor)]) -> Option<usize> {
 }
 
 /// A tensor as the steps take it: halves are computed as floats.
-fn as_computed(tensor: &Tensor) -> Result<Cow<'_, Tensor>> {
-    Ok(match tensor.data_type() {
-        DataType::Float16 => Cow::Owned(tensor.clone().cast(DataType::Float)?),
+fn as_computed(tensor: &Tensor) -> Cow<'_, Tensor> {
+    match tensor.data_type() {
+        DataType::Float16 => Cow::Owned(tensor.clone().widened()),
         _ => Cow::Borrowed(tensor),
-    })
+    }
 }
 
 /// Adds the outputs for the rows that follow; there will be `rows` of them in all.

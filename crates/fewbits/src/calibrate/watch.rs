@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use fewbits_onnx::proto::DataType;
 use fewbits_quant::{ChannelObserver, Granularity, Layout, Observer};
 use fewbits_runtime::{Runner, Tensor, Values};
 use rayon::prelude::*;
@@ -44,11 +43,8 @@ impl Computed {
             })?,
         };
         // What is observed is computed in floats, halves too.
-        let as_floats = |(name, tensor): (String, Tensor)| match tensor.data_type() {
-            DataType::Float16 => Ok((name, tensor.cast(DataType::Float)?)),
-            _ => Ok((name, tensor)),
-        };
-        let values = inputs.into_iter().chain(outputs).map(as_floats).collect::<Result<_>>()?;
+        let values = inputs.into_iter().chain(outputs);
+        let values = values.map(|(name, tensor)| (name, tensor.widened())).collect();
         Ok(Computed { rows: count, values, tokens, padding })
     }
 

@@ -8,7 +8,6 @@ mod output_error;
 
 use std::ops::Range;
 
-use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{Runner, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -250,10 +249,7 @@ fn one_answer(runner: &dyn Runner, data: &Dataset, rows: Range<usize>) -> Result
             _ => tensor,
         };
         // Metrics are of numbers that are precise enough.
-        Ok(match tensor.data_type() {
-            DataType::Float16 => tensor.cast(DataType::Float)?,
-            _ => tensor,
-        })
+        Ok(tensor.widened())
     });
     outputs.collect()
 }

@@ -1,5 +1,6 @@
 //! What the windows of a convolution read, one behind the other (im2col).
 
+use fewbits_onnx::facts;
 use fewbits_onnx::proto::NodeProto;
 
 /// How a convolution moves, in any number of spatial axes.
@@ -31,34 +32,10 @@ impl Windows {
             }
         };
         let (strides, dilations) = (each("strides", 1)?, each("dilations", 1)?);
-        let explicit: Vec<usize> = match node.ints("pads") {
-            [] => vec![0; 2 * axes],
-            ints => ints.iter().map(|&i| usize::try_from(i).ok()).collect::<Option<_>>()?,
-        };
-        if strides.len() != axes || dilations.len() != axes || explicit.len() != 2 * axes {
-            return None;
-        }
-        let auto_pad = node.string("auto_pad", "NOTSET");
-        let (mut pads, mut count) = (Vec::new(), Vec::new());
-        for axis in 0..axes {
-            let extent = (kernel[axis].checked_sub(1)?) * dilations[axis] + 1;
-            let stride = strides[axis].max(1);
-            let (begin, end) = match auto_pad.as_str() {
-                "SAME_UPPER" | "SAME_LOWER" => {
-                    let wanted = (size[axis].div_ceil(stride) - 1) * stride + extent;
-                    let total = wanted.saturating_sub(size[axis]);
-                    let less = total / 2;
-                    match auto_pad.as_str() {
-                        "SAME_UPPER" => (less, total - less),
-                        _ => (total - less, less),
-                    }
-                }
-                "VALID" => (0, 0),
-                _ => (explicit[axis], explicit[axes + axis]),
-            };
-            count.push((size[axis] + begin + end).checked_sub(extent)? / stride + 1);
-            pads.push(begin);
-        }
+        let windows = facts::Windows::of(node, kernel)?;
+        let known: Vec<Option<usize>> = size.iter().copied().map(Some).collect();
+        let pads = windows.pads(&known)?;
+        let count: Vec<usize> = windows.counts(&known).into_iter().collect::<Option<_>>()?;
         let (channels, size, kernel) = (*channels, size.to_vec(), kernel.to_vec());
         Some(Windows { channels, size, kernel, strides, dilations, pads, count })
     }

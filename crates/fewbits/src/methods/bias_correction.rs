@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
+use fewbits_onnx::passes::qdq::bias_behind;
 use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Rounding};
 use rayon::prelude::*;
@@ -135,13 +136,10 @@ fn bias(graph: &GraphProto, index: &Index, product: &Product) -> Option<String> 
     let node = &graph.node[product.node];
     let name = match node.input.get(2).filter(|b| !b.is_empty()) {
         Some(bias) => bias,
-        None if node.is("MatMul") => {
-            let output = &node.output[0];
-            let [add] = index.consumers(output) else { return None };
-            let add = graph.node[*add].is("Add").then_some(&graph.node[*add])?;
-            (!index.is_output(output)).then(|| add.input.iter().find(|i| *i != output))??
+        None => {
+            let (add, place) = bias_behind(graph, index, node)?;
+            graph.node[add].input.get(place)?
         }
-        None => return None,
     };
     own_vector(graph, index, name, product.outputs())
 }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::DataType;
 use fewbits_runtime::{IntegerRunner, RunOptions, Runner, Tensor, Values};
 use rayon::prelude::*;
 
@@ -96,12 +95,8 @@ fn outputs(runner: &IntegerRunner, sample: &Dataset) -> Result<Vec<Vec<Tensor>>>
     let of_batch = |rows: &Range<usize>| {
         let tokens = Tokens::of(&sample.batch(rows.clone()));
         let outputs = run_rows(&runner, sample, rows.clone())?;
-        let as_floats = |(_, tensor): (String, Tensor)| match tensor.data_type() {
-            DataType::Float16 => tensor.cast(DataType::Float),
-            _ => Ok(tensor),
-        };
         let outputs: Vec<Tensor> =
-            outputs.into_iter().map(as_floats).collect::<fewbits_runtime::Result<_>>()?;
+            outputs.into_iter().map(|(_, tensor)| tensor.widened()).collect();
         Ok(match tokens {
             Some(tokens) => tokens.only(&outputs),
             None => outputs,

@@ -1,17 +1,16 @@
 //! Bools in executors that hold them as integers: a `Cast` to bool asks whether a number is another one than 0,
 //! and the largest of no bools is false.
 
-use crate::facts::element_types;
+use crate::facts::ElementTypes;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 /// Rewrites every Cast of numbers to bool.
-pub(super) fn by_comparisons(graph: &mut GraphProto) {
+pub(super) fn by_comparisons(graph: &mut GraphProto, types: &ElementTypes) {
     let to_bool = |node: &NodeProto| node.is("Cast") && node.int("to", 0) == DataType::Bool as i64;
     if !graph.node.iter().any(to_bool) {
         return;
     }
-    let types = element_types(graph);
     let mut names = Names::new(graph);
     for node in std::mem::take(&mut graph.node) {
         let zero = node.input.first().and_then(|x| types.get(x)).and_then(|data_type| {
@@ -36,12 +35,11 @@ pub(super) fn by_comparisons(graph: &mut GraphProto) {
 }
 
 /// Reduces bools as integers, and compares what comes out with 0.
-pub(super) fn reduced_as_integers(graph: &mut GraphProto) {
+pub(super) fn reduced_as_integers(graph: &mut GraphProto, types: &ElementTypes) {
     let is_one = |node: &NodeProto| node.is("ReduceMax") || node.is("ReduceMin");
     if !graph.node.iter().any(is_one) {
         return;
     }
-    let types = element_types(graph);
     let mut names = Names::new(graph);
     for mut node in std::mem::take(&mut graph.node) {
         let of_bools = node.input.first().is_some_and(|x| types.get(x) == Some(&DataType::Bool));

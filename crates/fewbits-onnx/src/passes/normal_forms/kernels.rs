@@ -1,17 +1,15 @@
 //! Attributes that say how a window moves are written out: ONNX has defaults for them, of as many numbers as
 //! there are spatial axes.
 
-use crate::facts::sizes;
-use crate::proto::{AttributeProto, GraphProto};
+use std::collections::HashMap;
+
+use crate::facts::Dims;
+use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// Writes out the kernel, strides and dilations of convolutions, and the strides of poolings.
-pub(super) fn spell_out(graph: &mut GraphProto) {
+pub(super) fn spell_out(graph: &mut GraphProto, sizes: &HashMap<String, Dims>) {
     let all = ["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"];
-    let wanted = |node: &crate::proto::NodeProto| all.iter().any(|op| node.is(op));
-    if !graph.node.iter().any(wanted) {
-        return;
-    }
-    let sizes = sizes(graph);
+    let wanted = |node: &NodeProto| all.iter().any(|op| node.is(op));
     for node in graph.node.iter_mut().filter(|node| wanted(node)) {
         let is_convolution = node.is("Conv") || node.is("ConvTranspose");
         let axes_of = |input: usize| {
@@ -46,7 +44,8 @@ pub(super) fn spell_out(graph: &mut GraphProto) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{NodeProto, TensorProto, ValueInfoProto};
+    use crate::facts::sizes;
+    use crate::proto::{TensorProto, ValueInfoProto};
 
     #[test]
     fn what_follows_from_kernels_or_inputs_is_written_out() {
@@ -63,7 +62,8 @@ mod tests {
             initializer: vec![TensorProto::from_f32("w", &[4, 2, 5], &[0.0; 40])],
             ..GraphProto::default()
         };
-        spell_out(&mut graph);
+        let sizes = sizes(&graph);
+        spell_out(&mut graph, &sizes);
         let ints = |node: usize, name: &str| graph.node[node].ints(name).to_vec();
         assert_eq!((ints(0, "kernel_shape"), ints(0, "strides")), (vec![5], vec![1]));
         assert_eq!((ints(1, "kernel_shape"), ints(1, "dilations")), (vec![], vec![1]));

@@ -1,14 +1,14 @@
 //! A `LayerNormalization` whose mean or deviation is read, too, is the arithmetic that ONNX defines it by.
 
-use crate::facts::sizes;
-use crate::graph::Names;
-use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
+use std::collections::HashMap;
 
-/// From this opset on the axes of a reduction are an input.
-const AXES_ARE_AN_INPUT: i64 = 18;
+use super::on_axes;
+use crate::facts::Dims;
+use crate::graph::Names;
+use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
 
 /// Rewrites every such node of floats whose number of axes is known.
-pub(super) fn with_statistics(graph: &mut GraphProto, opset: i64) {
+pub(super) fn with_statistics(graph: &mut GraphProto, opset: i64, sizes: &HashMap<String, Dims>) {
     let wanted = |node: &NodeProto| {
         let further = node.output.iter().skip(1).any(|output| !output.is_empty());
         let single = node.int("stash_type", 1) == DataType::Float as i64;
@@ -17,7 +17,6 @@ pub(super) fn with_statistics(graph: &mut GraphProto, opset: i64) {
     if !graph.node.iter().any(wanted) {
         return;
     }
-    let sizes = sizes(graph);
     let mut names = Names::new(graph);
     for node in std::mem::take(&mut graph.node) {
         let rank = node.input.first().and_then(|name| sizes.get(name)).map(Vec::len);
@@ -37,16 +36,9 @@ fn write(graph: &mut GraphProto, names: &mut Names, opset: i64, node: &NodeProto
     graph.initializer.push(TensorProto::from_f32(&epsilon, &[], &[node.float("epsilon", 1e-5)]));
     let mut op = |name: &str, inputs: &[&str], output: Option<String>| {
         let output = output.unwrap_or_else(|| names.fresh(&name.to_lowercase()));
-        let mut made = NodeProto::new(name, inputs, &[&output]);
-        if name == "ReduceMean" {
-            if opset < AXES_ARE_AN_INPUT {
-                made = made.with(AttributeProto::of_ints("axes", &axes));
-            } else {
-                let input = names.fresh("axes");
-                graph.initializer.push(TensorProto::from_i64(&input, &[axes.len()], &axes));
-                made.input.push(input);
-            }
-        }
+        let made = NodeProto::new(name, inputs, &[&output]);
+        let made =
+            if name == "ReduceMean" { on_axes(graph, names, opset, made, &axes) } else { made };
         graph.node.push(made);
         output
     };

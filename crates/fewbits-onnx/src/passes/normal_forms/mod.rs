@@ -3,6 +3,7 @@
 //! They are for executors and for what plans for them; a written file keeps the nodes of its user. Each form is
 //! a file; every one leaves alone what it cannot be sure of.
 
+mod axes;
 mod booleans;
 mod dropout;
 mod kernels;
@@ -13,11 +14,14 @@ mod signs;
 mod softmax;
 mod vectors;
 
+pub use axes::on_axes;
+
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
+use crate::facts::{element_types, sizes};
 
 /// The opset from which on Softmax and its like work along one axis.
-const ALONG_ONE_AXIS: i64 = 13;
+pub const ALONG_ONE_AXIS: i64 = 13;
 
 /// Brings a model to the forms, subgraphs left out.
 pub fn normal_forms(model: &mut Model) {
@@ -27,16 +31,18 @@ pub fn normal_forms(model: &mut Model) {
     }
     let opset = model.opset();
     let graph = model.graph_mut();
-    if opset < ALONG_ONE_AXIS {
-        softmax::name_last_axis(graph);
-    }
     dropout::drop_inference(graph);
-    kernels::spell_out(graph);
-    pads::write_out(graph);
-    layer_norms::with_statistics(graph, opset);
-    powers::of_one_type(graph);
-    signs::by_comparisons(graph);
-    booleans::by_comparisons(graph);
-    booleans::reduced_as_integers(graph);
-    vectors::as_matrices(graph, opset);
+    // What the values of the graph are stays true while forms change around them.
+    let (types, sizes) = (element_types(graph), sizes(graph));
+    if opset < ALONG_ONE_AXIS {
+        softmax::name_last_axis(graph, &sizes);
+    }
+    kernels::spell_out(graph, &sizes);
+    pads::write_out(graph, &sizes);
+    layer_norms::with_statistics(graph, opset, &sizes);
+    powers::of_one_type(graph, &types);
+    signs::by_comparisons(graph, &types);
+    booleans::by_comparisons(graph, &types);
+    booleans::reduced_as_integers(graph, &types);
+    vectors::as_matrices(graph, opset, &sizes);
 }

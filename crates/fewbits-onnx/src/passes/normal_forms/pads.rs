@@ -1,19 +1,17 @@
 //! Padding that is to keep sizes (`auto_pad`) is written out as numbers, where it follows from what is known.
 
-use crate::facts::{Dims, Windows, sizes};
+use std::collections::HashMap;
+
+use crate::facts::{Dims, Windows};
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// Writes out the pads of every convolution and pooling that leaves them to `auto_pad`.
-pub(super) fn write_out(graph: &mut GraphProto) {
+pub(super) fn write_out(graph: &mut GraphProto, sizes: &HashMap<String, Dims>) {
     let is_auto = |node: &NodeProto| {
         let windows = ["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"];
         let auto_pad = node.string("auto_pad", "NOTSET");
         windows.iter().any(|op| node.is(op)) && !matches!(auto_pad.as_str(), "NOTSET" | "")
     };
-    if !graph.node.iter().any(is_auto) {
-        return;
-    }
-    let sizes = sizes(graph);
     for node in graph.node.iter_mut().filter(|node| is_auto(node)) {
         let Some(pads) = pads(node, node.input.first().and_then(|name| sizes.get(name))) else {
             continue;

@@ -1,12 +1,11 @@
 //! The exponent of a `Pow` has the type of its base.
 
-use crate::facts::element_types;
+use crate::facts::ElementTypes;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto};
 
 /// Converts exponents that are known to be integers beside a base of floats.
-pub(super) fn of_one_type(graph: &mut GraphProto) {
-    let types = element_types(graph);
+pub(super) fn of_one_type(graph: &mut GraphProto, types: &ElementTypes) {
     let mut names = Names::new(graph);
     let mut position = 0;
     while position < graph.node.len() {

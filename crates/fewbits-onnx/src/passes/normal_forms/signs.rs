@@ -1,15 +1,14 @@
 //! `Sign` is the difference of two comparisons with 0: executors differ in the sign of 0.
 
-use crate::facts::element_types;
+use crate::facts::ElementTypes;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 /// Rewrites every Sign of floats.
-pub(super) fn by_comparisons(graph: &mut GraphProto) {
+pub(super) fn by_comparisons(graph: &mut GraphProto, types: &ElementTypes) {
     if !graph.node.iter().any(|node| node.is("Sign")) {
         return;
     }
-    let types = element_types(graph);
     let mut names = Names::new(graph);
     for node in std::mem::take(&mut graph.node) {
         let is_float = node.input.first().is_some_and(|x| types.get(x) == Some(&DataType::Float));

@@ -1,17 +1,15 @@
 //! A `Softmax` along the last axis says so by -1: before opset 13 it goes over all axes from one on, which is
 //! the same for the last.
 
-use crate::facts::sizes;
+use std::collections::HashMap;
+
+use crate::facts::Dims;
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// Names the axis of every Softmax, LogSoftmax and Hardmax of before opset 13 that is known to be the last.
-pub(super) fn name_last_axis(graph: &mut GraphProto) {
+pub(super) fn name_last_axis(graph: &mut GraphProto, sizes: &HashMap<String, Dims>) {
     let is_one =
         |node: &NodeProto| ["Softmax", "LogSoftmax", "Hardmax"].iter().any(|op| node.is(op));
-    if !graph.node.iter().any(is_one) {
-        return;
-    }
-    let sizes = sizes(graph);
     for node in graph.node.iter_mut().filter(|node| is_one(node)) {
         let rank = node.input.first().and_then(|name| sizes.get(name)).map(Vec::len);
         let axis = node.int("axis", 1);

@@ -1,15 +1,17 @@
 //! Products of a vector are products of a matrix of one row or column.
 
-use crate::facts::sizes;
+use std::collections::HashMap;
+
+use super::on_axes;
+use crate::facts::Dims;
 use crate::graph::Names;
-use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
+use crate::proto::{GraphProto, NodeProto};
 
 /// Rewrites every `MatMul` one of whose factors is known to be a vector.
-pub(super) fn as_matrices(graph: &mut GraphProto, opset: i64) {
+pub(super) fn as_matrices(graph: &mut GraphProto, opset: i64, sizes: &HashMap<String, Dims>) {
     if !graph.node.iter().any(|node| node.is("MatMul")) {
         return;
     }
-    let sizes = sizes(graph);
     let mut names = Names::new(graph);
     for mut node in std::mem::take(&mut graph.node) {
         let rank = |input: usize| sizes.get(node.input.get(input)?).map(Vec::len);
@@ -37,7 +39,7 @@ pub(super) fn as_matrices(graph: &mut GraphProto, opset: i64) {
     }
 }
 
-/// Adds a node whose axes are an attribute or, from opset 13 on, an input.
+/// Adds a node on some axes.
 fn push(
     graph: &mut GraphProto,
     names: &mut Names,
@@ -47,20 +49,15 @@ fn push(
     output: &str,
     axes: &[i64],
 ) {
-    let node = match opset {
-        ..13 => NodeProto::new(op, &[input], &[output]).with(AttributeProto::of_ints("axes", axes)),
-        _ => {
-            let name = names.fresh("axes");
-            graph.initializer.push(TensorProto::from_i64(&name, &[axes.len()], axes));
-            NodeProto::new(op, &[input, &name], &[output])
-        }
-    };
-    graph.node.push(NodeProto { name: Some(output.to_string()), ..node });
+    let node = NodeProto::new(op, &[input], &[output]);
+    let node = on_axes(graph, names, opset, node, axes);
+    graph.node.push(node);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::sizes;
     use crate::proto::ValueInfoProto;
 
     #[test]
@@ -80,7 +77,8 @@ mod tests {
                 input: vec![value("v", 1), value("m", 2), value("t", 3)],
                 ..GraphProto::default()
             };
-            as_matrices(&mut graph, 13);
+            let sizes = sizes(&graph);
+            as_matrices(&mut graph, 13, &sizes);
             let ops: Vec<&str> = graph.node.iter().map(|node| node.op_type()).collect();
             assert_eq!(ops, expected);
             assert_eq!(graph.node.last().unwrap().output, ["y"]);

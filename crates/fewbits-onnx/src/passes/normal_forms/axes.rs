@@ -1,0 +1,26 @@
+//! Nodes on some axes, which are an attribute in older opsets and an input in newer ones.
+
+use crate::graph::Names;
+use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
+
+/// The node on these axes, which are put into the graph where they are an input.
+pub fn on_axes(
+    graph: &mut GraphProto,
+    names: &mut Names,
+    opset: i64,
+    mut node: NodeProto,
+    axes: &[i64],
+) -> NodeProto {
+    let first_as_input = match node.op_type() {
+        "ReduceSum" => 13,
+        op if op.starts_with("Reduce") => 18,
+        _ => 13,
+    };
+    if opset < first_as_input {
+        return node.with(AttributeProto::of_ints("axes", axes));
+    }
+    let name = names.fresh("axes");
+    graph.initializer.push(TensorProto::from_i64(&name, &[axes.len()], axes));
+    node.input.push(name);
+    node
+}
