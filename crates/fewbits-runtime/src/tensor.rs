@@ -141,6 +141,18 @@ impl Tensor {
         self.shape.first().copied().unwrap_or(1)
     }
 
+    /// A tensor of `shape` in which every element is the only one of this.
+    ///
+    /// # Errors
+    /// If this has none, or several.
+    pub fn repeated(&self, shape: Vec<usize>) -> Result<Tensor> {
+        let values = each!(&self.values, v => match v.as_slice() {
+            [one] => std::iter::repeat_n(one, shape.iter().product()).cloned().collect::<Vec<_>>().into(),
+            _ => Values::from(v.clone()),
+        });
+        Tensor::new(shape, values)
+    }
+
     /// The same elements in another shape of the same size.
     pub fn reshaped(self, shape: Vec<usize>) -> Result<Tensor> {
         Tensor::new(shape, self.values)

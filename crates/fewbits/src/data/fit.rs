@@ -230,17 +230,21 @@ impl Fitted {
     }
 
     /// Only the first `limit` rows.
-    pub fn limited(self, limit: Option<usize>) -> Fitted {
+    pub fn limited(mut self, limit: Option<usize>) -> Fitted {
         let limit = limit.zip(self.rows()).filter(|(limit, rows)| limit < rows);
-        match (limit, self.along) {
-            (None, _) | (_, Along::Nowhere) => self,
-            (Some((limit, _)), Along::Axis(axis)) => {
-                Fitted { kept: Kept::Ready(self.cut(axis, 0..limit)), ..self }
-            }
-            (Some((limit, _)), Along::Front) => {
-                Fitted { kept: Kept::Ready(self.cut(0, 0..limit)), ..self }
-            }
+        let Some((limit, rows)) = limit else { return self };
+        // Bytes stay bytes.
+        if let Kept::Bytes { shape, bytes, .. } = &mut self.kept {
+            bytes.truncate(bytes.len() / rows * limit);
+            shape[0] = limit;
+            return self;
         }
+        let axis = match self.along {
+            Along::Axis(axis) => axis,
+            Along::Front => 0,
+            Along::Nowhere => return self,
+        };
+        Fitted { kept: Kept::Ready(self.cut(axis, 0..limit)), ..self }
     }
 
     /// The rows `range`, in the input's type, as a call takes them: of rows that are all that a call
@@ -297,10 +301,7 @@ fn filled(dims: &[Option<usize>], one: &Tensor, along: Along, rows: usize) -> Te
         None if along == Along::Axis(axis) => rows,
         None => 1,
     };
-    let shape: Vec<usize> = dims.iter().enumerate().map(size).collect();
-    let copies = vec![one.clone(); shape.iter().product()];
-    let all = Tensor::concat_rows(copies).unwrap_or_else(|_| one.clone());
-    all.reshaped(shape).unwrap_or_else(|_| one.clone())
+    one.repeated(dims.iter().enumerate().map(size).collect()).expect("it is one number")
 }
 
 /// Whether a model's elements of this type are ids and counts.

@@ -19,13 +19,12 @@ impl Dataset {
     /// [`DataError`], if the arrays do not fit the model or each other.
     pub fn from_arrays(
         inputs: &[ValueSpec],
-        arrays: Vec<NamedArray>,
+        mut arrays: Vec<NamedArray>,
         labels: Option<NamedArray>,
         options: &DataOptions,
     ) -> Result<Dataset, DataError> {
         let path = PathBuf::from("data");
         let digest = Some(digest(arrays.iter().chain(&labels)));
-        let mut arrays = arrays;
         let names: Vec<String> = arrays.iter().map(|(name, _)| name.clone()).collect();
         let mut rows: Option<(String, usize)> = None;
         let mut same_rows = |name: &str, found: usize| match &rows {
@@ -178,5 +177,16 @@ mod tests {
         };
         assert_eq!(of(0.5), of(0.5));
         assert_ne!(of(0.5), of(0.25));
+    }
+
+    #[test]
+    fn a_limit_leaves_bytes_as_they_are() {
+        let bytes = Tensor::new(vec![3, 2], vec![1u8, 2, 3, 4, 5, 6]).unwrap();
+        let options = DataOptions { limit: Some(2), ..DataOptions::default() };
+        let arrays = vec![("x".to_string(), bytes)];
+        let data = Dataset::from_arrays(&[spec("x")], arrays, None, &options).unwrap();
+        assert_eq!((data.rows(), data.inputs[0].elements()), (2, 4));
+        let expected = Tensor::new(vec![1, 2], vec![3.0f32, 4.0]).unwrap();
+        assert_eq!(data.batch(1..9), [("x".to_string(), expected)]);
     }
 }
