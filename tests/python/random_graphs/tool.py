@@ -54,6 +54,7 @@ class Tool:
 
     binary: Path
     folder: Path
+    hangs_after_seconds: float = HANGS_AFTER_SECONDS
 
     def call(self, *arguments: object, cpu: str | None = None) -> str:
         """Standard output; raises where the command refuses or breaks."""
@@ -67,11 +68,11 @@ class Tool:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=HANGS_AFTER_SECONDS,
+                timeout=self.hangs_after_seconds,
                 env=environment,
             )
         except subprocess.TimeoutExpired as slow:
-            raise Fault("hangs", f"{HANGS_AFTER_SECONDS} s") from slow
+            raise Fault("hangs", f"{self.hangs_after_seconds} s") from slow
         if done.returncode == 0:
             return done.stdout
         lines = done.stderr.strip().splitlines()

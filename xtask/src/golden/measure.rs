@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::cases::{Calibrated, Case, Files, VARIANTS, Variant};
-use super::stored::Stored;
+use super::random::Graph;
+use super::stored::{GRAPH, Stored};
 use crate::hash::fnv1a;
 use crate::step::Result;
 
@@ -16,6 +17,15 @@ const LEVELS: [&str; 5] = ["scalar", "neon", "avx2", "avx512vnni", "amx"];
 const LACKING: &str = "this CPU offers";
 /// In the place of the hash of a file that the program refuses to write.
 const REFUSED: &str = "refused";
+/// The ways in which random graphs are quantized, by name.
+const OF_RANDOM_GRAPHS: [&str; 4] = ["weights", "dynamic", "static", "4-bit"];
+
+/// A model with its data, as it is measured.
+struct Subject<'a> {
+    name: &'a str,
+    files: &'a Files,
+    data_options: &'static [&'static str],
+}
 
 /// The program, the levels of this CPU, and a folder for what is written.
 pub struct Measure {
@@ -48,71 +58,102 @@ impl Measure {
         &self.levels
     }
 
+    /// The folder for what is written.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Hashes the float model's outputs and all that is made of it.
     pub fn case(&self, case: &Case, files: &Files, found: &mut Stored) -> Result<()> {
         let name = case.name();
         println!("    {name}");
-        self.outputs(&format!("{name} float"), case, &files.model, files, found)?;
+        let subject = Subject { name: &name, files, data_options: case.data_options };
+        self.outputs(&subject, "float", &files.model, found)?;
         for variant in VARIANTS.iter().filter(|variant| !case.depends_on_cpu(variant)) {
-            let name = format!("{name} {}", variant.name);
-            let out = self.folder.join("quantized.onnx");
-            let Some(bytes) = self.quantize(case, files, variant, &out)? else {
-                found.insert(format!("{name} file"), REFUSED.into());
-                continue;
-            };
-            found.insert(format!("{name} file"), fnv1a(&bytes));
-            self.outputs(&name, case, &out, files, found)?;
+            self.variant(&subject, variant, found)?;
         }
         Ok(())
+    }
+
+    /// The same of a random graph, with a hash of the graph: another CPU may find another one of its seed valid.
+    pub fn random_graph(&self, graph: &Graph, found: &mut Stored) -> Result<()> {
+        let Graph { name, files } = graph;
+        let subject = Subject { name, files, data_options: &[] };
+        found.insert(format!("{name} {GRAPH}"), fnv1a(&read(&files.model)?));
+        self.outputs(&subject, "float", &files.model, found)?;
+        // What is calibrated is as exact as the float model.
+        let is_exact = self.is_exact(&files.model)?;
+        let wanted = |variant: &&Variant| {
+            let written_here = is_exact || variant.calibrated == Calibrated::No;
+            OF_RANDOM_GRAPHS.contains(&variant.name) && written_here
+        };
+        VARIANTS
+            .iter()
+            .filter(wanted)
+            .try_for_each(|variant| self.variant(&subject, variant, found))
+    }
+
+    /// Hashes the file of a variant, and its outputs.
+    fn variant(&self, subject: &Subject, variant: &Variant, found: &mut Stored) -> Result<()> {
+        let name = format!("{} {} file", subject.name, variant.name);
+        let out = self.folder.join("quantized.onnx");
+        let Some(bytes) = self.quantize(subject, variant, &out)? else {
+            found.insert(name, REFUSED.into());
+            return Ok(());
+        };
+        found.insert(name, fnv1a(&bytes));
+        self.outputs(subject, variant.name, &out, found)
     }
 
     /// The bytes of the file, if the program writes it.
     fn quantize(
         &self,
-        case: &Case,
-        files: &Files,
+        subject: &Subject,
         variant: &Variant,
         out: &Path,
     ) -> Result<Option<Vec<u8>>> {
         let mut words = words(&["quantize", "--force"]);
-        words.extend([files.model.clone().into(), "-o".into(), out.into()]);
+        words.extend([subject.files.model.clone().into(), "-o".into(), out.into()]);
         words.extend(variant.options.iter().map(OsString::from));
         if variant.calibrated != Calibrated::No {
-            words.extend(["--calibrate".into(), files.calibration.clone().into()]);
-            words.extend(case.data_options.iter().map(OsString::from));
+            words.extend(["--calibrate".into(), subject.files.calibration.clone().into()]);
+            words.extend(subject.data_options.iter().map(OsString::from));
         }
         let answer = self.fewbits(None, &words)?;
         match answer.status.code() {
             Some(0) => Ok(Some(read(out)?)),
             Some(1) if error_of(&answer).starts_with("error: ") => Ok(None),
-            _ => Err(format!("{} {}: {}", case.name(), variant.name, error_of(&answer))),
+            _ => Err(format!("{} {}: {}", subject.name, variant.name, error_of(&answer))),
         }
     }
 
-    /// The hash of the outputs, where every step is exact: floats that are left to rten differ by CPU.
-    fn outputs(
-        &self,
-        name: &str,
-        case: &Case,
-        model: &Path,
-        files: &Files,
-        found: &mut Stored,
-    ) -> Result<()> {
+    /// Whether every step of a model is exact: floats that are left to rten differ by CPU.
+    fn is_exact(&self, model: &Path) -> Result<bool> {
         let steps = self.inspect(self.levels[0], model)?;
         let text = String::from_utf8_lossy(&steps.stdout);
-        if !steps.status.success()
-            || !text.contains("\"exact\":true")
-            || text.contains("\"exact\":false")
-        {
+        let some = |exact: &str| text.contains(exact);
+        Ok(steps.status.success() && some("\"exact\":true") && !some("\"exact\":false"))
+    }
+
+    /// The hash of the outputs of a model that is exact.
+    fn outputs(
+        &self,
+        subject: &Subject,
+        variant: &str,
+        model: &Path,
+        found: &mut Stored,
+    ) -> Result<()> {
+        if !self.is_exact(model)? {
             return Ok(());
         }
+        let name = format!("{} {variant}", subject.name);
         let out = self.folder.join("outputs.npz");
         let mut first: Option<String> = None;
         for level in &self.levels {
             let mut words = words(&["run", "--force"]);
             words.extend([model.into(), "-o".into(), out.clone().into()]);
-            words.extend(["--data".into(), files.data.clone().into()]);
-            words.extend(case.data_options.iter().map(OsString::from));
+            words.extend(["--data".into(), subject.files.data.clone().into()]);
+            words.extend(subject.data_options.iter().map(OsString::from));
             let answer = self.fewbits(Some(level), &words)?;
             if !answer.status.success() {
                 return Err(format!("{name} at level {level}: {}", error_of(&answer)));

@@ -2,6 +2,7 @@
 
 mod cases;
 mod measure;
+mod random;
 mod stored;
 
 use std::path::{Path, PathBuf};
@@ -47,8 +48,20 @@ pub fn run(root: &Path, mode: Mode) -> Result<()> {
             }
         }
     }
+    let graphs = random::graphs(root, measure.folder())?;
+    println!("    {} random graphs", graphs.len());
+    for graph in &graphs {
+        measure.random_graph(graph, &mut found)?;
+    }
     let path = root.join(FILE);
     let kept = Stored::read(&path)?;
+    let others = kept.other_graphs(&found);
+    for other in &others {
+        println!("    {other}: SKIPPED: its seed makes another graph here");
+    }
+    if mode == Mode::Compare {
+        missing.extend(others);
+    }
     let differences = kept.differences(&found, &missing);
     for difference in &differences {
         println!("    {difference}");

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use crate::step::Result;
 
+/// What the hash of a graph itself is called.
+pub const GRAPH: &str = "graph";
+
 /// Hashes by name. The first word of a name is its case.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Stored(BTreeMap<String, String>);
@@ -54,12 +57,19 @@ impl Stored {
         self.0.extend(of_missing.map(|(name, hash)| (name.clone(), hash.clone())));
     }
 
+    /// The cases whose graph is another in `found`.
+    pub fn other_graphs(&self, found: &Stored) -> Vec<String> {
+        let graphs = self.0.iter().filter(|(name, _)| name.ends_with(&format!(" {GRAPH}")));
+        let other = |name: &String, hash: &String| found.0.get(name).is_some_and(|now| now != hash);
+        graphs.filter(|(name, hash)| other(name, hash)).map(|(name, _)| case_of(name)).collect()
+    }
+
     /// A line for every hash that `found` has otherwise, but for cases that are missing.
     pub fn differences(&self, found: &Stored, missing: &[String]) -> Vec<String> {
-        let gone = self.0.keys().filter(|name| !found.0.contains_key(*name));
-        let gone = gone.filter(|name| !missing.contains(&case_of(name)));
+        let is_there = |name: &&String| !missing.contains(&case_of(name));
+        let gone = self.0.keys().filter(|name| !found.0.contains_key(*name)).filter(is_there);
         let mut lines: Vec<String> = gone.map(|name| format!("gone     {name}")).collect();
-        for (name, hash) in &found.0 {
+        for (name, hash) in found.0.iter().filter(|(name, _)| is_there(name)) {
             match self.0.get(name) {
                 Some(kept) if kept == hash => {}
                 Some(kept) => lines.push(format!("changed  {name}: {kept} is now {hash}")),
@@ -101,6 +111,15 @@ mod tests {
         ];
         assert_eq!(lines, expected);
         assert!(kept.differences(&kept, &[]).is_empty());
+    }
+
+    #[test]
+    fn another_graph_is_no_difference() {
+        let kept = Stored::parse("r/1 graph 01\nr/1 static file 02\nr/2 graph 03\n").unwrap();
+        let found = Stored::parse("r/1 graph 04\nr/1 static file 05\nr/2 graph 03\n").unwrap();
+        let others = kept.other_graphs(&found);
+        assert_eq!(others, ["r/1"]);
+        assert!(kept.differences(&found, &others).is_empty());
     }
 
     #[test]
