@@ -1,7 +1,9 @@
 //! Examples handed over once, for whatever is measured on them.
 
 use fewbits::cut::for_model;
-use fewbits::data::{DataOptions, Dataset, NamedArray, Normalize, input_specs};
+use fewbits::data::{
+    DataOptions, Dataset, NamedArray, Normalize, input_specs, warning_of_missing,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -39,6 +41,11 @@ impl Data {
     #[getter]
     fn rows(&self) -> usize {
         self.dataset.rows()
+    }
+
+    /// What is to be said of numbers that are missing, if the model is not known to take them.
+    fn warning_of_missing(&self, model: &OnnxModel) -> PyResult<Option<String>> {
+        raised(warning_of_missing(&self.dataset, model.model.graph()))
     }
 }
 

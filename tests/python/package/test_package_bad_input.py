@@ -113,6 +113,16 @@ def test_a_nan_in_the_last_row_of_many_is_found(q: fb.Model) -> None:
     assert q.predict(many[:-1]).shape == (299_999,)
 
 
+def test_missing_numbers_of_named_inputs_are_told(q: fb.Model) -> None:
+    holes = np.ones((200, 4), np.float32)
+    holes[7, 2] = np.nan
+    with pytest.warns(UserWarning, match="1 of 800 numbers is NaN or missing, the first in row 8"):
+        fb.compare(q, q, {"X": holes}, metric="agreement")
+    holes[:100] = np.nan
+    with pytest.raises(ValueError, match="400 of 800 numbers are NaN"):
+        fb.compare(q, q, {"X": holes}, metric="agreement")
+
+
 def test_score_of_other_lengths(q: fb.Model) -> None:
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         q.score(X, Y[:-1])

@@ -1,6 +1,7 @@
 """A model in memory: quantized, or read from a file."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -332,7 +333,7 @@ class Model:
         labels = None if y is None else frames.labels(y)
         if isinstance(X, Mapping):
             arrays = {name: _array(value, name) for name, value in X.items()}
-            return Data(self._onnx, arrays, labels, normalize)
+            return self._told_of_missing(Data(self._onnx, arrays, labels, normalize))
         if not self._inputs:
             raise ValueError("the model takes no input; read its outputs with run({})")
         name, _, dims = self._inputs[0]
@@ -342,13 +343,21 @@ class Model:
                 raise ValueError(f"the model takes several inputs; give a dictionary with {names}")
             frames.check_names(X, self._about.features)
             columns = {name: _array(X[name], name) for name, _, _ in self._inputs}
-            return Data(self._onnx, columns, labels, normalize)
+            return self._told_of_missing(Data(self._onnx, columns, labels, normalize))
         if dims is not None and len(dims) == 2:
+            # NaN is for the estimator to take or to refuse.
             frames.check_names(X, self._about.features)
             array = frames.matrix(X, self._features, self._about.nan)
-        else:
-            array = frames.numbers(X)
-        return Data(self._onnx, {name: array}, labels, normalize)
+            return Data(self._onnx, {name: array}, labels, normalize)
+        data = Data(self._onnx, {name: frames.numbers(X)}, labels, normalize)
+        return self._told_of_missing(data)
+
+    def _told_of_missing(self, data: Data) -> Data:
+        """The data; a warning if a few numbers are NaN, an error if many are."""
+        warning = data.warning_of_missing(self._onnx)
+        if warning is not None:
+            warnings.warn(warning, stacklevel=4)
+        return data
 
     # --- Where it is kept -----------------------------------------------------------------------
 
