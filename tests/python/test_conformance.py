@@ -8,7 +8,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 from conformance.judge import RIGHT, Verdict, difference, judge_all
-from conformance.known import complaints, summary
+from conformance.known import PROVEN, complaints, lines, proven, summary
 from conformance.sets import KINDS, Set, all_sets, plain
 
 
@@ -30,6 +30,11 @@ def test_every_set_is_right_or_known(verdicts: dict[str, Verdict]) -> None:
     print(summary(verdicts))
     found = complaints(verdicts)
     assert not found, "\n".join([*found, "python -m conformance --write keeps what is meant"])
+
+
+def test_what_is_trusted_is_proven(sets: list[Set], verdicts: dict[str, Verdict]) -> None:
+    """The list that tests of the executor read is that of now."""
+    assert lines(PROVEN) == proven(sets, verdicts), "python -m conformance --write keeps it"
 
 
 def test_as_many_are_right_as_have_been(verdicts: dict[str, Verdict]) -> None:

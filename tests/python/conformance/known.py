@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from conformance.judge import NOT_FED, REFUSED, WRONG, Verdict
+from conformance.judge import NOT_FED, REFUSED, RIGHT, WRONG, Verdict
 from conformance.sets import Set
 
 FOLDER = Path(__file__).parent
-REFUSALS, WRONGS, UNFED = (FOLDER / f"{name}.txt" for name in ("refused", "wrong", "not_fed"))
+REFUSALS, WRONGS, UNFED, PROVEN = (
+    FOLDER / f"{name}.txt" for name in ("refused", "wrong", "not_fed", "proven")
+)
 
 HEADS = {
     REFUSALS: "Sets that are refused in one clear line, by operator.",
     UNFED: "Sets whose inputs .npz cannot carry (sequences, optionals, types that numpy lacks), by operator.",
+    PROVEN: "Operators in sets that are answered rightly: what an executor may be trusted with.",
     WRONGS: "Sets that are answered wrongly, and why. One that is mended leaves the list.",
 }
 
@@ -36,6 +39,18 @@ def wrong() -> dict[str, str]:
 def lines(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def proven(sets: Iterable[Set], verdicts: Mapping[str, Verdict]) -> list[str]:
+    """The operators of ONNX in sets that are right, those of subgraphs included."""
+    found: set[str] = set()
+    graphs = [one.model.graph for one in sets if verdicts[one.name].outcome == RIGHT]
+    while graphs:
+        for node in graphs.pop().node:
+            if node.domain in ("", "ai.onnx"):
+                found.add(node.op_type)
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return sorted(found)
 
 
 def complaints(verdicts: Mapping[str, Verdict]) -> list[str]:
@@ -69,6 +84,8 @@ def write(sets: Iterable[Set], verdicts: Mapping[str, Verdict]) -> None:
     for name in sorted(n for n, verdict in verdicts.items() if verdict.outcome == WRONG):
         text += f"{name}: {said.get(name) or verdicts[name].why}\n"
     WRONGS.write_text(text, encoding="utf-8")
+    text = "".join(f"{operator}\n" for operator in proven(sets, verdicts))
+    PROVEN.write_text(f"# {HEADS[PROVEN]}\n{text}", encoding="utf-8")
 
 
 def summary(verdicts: Mapping[str, Verdict]) -> str:
