@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use fewbits_kernels::broadcast_shape;
+
 use super::windows::Windows;
 use crate::graph::Index;
 use crate::operators::{OF_ELEMENTS, OF_PAIRS, OF_SHAPE};
@@ -102,7 +104,7 @@ impl Sizes<'_> {
         if OF_PAIRS.contains(&op) {
             let mut inputs = (0..node.input.len()).map(|i| self.of(node, i));
             let first = inputs.next()??.clone();
-            return inputs.try_fold(first, |dims, other| broadcast(&dims, other?));
+            return inputs.try_fold(first, |dims, other| broadcast_shape(&dims, other?));
         }
         match op {
             // Of any input.
@@ -245,23 +247,6 @@ pub fn elements(dims: &[Option<usize>]) -> Option<usize> {
     dims.iter().try_fold(1, |count: usize, size| count.checked_mul((*size)?))
 }
 
-/// The axes of what elements of two values that meet make.
-fn broadcast(a: &Dims, b: &Dims) -> Option<Dims> {
-    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let mut dims = long.clone();
-    let behind = long.len() - short.len();
-    for (size, other) in dims[behind..].iter_mut().zip(short) {
-        *size = match (*size, *other) {
-            (Some(1), other) => other,
-            (size, Some(1)) => size,
-            (Some(a), Some(b)) if a != b => return None,
-            // Of an unknown size and another it is the other, if that is not 1.
-            (size, other) => size.or(other),
-        };
-    }
-    Some(dims)
-}
-
 /// The axes of a product of matrices, of vectors and of batches of either.
 fn product(a: &Dims, b: &Dims) -> Option<Dims> {
     let (first, second) = (a.split_last()?, b.split_last()?);
@@ -270,7 +255,7 @@ fn product(a: &Dims, b: &Dims) -> Option<Dims> {
         (_, 1) => Some(first.1.to_vec()),
         (1, n) => Some([&b[..n - 2], &[*second.0]].concat()),
         (m, n) => {
-            let batches = broadcast(&a[..m - 2].to_vec(), &b[..n - 2].to_vec())?;
+            let batches = broadcast_shape(&a[..m - 2], &b[..n - 2])?;
             Some([&*batches, &[a[m - 2], *second.0]].concat())
         }
     }
