@@ -24,10 +24,13 @@ pub use kinds::{
 };
 pub use rows::{CommonScales, rows_are_apart};
 pub use shapes::{Dims, Known, elements, result_dims};
-pub use sizes::{Sizes, sizes, sizes_beside};
-pub use types::{ElementTypes, element_types, result_type};
+pub use sizes::Sizes;
+pub(crate) use sizes::sizes;
+pub(crate) use types::element_types;
+pub use types::{ElementTypes, result_type};
 pub use windows::Windows;
 
+use self::sizes::sizes_beside;
 use crate::proto::{DataType, GraphProto};
 
 /// The element types and axes of the values of a graph, as far as they are known.
@@ -40,7 +43,22 @@ pub struct Facts {
 impl Facts {
     /// Follows the nodes of a graph, which must be sorted.
     pub fn of(graph: &GraphProto) -> Facts {
-        Facts { types: element_types(graph), sizes: sizes(graph) }
+        Facts::beside(graph, [])
+    }
+
+    /// The same, where the axes of some values are known from elsewhere, as those of weights that nodes unpack.
+    pub fn beside(graph: &GraphProto, others: impl IntoIterator<Item = (String, Dims)>) -> Facts {
+        Facts { types: element_types(graph), sizes: sizes_beside(graph, others) }
+    }
+
+    /// All element types that are known.
+    pub fn types(&self) -> &ElementTypes {
+        &self.types
+    }
+
+    /// All axes that are known.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// The element type of a value.

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
+use super::Facts;
 use super::kinds::{Kind, is_random, kind};
 use super::shapes::{Dims, elements};
-use super::sizes::Sizes;
 use crate::proto::{GraphProto, NodeProto, TensorProto};
 use crate::qweight::is_mat_mul_n_bits;
 
@@ -64,7 +64,7 @@ pub enum CommonScales {
 pub fn rows_are_apart<'a>(
     graph: &'a GraphProto,
     opset: i64,
-    sizes: &Sizes,
+    facts: &Facts,
     inputs: &[(&'a str, usize)],
     scales: CommonScales,
 ) -> bool {
@@ -94,7 +94,7 @@ pub fn rows_are_apart<'a>(
             continue;
         }
         let Some(result) =
-            read.and_then(|read| Node { node, read, opset, sizes, constants: &constants }.result())
+            read.and_then(|read| Node { node, read, opset, facts, constants: &constants }.result())
         else {
             return false;
         };
@@ -108,7 +108,7 @@ struct Node<'a> {
     node: &'a NodeProto,
     read: Vec<Option<Value>>,
     opset: i64,
-    sizes: &'a Sizes,
+    facts: &'a Facts,
     constants: &'a HashMap<&'a str, &'a TensorProto>,
 }
 
@@ -139,7 +139,7 @@ impl Node<'_> {
             // There are as many rows as before if each has as many elements.
             Some((-1, row)) => {
                 let row: Dims = row.iter().map(|&d| usize::try_from(d).ok()).collect();
-                let from = self.node.input.first().and_then(|name| self.sizes.get(name));
+                let from = self.node.input.first().and_then(|name| self.facts.dims(name));
                 let from = from.and_then(|dims| elements(dims.get(1..)?));
                 from.is_some_and(|from| from > 0 && elements(&row) == Some(from))
             }
@@ -317,7 +317,6 @@ impl Node<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::sizes;
     use crate::proto::{AttributeProto, DataType, ValueInfoProto};
 
     /// Whether rows are apart in a graph of the inputs `x` `[?, 4, 6]` and `ids` `[?, 6]`, whose last node gives
@@ -357,7 +356,7 @@ mod tests {
             ..GraphProto::default()
         };
         let inputs = [("x", 3), ("ids", 2)];
-        rows_are_apart(&graph, 17, &sizes(&graph), &inputs, CommonScales::Mix)
+        rows_are_apart(&graph, 17, &Facts::of(&graph), &inputs, CommonScales::Mix)
     }
 
     fn node(op: &str, inputs: &[&str]) -> NodeProto {

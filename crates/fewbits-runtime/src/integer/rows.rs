@@ -32,7 +32,7 @@ pub(crate) fn are_apart(net: &Net, scales: CommonScales) -> bool {
     };
     let inputs: Option<Vec<(&str, usize)>> =
         specs.iter().map(|spec| Some((spec.name.as_str(), rows(spec)?))).collect();
-    inputs.is_some_and(|inputs| rows_are_apart(net.graph, net.opset, &net.sizes(), &inputs, scales))
+    inputs.is_some_and(|inputs| rows_are_apart(net.graph, net.opset, &net.facts, &inputs, scales))
 }
 
 #[cfg(test)]
