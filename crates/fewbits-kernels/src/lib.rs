@@ -7,6 +7,7 @@
 //! - [`Threads`]: sharing work among the threads of a pool.
 //! - [`float`]: f32 kernels, the same bits on every CPU.
 //! - [`MappedFile`]: the memory map from which models are read without a copy.
+//! - [`broadcast_shape`]: the shape that two make which meet, since every other crate can reach it here.
 //! - [`keep_freed_blocks`]: a setting of the allocator.
 
 mod arch;
@@ -18,6 +19,7 @@ pub mod gemm;
 mod image;
 mod mapping;
 mod memory;
+mod shape;
 mod threads;
 mod transpose;
 
@@ -26,4 +28,5 @@ pub use cpu::{Cpu, Level, UnknownCpu};
 pub use image::{Halo, ImageLayout};
 pub use mapping::MappedFile;
 pub use memory::keep_freed_blocks;
+pub use shape::{Size, broadcast_shape, broadcast_sizes};
 pub use threads::{Pool, Threads};

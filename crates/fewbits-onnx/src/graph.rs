@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::proto::{
-    AttributeProto, DimValue, Dimension, GraphProto, NodeProto, TensorProto, TensorShapeProto,
-    TensorType, TypeProto, TypeValue, ValueInfoProto,
+    AttributeProto, DataType, DimValue, Dimension, GraphProto, NodeProto, TensorProto,
+    TensorShapeProto, TensorType, TypeProto, TypeValue, ValueInfoProto,
 };
 
 impl GraphProto {
@@ -161,6 +161,12 @@ impl ValueInfoProto {
             TypeValue::TensorType(tensor) => Some(tensor),
             _ => None,
         }
+    }
+
+    /// The element type that is declared, unless this is no tensor.
+    pub fn data_type(&self) -> Option<DataType> {
+        let data_type = DataType::try_from(self.tensor_type()?.elem_type()).ok()?;
+        (data_type != DataType::Undefined).then_some(data_type)
     }
 
     /// The tensor's dimensions, `None` for one whose size is not fixed; `None` if no shape is given.

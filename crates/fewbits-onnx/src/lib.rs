@@ -4,7 +4,7 @@
 //! - [`Model`]: a model file, mapped and checked; external data resolved; written whole or not
 //!   at all.
 //! - [`Graph`](proto::GraphProto) helpers in [`graph`]: who produces, who consumes, fresh names.
-//! - [`operators`]: which operators do alike things with axes.
+//! - [`facts`]: what is known of operators, and of the values of a graph.
 //! - [`passes`]: what edits a graph, one a file.
 //! - [`qweight`]: how a quantized weight is written with standard operators, and read back.
 
@@ -13,7 +13,6 @@ pub mod facts;
 pub mod graph;
 mod model;
 pub mod node;
-pub mod operators;
 pub mod passes;
 pub mod proto;
 pub mod qweight;

@@ -9,7 +9,7 @@ use rten::{NodeId, ThreadPool, Value, ValueOrView};
 use rten_tensor::TensorView;
 use rten_tensor::prelude::*;
 
-use crate::double::DoubleHead;
+use crate::double::Doubles;
 use crate::prepare::prepare;
 use crate::text::TextTail;
 use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values, input_specs};
@@ -17,7 +17,7 @@ use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values,
 /// Runs a model in f32.
 pub struct FloatRunner {
     model: rten::Model,
-    head: DoubleHead,
+    head: Doubles,
     pool: Option<Arc<ThreadPool>>,
     inputs: Vec<(ValueSpec, NodeId)>,
     specs: Vec<ValueSpec>,
@@ -64,7 +64,7 @@ impl FloatRunner {
             .collect();
         name_nodes(prepared.graph_mut());
         let text = TextTail::cut(prepared.graph_mut())?;
-        let head = DoubleHead::cut(prepared.graph_mut())?;
+        let head = Doubles::cut(prepared.graph_mut())?;
         let inner = input_specs(prepared.graph());
         let specs = head.outer(&inner);
         let names: Vec<String> =

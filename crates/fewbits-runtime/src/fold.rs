@@ -8,6 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{
+    Conversion, Dims, Known, conversion, elements, folds, moves, result_dims, result_type,
+};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::cleanup;
 use fewbits_onnx::passes::constants::constants_to_initializers;
@@ -55,17 +58,13 @@ pub fn fold_constants(model: &mut Model) -> Result<()> {
 /// Lets readers of equal reshapes, transposes and casts of one constant share the first, so that
 /// tied weights stay tied.
 fn share_equal_moves(graph: &mut GraphProto) {
-    const MOVES: [&str; 6] = ["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"];
     let mut constants: HashSet<String> =
         graph.initializer.iter().map(|t| t.name().to_string()).collect();
     let mut first: HashMap<String, String> = HashMap::new();
     for position in 0..graph.node.len() {
         let node = &graph.node[position];
         let [output] = node.output.as_slice() else { continue };
-        let moves = node.is_onnx()
-            && MOVES.contains(&node.op_type())
-            && node.input.iter().all(|name| constants.contains(name));
-        if !moves {
+        if !(moves(node) && node.input.iter().all(|name| constants.contains(name))) {
             continue;
         }
         let output = output.clone();
@@ -234,12 +233,17 @@ impl<'a> Constants<'a> {
         if inputs.is_empty() || node.output.iter().any(String::is_empty) {
             return None;
         }
-        let data_type = result_type(node, &inputs)?;
+        let type_of = |name: &str| Some(self.known.get(name)?.data_type);
+        let data_type = result_type(node, 0, type_of)?;
+        folds(node, inputs[0].data_type, data_type).then_some(())?;
         let sources: HashSet<&'a str> =
             inputs.iter().flat_map(|c| c.sources.iter().copied()).collect();
         // Elements rather than bytes, so that a half that becomes a float counts once.
         let behind: usize = sources.iter().map(|name| self.elements[name]).sum();
-        if largest_result(node, &inputs)? > LARGEST_GROWTH.saturating_mul(behind) {
+        // What may be of any size may be too large.
+        let sizes = (0..node.output.len()).map(|place| elements(&result_dims(node, place, self)?));
+        let size = sizes.sum::<Option<usize>>()?;
+        if size > LARGEST_GROWTH.saturating_mul(behind) {
             return None;
         }
         let constant = |name: &str, payload| Constant {
@@ -263,6 +267,16 @@ impl<'a> Constants<'a> {
     }
 }
 
+impl Known for Constants<'_> {
+    fn dims(&self, name: &str) -> Option<Dims> {
+        Some(self.known.get(name)?.shape().into_iter().map(Some).collect())
+    }
+
+    fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        self.known.get(name)?.to_initializer()?.ints().ok()
+    }
+}
+
 /// What needs no executor: the value itself, and another width of it.
 fn as_stored<'a>(
     node: &NodeProto,
@@ -270,94 +284,14 @@ fn as_stored<'a>(
     data_type: DataType,
 ) -> Option<Rc<Cow<'a, TensorProto>>> {
     let Payload::Stored(tensor) = &input.payload else { return None };
-    match node.op_type() {
-        "Identity" => Some(tensor.clone()),
-        "Cast" if data_type == input.data_type => Some(tensor.clone()),
-        "Cast" if data_type == DataType::Float => {
+    match conversion(node, input.data_type, data_type)? {
+        Conversion::Same => Some(tensor.clone()),
+        Conversion::Widened => {
             let values = tensor.floats().ok()?;
             let widened = TensorProto::from_f32("", &tensor.shape().ok()?, &values);
             Some(Rc::new(Cow::Owned(widened)))
         }
-        _ => None,
     }
-}
-
-/// The type of the outputs of an operator that may be folded; `None` for all others: random ones,
-/// those that may grow without bound, and arithmetic in types that the executor does not have.
-fn result_type(node: &NodeProto, inputs: &[&Constant]) -> Option<DataType> {
-    use DataType::*;
-    if !node.is_onnx() {
-        return None;
-    }
-    let of_input = inputs[0].data_type;
-    match node.op_type() {
-        "Identity" => Some(of_input),
-        "Cast" => {
-            let to = DataType::try_from(node.int("to", 0) as i32).ok()?;
-            let from_float = matches!(of_input, Float | Float16 | Bfloat16 | Double);
-            let whole = |t| matches!(t, Int32 | Int64 | Bool);
-            let exact = (to == Float && (from_float || whole(of_input)))
-                || (whole(to) && (whole(of_input) || of_input == Float));
-            exact.then_some(to)
-        }
-        "Shape" | "Size" => Some(Int64),
-        "Transpose" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Slice" | "Split"
-        | "Concat" | "Gather" | "Expand" | "Add" | "Sub" | "Mul" | "Div" | "Neg" | "Abs"
-        | "Min" | "Max" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" => {
-            matches!(of_input, Float | Int64 | Int32).then_some(of_input)
-        }
-        "Pow" | "Sqrt" | "Reciprocal" | "Exp" | "Log" | "Tanh" | "Sigmoid" | "Relu" | "Clip"
-        | "Softplus" | "Erf" | "Floor" | "Ceil" | "Round" | "Sign" | "ReduceMean" | "ReduceL1"
-        | "ReduceL2" | "ReduceSumSquare" | "Softmax" => (of_input == Float).then_some(Float),
-        _ => None,
-    }
-}
-
-/// An upper bound on the elements of all results together.
-fn largest_result(node: &NodeProto, inputs: &[&Constant]) -> Option<usize> {
-    let first = inputs[0];
-    match node.op_type() {
-        "Shape" | "Size" => Some(first.shape().len()),
-        "Concat" => Some(inputs.iter().map(|c| c.len()).sum()),
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" => {
-            let shapes = inputs.iter().map(|c| c.shape());
-            broadcast(shapes)?.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
-        }
-        "Expand" => {
-            let wanted = inputs.get(1)?.to_initializer()?.ints().ok()?;
-            let wanted =
-                wanted.into_iter().map(|d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-            let shape = broadcast([first.shape(), wanted].into_iter())?;
-            shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
-        }
-        "Gather" => {
-            let shape = first.shape();
-            let axis = node.int("axis", 0);
-            let axis = if axis < 0 { axis + shape.len() as i64 } else { axis };
-            let along = *shape.get(usize::try_from(axis).ok()?)?;
-            (first.len() / along.max(1)).checked_mul(inputs.get(1)?.len())
-        }
-        _ => Some(first.len()),
-    }
-}
-
-/// The shape that shapes broadcast to.
-fn broadcast(shapes: impl Iterator<Item = Vec<usize>>) -> Option<Vec<usize>> {
-    shapes.map(Some).reduce(|a, b| {
-        let (mut long, short) = match (a?, b?) {
-            (a, b) if a.len() >= b.len() => (a, b),
-            (a, b) => (b, a),
-        };
-        let offset = long.len() - short.len();
-        for (l, s) in long[offset..].iter_mut().zip(short) {
-            match (*l, s) {
-                (1, other) => *l = other,
-                (size, other) if other == 1 || other == size => {}
-                _ => return None,
-            }
-        }
-        Some(long)
-    })?
 }
 
 /// Runs one node on its constants.

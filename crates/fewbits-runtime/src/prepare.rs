@@ -1,13 +1,14 @@
 //! From any model to one that rten can load.
 
 use fewbits_onnx::Model;
-use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::exact_products::exact_products;
+use fewbits_onnx::passes::first_of_equals::first_of_equals;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
-use fewbits_onnx::passes::normal_forms::{normal_forms, on_axes};
+use fewbits_onnx::passes::normal_forms::normal_forms;
+use fewbits_onnx::passes::turned_weights::turn_integer_weights;
+use fewbits_onnx::passes::unpacked_weights::unpack_weights;
 use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
-use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
-use fewbits_onnx::qweight::WeightReader;
+use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
 use crate::trust::first_distrusted;
 use crate::{Result, RuntimeError};
@@ -52,33 +53,6 @@ fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let mut kept = lowered.kept;
     kept.append(&mut to_qdq::to_qdq(&mut model).kept);
     Ok((model, kept))
-}
-
-/// Carries out each `Transpose` of a constant matrix of bytes: one copy of a weight serves products that
-/// read it both ways, and a runtime turns it when it loads the model.
-fn turn_integer_weights(graph: &mut GraphProto) -> Result<()> {
-    let mut turned = Vec::new();
-    for node in &graph.node {
-        let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else { continue };
-        let turns = node.is("Transpose") && matches!(node.ints("perm"), [] | [1, 0]);
-        let Some(tensor) = graph.initializer.iter().find(|t| turns && t.name() == input) else {
-            continue;
-        };
-        let data_type = tensor.element_type()?;
-        let (&[rows, columns], DataType::Int8 | DataType::Uint8) =
-            (tensor.shape()?.as_slice(), data_type)
-        else {
-            continue;
-        };
-        let bytes: Vec<u8> = tensor.ints()?.into_iter().map(|code| code as u8).collect();
-        let column = |column: usize| (0..rows).map(move |row| row * columns + column);
-        let bytes = (0..columns).flat_map(column).map(|at| bytes[at]).collect();
-        turned.push(TensorProto::from_raw(output, &[columns, rows], data_type, bytes));
-    }
-    let is_turned = |node: &NodeProto| turned.iter().any(|t| node.output == [t.name()]);
-    graph.node.retain(|node| !is_turned(node));
-    graph.initializer.append(&mut turned);
-    Ok(())
 }
 
 /// Fails if operators stayed that no executor has.
@@ -131,78 +105,4 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     first_of_equals(&mut model);
     cleanup::cleanup(model.graph_mut());
     Ok((model, kept))
-}
-
-/// Makes `ArgMax` and `ArgMin` answer the first of equal elements, as ONNX asks, by a `TopK` of one:
-/// those of rten 0.27 answer the last, and probabilities that are quantized are often equal. Where the last is
-/// asked for, they do without being told.
-fn first_of_equals(model: &mut Model) {
-    let opset = model.opset();
-    let graph = model.graph_mut();
-    let mut names = Names::new(graph);
-    for mut node in std::mem::take(&mut graph.node) {
-        let largest = node.is("ArgMax");
-        let first = node.int("select_last_index", 0) == 0;
-        if largest || node.is("ArgMin") {
-            node.attribute.retain(|attribute| attribute.name() != "select_last_index");
-        }
-        let ([input], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
-            graph.node.push(node);
-            continue;
-        };
-        if !((largest || node.is("ArgMin")) && first) {
-            graph.node.push(node);
-            continue;
-        }
-        let axis = node.int("axis", 0);
-        let squeezed = node.int("keepdims", 1) == 0;
-        let place = if squeezed { names.fresh("place") } else { output.clone() };
-        let (one, value) = (names.fresh("one"), names.fresh("value"));
-        graph.initializer.push(TensorProto::from_i64(&one, &[1], &[1]));
-        let mut top = NodeProto::new("TopK", &[input, &one], &[&value, &place])
-            .with(AttributeProto::of_int("axis", axis))
-            .with(AttributeProto::of_int("largest", i64::from(largest)));
-        top.name.clone_from(&node.name);
-        graph.node.push(top);
-        if squeezed {
-            let squeeze = NodeProto::new("Squeeze", &[&place], &[output]);
-            let squeeze = on_axes(graph, &mut names, opset, squeeze, &[axis]);
-            graph.node.push(squeeze);
-        }
-    }
-}
-
-/// Replaces the operators that unpack and dequantize weights by float initializers.
-fn unpack_weights(model: &mut Model) {
-    let mut names = Names::new(model.graph());
-    let mut weights: Vec<TensorProto> = Vec::new();
-    let mut lookups = Vec::new();
-    for found in WeightReader::new(model.graph()).weights() {
-        let name = match found.lookup {
-            None => found.name,
-            Some((position, index)) => {
-                let table = names.fresh("table");
-                lookups.push((position, table.clone(), index));
-                table
-            }
-        };
-        weights.push(TensorProto::from_f32(
-            &name,
-            found.weight.layout().shape(),
-            &found.weight.dequantize(),
-        ));
-    }
-    let graph = model.graph_mut();
-    for (position, table, index) in lookups {
-        let output = graph.node[position].output[0].clone();
-        graph.node[position] = NodeProto::new("Gather", &[&table, &index], &[&output]);
-    }
-    for weight in &weights {
-        for node in &mut graph.node {
-            node.output.iter_mut().filter(|o| *o == weight.name()).for_each(String::clear);
-        }
-    }
-    // What produced them is dead now.
-    graph.node.retain(|n| n.output.iter().any(|o| !o.is_empty()));
-    graph.initializer.extend(weights);
 }

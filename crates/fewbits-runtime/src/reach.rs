@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{held_tensor, is_convolution};
 use fewbits_onnx::passes::cleanup;
 use fewbits_onnx::proto::{
     AttributeProto, DataType, GraphProto, NodeProto, OperatorSetIdProto, TensorProto,
@@ -43,7 +44,7 @@ impl Reach {
         let out_of_reach = cut(&mut part, &lacking, values);
         // Our own kernels gain most on convolutions; what is left to rten holds its weights once
         // where rten has the whole part.
-        let runner: Box<dyn Runner> = match part.graph().node.iter().any(|n| n.is("Conv")) {
+        let runner: Box<dyn Runner> = match part.graph().node.iter().any(is_convolution) {
             true => Box::new(IntegerRunner::load(part, options)?),
             false => Box::new(FloatRunner::load(part, model, options)?),
         };
@@ -166,7 +167,7 @@ impl Probe {
                 return Some(format!("{what} inside {}", operator(node)));
             }
         }
-        if node.is("Constant") && node.tensor("value").is_some_and(has_type) {
+        if held_tensor(node).is_some_and(has_type) {
             return None;
         }
         if let Some(what) = distrusted(node, self.opset) {

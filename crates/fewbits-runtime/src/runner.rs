@@ -22,12 +22,11 @@ pub struct ValueSpec {
 impl ValueSpec {
     /// Reads a declaration.
     pub fn new(info: &ValueInfoProto) -> ValueSpec {
-        let data_type = info.tensor_type().and_then(|t| DataType::try_from(t.elem_type()).ok());
         let dims: Option<Vec<Option<usize>>> =
             info.dims().map(|dims| dims.into_iter().map(|d| d.map(|d| d as usize)).collect());
         ValueSpec {
             name: info.name().to_string(),
-            data_type: data_type.filter(|&t| t != DataType::Undefined),
+            data_type: info.data_type(),
             row_axis: dims.as_ref().is_none_or(|dims| !dims.is_empty()).then_some(0),
             dims,
         }

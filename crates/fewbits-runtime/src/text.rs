@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fewbits_onnx::facts::{Moved, moved};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -27,8 +28,10 @@ impl TextTail {
                 Tensor::new(tensor.shape()?, tensor.strings()?)?,
             );
         }
-        if let Some(input) =
-            graph.input.iter().find(|i| is_string(i) && !tables.contains_key(i.name()))
+        if let Some(input) = graph
+            .input
+            .iter()
+            .find(|i| i.data_type() == Some(DataType::String) && !tables.contains_key(i.name()))
         {
             return Err(RuntimeError::Load {
                 reason: format!(
@@ -87,21 +90,24 @@ impl TextTail {
         let ints = |i: usize| -> Option<Vec<i64>> {
             Some(input(i)?.to_f64()?.into_iter().map(|v| v as i64).collect())
         };
-        let computed = match node.op_type() {
-            "Gather" => input(0).zip(input(1)).zip(ints(1)).and_then(|((table, index), picks)| {
-                let Values::Str(words) = table.values() else { return None };
-                let picked: Option<Vec<String>> = picks
-                    .into_iter()
-                    .map(|i| if i < 0 { i + words.len() as i64 } else { i })
-                    .map(|i| words.get(usize::try_from(i).ok()?).cloned())
-                    .collect();
-                // Along the only axis of a table.
-                (table.shape().len() == 1).then_some(Tensor::new(index.shape().to_vec(), picked?))
-            }),
-            "Identity" => input(0).map(|t| Ok(t.clone())),
-            "Reshape" => input(0).zip(ints(1)).map(|(t, shape)| reshape(t, &shape)),
-            "Flatten" | "Squeeze" => input(0).map(|t| reshape(t, &[-1])),
-            _ => None,
+        let computed = match moved(node) {
+            Some(Moved::LookedUp) => {
+                input(0).zip(input(1)).zip(ints(1)).and_then(|((table, index), picks)| {
+                    let Values::Str(words) = table.values() else { return None };
+                    let picked: Option<Vec<String>> = picks
+                        .into_iter()
+                        .map(|i| if i < 0 { i + words.len() as i64 } else { i })
+                        .map(|i| words.get(usize::try_from(i).ok()?).cloned())
+                        .collect();
+                    // Along the only axis of a table.
+                    (table.shape().len() == 1)
+                        .then_some(Tensor::new(index.shape().to_vec(), picked?))
+                })
+            }
+            Some(Moved::Same) => input(0).map(|t| Ok(t.clone())),
+            Some(Moved::Reshaped) => input(0).zip(ints(1)).map(|(t, shape)| reshape(t, &shape)),
+            Some(Moved::Flat) => input(0).map(|t| reshape(t, &[-1])),
+            None => None,
         };
         computed.unwrap_or_else(|| {
             Err(RuntimeError::Run {
@@ -113,10 +119,6 @@ impl TextTail {
             })
         })
     }
-}
-
-fn is_string(value: &ValueInfoProto) -> bool {
-    value.tensor_type().is_some_and(|t| t.elem_type() == DataType::String as i32)
 }
 
 fn reshape(tensor: &Tensor, shape: &[i64]) -> Result<Tensor> {

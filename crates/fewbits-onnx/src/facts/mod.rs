@@ -1,15 +1,78 @@
 //! What is known of the values of a graph: their element types and the sizes of their axes.
 //!
 //! [`operators`] is the one table of what ONNX's operators give and take; [`types`] follows it through
-//! a graph; [`check`] finds what contradicts it. [`mod@sizes`] follows the sizes of axes.
+//! a graph; [`check`] finds what contradicts it. [`shapes`] holds the axes of a node's results, and
+//! [`mod@sizes`] follows them. [`kinds`] and [`folds`] are further properties of operators, [`ml`] those of
+//! `ai.onnx.ml`; [`rows`] tells which values have their rows from the same rows of the inputs.
 
 mod check;
+mod folds;
+mod kinds;
+mod ml;
 mod operators;
+mod rows;
+mod shapes;
 mod sizes;
 mod types;
 mod windows;
 
 pub use check::{Mismatch, mismatches};
-pub use sizes::{Dims, elements, sizes, sizes_beside};
-pub use types::{ElementTypes, element_types};
+pub use folds::{Conversion, conversion, folds};
+pub use kinds::{
+    Kind, Moved, has_common_scales, held_tensor, is_convolution, is_exact, is_random, kind, moved,
+    moves,
+};
+pub use rows::{CommonScales, rows_are_apart};
+pub use shapes::{Dims, Known, elements, result_dims};
+pub use sizes::Sizes;
+pub(crate) use sizes::sizes;
+pub(crate) use types::element_types;
+pub use types::{ElementTypes, result_type};
 pub use windows::Windows;
+
+use self::sizes::sizes_beside;
+use crate::proto::{DataType, GraphProto};
+
+/// The element types and axes of the values of a graph, as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    types: ElementTypes,
+    sizes: Sizes,
+}
+
+impl Facts {
+    /// Follows the nodes of a graph, which must be sorted.
+    pub fn of(graph: &GraphProto) -> Facts {
+        Facts::beside(graph, [])
+    }
+
+    /// The same, where the axes of some values are known from elsewhere, as those of weights that nodes unpack.
+    pub fn beside(graph: &GraphProto, others: impl IntoIterator<Item = (String, Dims)>) -> Facts {
+        Facts { types: element_types(graph), sizes: sizes_beside(graph, others) }
+    }
+
+    /// All element types that are known.
+    pub fn types(&self) -> &ElementTypes {
+        &self.types
+    }
+
+    /// All axes that are known.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// The element type of a value.
+    pub fn data_type(&self, name: &str) -> Option<DataType> {
+        self.types.get(name).copied()
+    }
+
+    /// The axes of a value, if their number is known.
+    pub fn dims(&self, name: &str) -> Option<&[Option<usize>]> {
+        self.sizes.get(name).map(Vec::as_slice)
+    }
+
+    /// The number of axes of a value.
+    pub fn rank(&self, name: &str) -> Option<usize> {
+        self.dims(name).map(<[_]>::len)
+    }
+}

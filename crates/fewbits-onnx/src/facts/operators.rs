@@ -2,6 +2,7 @@
 //!
 //! After the specification of ONNX's operators. What is not listed is unknown, never guessed.
 
+use super::ml;
 use crate::proto::DataType::{self, Bool, Float, Int32, Int64};
 use crate::proto::NodeProto;
 use crate::qweight::is_mat_mul_n_bits;
@@ -25,6 +26,10 @@ pub(super) enum Gives {
     Constant,
     /// That of the zero point: `QuantizeLinear`.
     ZeroPoint,
+    /// That of a classifier's labels.
+    Label,
+    /// That of the entries of a `LabelEncoder`.
+    Entry,
     /// Not a tensor, or nothing that the operator alone decides.
     Unknown,
 }
@@ -133,7 +138,7 @@ const QUANTIZED: &[DataType] = &[Float, Int32, DataType::Float16, DataType::Bflo
 
 /// What an operator gives; none where it is not in the table.
 pub(super) fn gives(node: &NodeProto) -> Option<&'static [Gives]> {
-    line(node).map(|&(_, gives, _)| gives)
+    line(node).map(|&(_, gives, _)| gives).or_else(|| ml::gives(node))
 }
 
 /// What an operator takes at an opset; none where it is not in the table.

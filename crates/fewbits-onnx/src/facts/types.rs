@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::ml;
 use super::operators::{Gives, gives};
 use crate::proto::{DataType, GraphProto, NodeProto};
 
@@ -29,30 +30,31 @@ pub(super) fn extend(types: &mut ElementTypes, graph: &GraphProto) {
     for node in &graph.node {
         for (i, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             // What an operator gives counts for more than what is declared beside it.
-            if let Some(data_type) = given(node, i, types) {
-                types.insert(output.clone(), data_type);
-            }
+            let given = result_type(node, i, |name| types.get(name).copied());
+            types.extend(given.map(|data_type| (output.clone(), data_type)));
         }
     }
 }
 
 /// The types that a graph declares for its values.
 pub(super) fn declared(graph: &GraphProto) -> impl Iterator<Item = (&str, DataType)> {
-    graph.input.iter().chain(&graph.value_info).chain(&graph.output).filter_map(|info| {
-        let data_type = DataType::try_from(info.tensor_type()?.elem_type()).ok()?;
-        (data_type != DataType::Undefined).then_some((info.name(), data_type))
-    })
+    let all = graph.input.iter().chain(&graph.value_info).chain(&graph.output);
+    all.filter_map(|info| Some((info.name(), info.data_type()?)))
 }
 
-/// The type of output number `i` of a node whose inputs have these types.
-fn given(node: &NodeProto, i: usize, types: &ElementTypes) -> Option<DataType> {
+/// The type of result number `place` of a node, where `type_of` tells those of the values that it reads.
+pub fn result_type(
+    node: &NodeProto,
+    place: usize,
+    type_of: impl Fn(&str) -> Option<DataType>,
+) -> Option<DataType> {
     let row = gives(node)?;
-    let input = |n: usize| types.get(node.input.get(n)?).copied();
+    let input = |n: usize| type_of(node.input.get(n)?);
     let says = |name: &str| match node.int(name, 0) {
         0 => None,
         number => i32::try_from(number).ok().and_then(|n| DataType::try_from(n).ok()),
     };
-    match *row.get(i).or(row.last())? {
+    match *row.get(place).or(row.last())? {
         Gives::Input(n) => input(n),
         Gives::Is(data_type) => Some(data_type),
         Gives::Says(name) => says(name),
@@ -65,8 +67,10 @@ fn given(node: &NodeProto, i: usize, types: &ElementTypes) -> Option<DataType> {
         Gives::Constant => constant(node),
         Gives::ZeroPoint => match node.input.get(2).map(String::as_str) {
             None | Some("") => says("output_dtype").or(Some(DataType::Uint8)),
-            Some(name) => types.get(name).copied(),
+            Some(name) => type_of(name),
         },
+        Gives::Label => Some(ml::label(node)),
+        Gives::Entry => ml::entry(node, input(0)),
         Gives::Unknown => None,
     }
 }

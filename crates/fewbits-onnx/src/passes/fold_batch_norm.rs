@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::constants::constants_to_initializers;
-use super::lower_ml::types::Types;
+use crate::facts::Facts;
 use crate::graph::{Index, Names};
 use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
 
@@ -42,7 +42,7 @@ pub fn fold_batch_norm(graph: &mut GraphProto) -> BatchNorms {
         return report;
     }
     constants_to_initializers(graph);
-    let types = Types::of(graph);
+    let facts = Facts::of(graph);
     let mut names = Names::new(graph);
     let mut orphans = HashSet::new();
     for output in norms {
@@ -57,10 +57,10 @@ pub fn fold_batch_norm(graph: &mut GraphProto) -> BatchNorms {
             }
         };
         let params: Vec<String> = graph.node[at].input[1..].to_vec();
-        if let Some(fold) = Fold::find(graph, &norm, &types) {
+        if let Some(fold) = Fold::find(graph, &norm, &facts) {
             orphans.extend(fold.apply(graph, &norm, &mut names));
             report.folded += 1;
-        } else if let Err(why) = norm.spell_out(graph, &types, &mut names) {
+        } else if let Err(why) = norm.spell_out(graph, &facts, &mut names) {
             report.kept.push((label, why));
             continue;
         } else {
@@ -134,16 +134,15 @@ impl Norm {
     fn spell_out(
         &self,
         graph: &mut GraphProto,
-        types: &Types,
+        facts: &Facts,
         names: &mut Names,
     ) -> Result<(), &'static str> {
         let node = &graph.node[self.position];
         let (input, output) = (node.input[0].clone(), node.output[0].clone());
-        let dims = types.dims(&input).or_else(|| types.dims(&output));
-        let rank = dims.map(<[_]>::len).filter(|&r| r >= 2);
+        let rank = facts.rank(&input).or_else(|| facts.rank(&output)).filter(|&r| r >= 2);
         let rank = rank.ok_or("the rank of its input is not known")?;
         let narrow = |t: i32| t == DataType::Float16 as i32 || t == DataType::Bfloat16 as i32;
-        let is_float = match types.elem_type(&input).or_else(|| types.elem_type(&output)) {
+        let is_float = match facts.data_type(&input).or_else(|| facts.data_type(&output)) {
             Some(data_type) => data_type == DataType::Float,
             None => !graph.initializer.iter().any(|t| narrow(t.data_type())),
         };
@@ -185,7 +184,7 @@ struct Fold {
 
 impl Fold {
     /// Follows the graph backwards from the normalization; `None` if nothing can take it.
-    fn find(graph: &GraphProto, norm: &Norm, types: &Types) -> Option<Fold> {
+    fn find(graph: &GraphProto, norm: &Norm, facts: &Facts) -> Option<Fold> {
         let index = Index::new(graph);
         // Who produces a value that one node reads and nobody else.
         let sole = |value: &str| {
@@ -204,7 +203,7 @@ impl Fold {
         let node = &graph.node[linear];
         let weight = constant(graph, node.input.get(1)?)?;
         let dims = weight.shape().ok()?;
-        let view = Channels::of(node, &dims, types)?;
+        let view = Channels::of(node, &dims, facts)?;
         if view.groups * view.size != norm.channels() {
             return None;
         }
@@ -343,7 +342,7 @@ struct Channels {
 }
 
 impl Channels {
-    fn of(node: &NodeProto, dims: &[usize], types: &Types) -> Option<Channels> {
+    fn of(node: &NodeProto, dims: &[usize], facts: &Facts) -> Option<Channels> {
         let at = |axis: usize, groups: usize, rank: usize| {
             let (before, rest) = dims.split_at_checked(axis)?;
             let (&size, after) = rest.split_first()?;
@@ -367,8 +366,8 @@ impl Channels {
             "Gemm" if dims.len() == 2 => at(if node.int("transB", 0) == 0 { 1 } else { 0 }, 1, 2),
             // Only of a matrix are the columns axis 1.
             "MatMul" if dims.len() == 2 => {
-                let known = types.dims(&node.input[0]).or_else(|| types.dims(&node.output[0]));
-                (known?.len() == 2).then(|| at(1, 1, 2)).flatten()
+                let known = facts.rank(&node.input[0]).or_else(|| facts.rank(&node.output[0]));
+                (known? == 2).then(|| at(1, 1, 2)).flatten()
             }
             _ => None,
         }

@@ -2,8 +2,10 @@
 
 pub mod cleanup;
 pub mod constants;
+pub mod double_heads;
 pub mod dynamic;
 pub mod exact_products;
+pub mod first_of_equals;
 pub mod float_products;
 pub mod fold_batch_norm;
 pub mod hoist;
@@ -16,4 +18,6 @@ mod same_sizes;
 pub mod section;
 pub mod single_precision;
 pub mod to_qdq;
+pub mod turned_weights;
+pub mod unpacked_weights;
 pub mod upgrade_opset;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::facts::{Kind, kind};
 use crate::graph::Index;
-use crate::operators::{OF_ELEMENTS, OF_IMAGES, OF_PAIRS, OF_SHAPE};
 use crate::proto::{GraphProto, NodeProto};
 
 /// What is known of a value.
@@ -60,13 +60,15 @@ impl<'a> SameSizes<'a> {
         dims: Option<&[i64]>,
         index: &Index<'a>,
     ) -> Option<Sizes<'a>> {
-        let op = node.op_type();
         let from = self.of(node.input.first()?);
         let rows_of = |least_rank| Sizes { first: from.first, whole: name, least_rank };
-        match op {
-            _ if OF_ELEMENTS.contains(&op) || OF_SHAPE.contains(&op) => Some(from),
-            _ if OF_IMAGES.contains(&op) => Some(rows_of(3)),
-            _ if OF_PAIRS.contains(&op) => self.of_pairs(node, name, index),
+        match kind(node) {
+            Some(Kind::OfElements | Kind::OfShape) => return Some(from),
+            Some(Kind::OfImages) => return Some(rows_of(3)),
+            Some(Kind::OfPairs) => return self.of_pairs(node, name, index),
+            None => {}
+        }
+        match node.op_type() {
             "Flatten" if node.int("axis", 1) == 1 => Some(rows_of(2)),
             "Gemm" if node.int("transA", 0) == 0 => Some(rows_of(2)),
             "MatMul" | "MatMulInteger" => {

@@ -21,16 +21,16 @@ use std::time::{Duration, Instant};
 
 use fewbits_kernels::{Cpu, Pool, Threads};
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::CommonScales;
 use fewbits_onnx::proto::DataType;
 
-use crate::double::DoubleHead;
+use crate::double::Doubles;
 use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
 use crate::integer::parts::{Parts, Rows};
 pub use crate::integer::program::Place;
 use crate::integer::program::{Program, Unit};
-use crate::integer::rows::CommonScales;
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
 use crate::prepare::prepare_quantized;
@@ -44,7 +44,7 @@ const STACK_BYTES: usize = 256 << 20;
 /// Runs a quantized model on integers, and what cannot be in f32.
 pub struct IntegerRunner {
     program: Program,
-    head: DoubleHead,
+    head: Doubles,
     inputs: Vec<ValueSpec>,
     outputs: Vec<ValueSpec>,
     cpu: Cpu,
@@ -102,7 +102,7 @@ impl IntegerRunner {
 
     /// Loads what was prepared.
     pub(crate) fn load(mut model: Model, options: &RunOptions) -> Result<IntegerRunner> {
-        let head = DoubleHead::cut(model.graph_mut())?;
+        let head = Doubles::cut(model.graph_mut())?;
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
         let outputs = output_specs(model.graph());

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fewbits_onnx::facts::{Dims, sizes_beside};
+use fewbits_onnx::facts::Facts;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use fewbits_onnx::qweight::{ReadWeight, WeightReader};
@@ -15,6 +15,8 @@ pub(crate) struct Net<'a> {
     pub graph: &'a GraphProto,
     pub index: Index<'a>,
     pub opset: i64,
+    /// What is known of its values, of weights that nodes unpack as well.
+    pub facts: Facts,
     weights: HashMap<String, QTensor>,
     /// What is looked up in quantized tables, by the values that are the last of a look-up.
     lookups: HashMap<&'a str, Lookup<'a>>,
@@ -47,7 +49,7 @@ pub(crate) struct IntWeights {
 
 impl<'a> Net<'a> {
     pub(crate) fn new(graph: &'a GraphProto, opset: i64) -> Net<'a> {
-        let mut weights = HashMap::new();
+        let mut weights: HashMap<String, QTensor> = HashMap::new();
         let mut lookups = HashMap::new();
         let mut float_bytes = 0;
         let reader = WeightReader::new(graph);
@@ -66,7 +68,11 @@ impl<'a> Net<'a> {
             }
         }
         let inputs = graph.required_inputs().map(ValueInfoProto::name).collect();
-        Net { graph, index: Index::new(graph), opset, weights, lookups, float_bytes, inputs }
+        let shapes = weights.iter().map(|(name, weight)| {
+            (name.clone(), weight.layout().shape().iter().copied().map(Some).collect())
+        });
+        let facts = Facts::beside(graph, shapes);
+        Net { graph, index: Index::new(graph), opset, facts, weights, lookups, float_bytes, inputs }
     }
 
     pub(crate) fn producer(&self, name: &str) -> Option<(usize, &'a NodeProto)> {
@@ -134,14 +140,6 @@ impl<'a> Net<'a> {
         let zero_point = u8::try_from(zero_point + if signed { 128 } else { 0 }).ok()?;
         (scale > 0.0 && scale.is_finite())
             .then_some(ByteType { scale: ByteScale { scale, zero_point }, signed })
-    }
-
-    /// The sizes of the axes of every value, those of weights that nodes unpack included.
-    pub(crate) fn sizes(&self) -> HashMap<String, Dims> {
-        let weights = self.weights.iter().map(|(name, weight)| {
-            (name.clone(), weight.layout().shape().iter().copied().map(Some).collect())
-        });
-        sizes_beside(self.graph, weights)
     }
 
     /// The quantized weights that `name` is.

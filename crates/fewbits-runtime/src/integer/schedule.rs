@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use fewbits_kernels::Buffer;
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{is_exact, is_random};
 use fewbits_onnx::proto::{
     DataType, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
@@ -12,7 +13,7 @@ use fewbits_onnx::proto::{
 use crate::integer::lower::Lowering;
 use crate::integer::program::{AnyStep, Place, Program, Unit};
 use crate::integer::state::{Value, ValueId};
-use crate::integer::steps::region::{Region, is_exact};
+use crate::integer::steps::region::Region;
 use crate::integer::steps::shape;
 use crate::{FloatRunner, Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values};
 
@@ -120,7 +121,7 @@ pub(crate) fn constant_nodes(graph: &GraphProto) -> HashSet<usize> {
     let mut known: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
     let mut constant = HashSet::new();
     for (position, node) in graph.node.iter().enumerate() {
-        let mut all = !node.op_type().starts_with("Random");
+        let mut all = !is_random(node);
         node.for_each_use(&mut |name| all &= known.contains(name));
         if all {
             constant.insert(position);
@@ -228,7 +229,7 @@ fn region(
     let label = graph.node[nodes[0]].label().to_string();
     let what = names_of(graph, &nodes);
     let (count, why) = (nodes.len(), lowering.why(&nodes));
-    let is_exact = nodes.iter().all(|&n| is_exact(graph.node[n].op_type()));
+    let is_exact = nodes.iter().all(|&n| is_exact(&graph.node[n]));
     let own: HashSet<usize> = nodes.iter().copied().collect();
     // The constant nodes that these read, and those read by them.
     let producer: HashMap<&str, usize> = constant

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::types::Types;
+use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
@@ -10,16 +10,18 @@ use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto,
 pub(super) type Why = String;
 
 /// What lowering one node may ask of the model around it.
-pub(super) struct Surroundings<'a> {
+pub(super) struct Surroundings {
     opset: i64,
-    types: &'a Types,
+    facts: Facts,
+    /// The values that the graph has, whatever is known of them.
+    values: HashSet<String>,
     outputs: HashSet<String>,
     read_by_nodes: HashSet<String>,
     constants: Vec<TensorProto>,
 }
 
-impl<'a> Surroundings<'a> {
-    pub fn new(graph: &GraphProto, opset: i64, types: &'a Types) -> Surroundings<'a> {
+impl Surroundings {
+    pub fn new(graph: &GraphProto, opset: i64) -> Surroundings {
         let mut read_by_nodes = HashSet::new();
         for node in &graph.node {
             node.for_each_use(&mut |name| {
@@ -41,13 +43,17 @@ impl<'a> Surroundings<'a> {
             .cloned()
             .collect();
         let outputs = graph.output.iter().map(|o| o.name().to_string()).collect();
-        Surroundings { opset, types, outputs, read_by_nodes, constants }
+        let made = graph.node.iter().flat_map(|n| &n.output).cloned();
+        let given = graph.initializer.iter().map(TensorProto::name).chain(inputs);
+        let values = made.chain(given.map(str::to_string)).collect();
+        let facts = Facts::of(graph);
+        Surroundings { opset, facts, values, outputs, read_by_nodes, constants }
     }
 }
 
 /// Collects what replaces one node.
 pub(super) struct Emit<'a> {
-    around: &'a Surroundings<'a>,
+    around: &'a Surroundings,
     names: &'a mut Names,
     before: &'a [NodeProto],
     nodes: Vec<NodeProto>,
@@ -58,7 +64,7 @@ pub(super) struct Emit<'a> {
 impl<'a> Emit<'a> {
     /// `before` are the nodes that precede the one to replace.
     pub fn new(
-        around: &'a Surroundings<'a>,
+        around: &'a Surroundings,
         names: &'a mut Names,
         before: &'a [NodeProto],
     ) -> Emit<'a> {
@@ -108,22 +114,17 @@ impl<'a> Emit<'a> {
 
     /// The element type of a value, as far as it is known.
     pub fn elem_type(&self, value: &str) -> Option<DataType> {
-        self.around.types.elem_type(value)
-    }
-
-    /// The dimensions of a value, as far as they are known.
-    pub fn dims(&self, value: &str) -> Option<&[Option<i64>]> {
-        self.around.types.dims(value)
+        self.around.facts.data_type(value)
     }
 
     /// The rank of a value, if known.
     pub fn rank(&self, value: &str) -> Option<usize> {
-        self.dims(value).map(<[_]>::len)
+        self.around.facts.rank(value)
     }
 
     /// The number of features of a matrix or vector, if known.
     pub fn features(&self, value: &str) -> Option<usize> {
-        usize::try_from((*self.dims(value)?.last()?)?).ok()
+        *self.around.facts.dims(value)?.last()?
     }
 
     /// The initializer `value`, if it is one and no caller can replace it.
@@ -319,7 +320,7 @@ impl<'a> Emit<'a> {
         let Some(output) = output.filter(|o| !o.is_empty()) else { return };
         let made_here = self.nodes.iter_mut().find(|n| n.output.iter().any(|o| o == value));
         // A value that is already the node's other output keeps that name.
-        let fresh = !self.around.types.knows(value);
+        let fresh = !self.around.values.contains(value);
         match made_here {
             Some(producer) if fresh => {
                 producer.output = vec![output.clone()];

@@ -17,12 +17,11 @@ mod normalizer;
 mod one_hot_encoder;
 mod scaler;
 mod tables;
-pub(super) mod types;
 mod zip_map;
 
 use self::emit::{Emit, Surroundings};
-use self::types::Types;
 use super::cleanup;
+use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::{GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 use crate::{MODEL_DOMAIN_ML, Model, Result};
@@ -71,8 +70,7 @@ pub fn lower_ml(model: &mut Model) -> Result<Lowered> {
         0 => DEFAULT_OPSET,
         version => version,
     };
-    let types = Types::of(model.graph());
-    let surroundings = Surroundings::new(model.graph(), opset, &types);
+    let surroundings = Surroundings::new(model.graph(), opset);
     let mut names = Names::new(model.graph());
     let graph = model.graph_mut();
     let mut done: Vec<NodeProto> = Vec::with_capacity(graph.node.len() + 8);
@@ -148,9 +146,9 @@ fn name_kept_in_subgraphs(node: &NodeProto, kept_nodes: &mut Vec<Kept>) {
 /// Makes an `Identity` of every `Cast` to the type that a value has already, as converters write
 /// them behind labels; the clean-up drops it.
 fn casts_to_identities(graph: &mut GraphProto) {
-    let types = Types::of(graph);
+    let facts = Facts::of(graph);
     for node in graph.node.iter_mut().filter(|n| n.is("Cast") && n.input.len() == 1) {
-        if types.elem_type(&node.input[0]).is_some_and(|t| t as i64 == node.int("to", 0)) {
+        if facts.data_type(&node.input[0]).is_some_and(|t| t as i64 == node.int("to", 0)) {
             node.op_type = Some("Identity".into());
             node.attribute.clear();
         }

@@ -2,10 +2,9 @@
 //! strings appear at the very end of the graph, and goes where it gives each index itself.
 
 use crate::Result;
+use crate::facts::Facts;
 use crate::graph::{Index, Names};
 use crate::proto::{AttributeProto, DataType, GraphProto, TensorProto};
-
-use super::types::Types;
 
 /// Moves every such lookup as far back as it goes.
 pub(super) fn gather_last(graph: &mut GraphProto, names: &mut Names) -> Result<()> {
@@ -108,7 +107,7 @@ fn join_shapes(graph: &mut GraphProto, position: usize) {
     let of_rows = before.is("ArgMax")
         && before.int("axis", 0) == 1
         && before.int("keepdims", 1) == 1
-        && Types::of(graph).dims(&source).is_some_and(|d| d.len() == 2);
+        && Facts::of(graph).rank(&source) == Some(2);
     if of_rows && only_reader && shape == [-1] {
         let output = graph.node[position].output.clone();
         let argmax = &mut graph.node[producer];
@@ -121,11 +120,11 @@ fn join_shapes(graph: &mut GraphProto, position: usize) {
 
 /// Makes an `Identity` of every lookup in `0, 1, 2, ...`; the clean-up drops it.
 fn drop_counting_tables(graph: &mut GraphProto) -> Result<()> {
-    let types = Types::of(graph);
+    let facts = Facts::of(graph);
     for position in 0..graph.node.len() {
         let Some(table) = table(graph, position) else { continue };
         if table.element_type()? != DataType::Int64
-            || types.elem_type(&graph.node[position].input[1]) != Some(DataType::Int64)
+            || facts.data_type(&graph.node[position].input[1]) != Some(DataType::Int64)
             || !table.ints()?.into_iter().eq(0..table.dims[0])
         {
             continue;

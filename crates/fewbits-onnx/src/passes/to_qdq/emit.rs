@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::CHANNELS_OPSET;
+use crate::facts::Facts;
 use crate::graph::{Index, Names};
-use crate::passes::lower_ml::types::Types;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 /// Why a node is left as it is.
@@ -27,7 +27,7 @@ type Dequantized = (String, String, String, i64);
 pub(super) struct Emit<'a> {
     opset: i64,
     index: Index<'a>,
-    types: Types,
+    facts: Facts,
     names: Names,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
@@ -46,7 +46,7 @@ impl<'a> Emit<'a> {
         Emit {
             opset,
             index: Index::new(graph),
-            types: Types::of(graph),
+            facts: Facts::of(graph),
             names: Names::new(graph),
             nodes: Vec::with_capacity(graph.node.len() + 8),
             constants: Vec::new(),
@@ -94,13 +94,13 @@ impl<'a> Emit<'a> {
 
     /// The number of dimensions of a value, if known.
     pub fn rank(&self, value: &str) -> Option<usize> {
-        self.types.dims(value).map(<[_]>::len)
+        self.facts.rank(value)
     }
 
     /// The element type of a value, if known.
     pub fn elem_type(&self, value: &str) -> Option<DataType> {
         let added = || self.constant(value)?.element_type().ok();
-        self.types.elem_type(value).or_else(added)
+        self.facts.data_type(value).or_else(added)
     }
 
     /// What the integers of `value` stand for, if they come from a node.

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use self::rules::*;
 use self::step::{Step, Surroundings};
-use super::lower_ml::types::Types;
+use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::{GraphProto, NodeProto, OperatorSetIdProto};
 use crate::{Model, OnnxError, Result, ir_version_of_opset};
@@ -121,10 +121,10 @@ fn upgrade_graph(
     version: i64,
     surroundings: &mut Surroundings,
     names: &mut Names,
-    outer: &[&Types],
+    outer: &[&Facts],
 ) -> Result<()> {
-    let types = Types::of(graph);
-    let scopes: Vec<&Types> = outer.iter().copied().chain([&types]).collect();
+    let facts = Facts::of(graph);
+    let scopes: Vec<&Facts> = outer.iter().copied().chain([&facts]).collect();
     let mut nodes = Vec::with_capacity(graph.node.len());
     let mut constants = Vec::new();
     for mut node in std::mem::take(&mut graph.node) {

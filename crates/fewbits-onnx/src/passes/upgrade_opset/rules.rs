@@ -281,6 +281,7 @@ pub(super) fn group_norm_scales_channels(mut node: NodeProto, step: &mut Step) -
     }
     let stem = stem(&node);
     let known = step.dims(&node.input[0]).and_then(|d| d.get(1).copied().flatten());
+    let known = known.and_then(|channels| i64::try_from(channels).ok());
     let spread = match known {
         Some(channels) => step.ints(&format!("{stem}_spread"), &[groups, channels / groups]),
         None => {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use half::{bf16, f16};
 
-use super::super::lower_ml::types::Types;
+use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
@@ -44,7 +44,7 @@ impl Surroundings {
     fn collect(&mut self, graph: &GraphProto) {
         let replaceable: HashSet<&str> = graph.input.iter().map(|i| i.name()).collect();
         for value in graph.input.iter().chain(&graph.value_info).chain(&graph.output) {
-            self.note_type(value.tensor_type().map_or(0, |t| t.elem_type()));
+            self.note_type(value.data_type().map_or(0, |data_type| data_type as i32));
         }
         for tensor in &graph.initializer {
             self.note_type(tensor.data_type());
@@ -89,8 +89,8 @@ impl Surroundings {
 pub(super) struct Step<'a> {
     surroundings: &'a mut Surroundings,
     names: &'a mut Names,
-    /// Types of the graph's values and of the graphs around it, innermost last.
-    scopes: &'a [&'a Types],
+    /// What is known of the graph's values and of those of the graphs around it, innermost last.
+    scopes: &'a [&'a Facts],
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
 }
@@ -99,7 +99,7 @@ impl<'a> Step<'a> {
     pub fn new(
         surroundings: &'a mut Surroundings,
         names: &'a mut Names,
-        scopes: &'a [&'a Types],
+        scopes: &'a [&'a Facts],
     ) -> Step<'a> {
         Step { surroundings, names, scopes, nodes: Vec::new(), constants: Vec::new() }
     }
@@ -171,12 +171,12 @@ impl<'a> Step<'a> {
 
     /// The element type of a value.
     fn elem_type(&self, name: &str) -> Option<DataType> {
-        self.scopes.iter().rev().find_map(|types| types.elem_type(name))
+        self.scopes.iter().rev().find_map(|facts| facts.data_type(name))
     }
 
     /// The dimensions of a value.
-    pub fn dims(&self, name: &str) -> Option<&[Option<i64>]> {
-        self.scopes.iter().rev().find_map(|types| types.dims(name))
+    pub fn dims(&self, name: &str) -> Option<&[Option<usize>]> {
+        self.scopes.iter().rev().find_map(|facts| facts.dims(name))
     }
 
     /// A small constant.

@@ -26,7 +26,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_kernels::{Cpu, Halo};
-use fewbits_onnx::facts::{ElementTypes, element_types};
+use fewbits_onnx::facts::ElementTypes;
 use fewbits_onnx::proto::{DataType, NodeProto};
 use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
@@ -92,8 +92,9 @@ pub(crate) struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     pub(crate) fn new(net: Net<'a>, cpu: Cpu) -> Lowering<'a> {
-        let types = element_types(net.graph);
-        let ranks = net.sizes().into_iter().map(|(name, dims)| (name, dims.len())).collect();
+        let types = net.facts.types().clone();
+        let sizes = net.facts.sizes().iter();
+        let ranks = sizes.map(|(name, dims)| (name.clone(), dims.len())).collect();
         Lowering {
             net,
             cpu,

@@ -1,5 +1,6 @@
 //! Products of two float values, and attention.
 
+use fewbits_kernels::broadcast_sizes;
 use fewbits_kernels::float::{self, Mask, Strided, attend, matmul};
 
 use crate::integer::program::Step;
@@ -69,11 +70,9 @@ impl<'a> Matrices<'a> {
         self.dims[self.rank - 1]
     }
 
-    /// The sizes of the axes before the matrices, filled up in front with 1 to `rank` axes.
-    fn batch(&self, rank: usize) -> [usize; MAX_RANK] {
-        let mut batch = [1; MAX_RANK];
-        batch[rank + 2 - self.rank..rank].copy_from_slice(&self.dims[..self.rank - 2]);
-        batch
+    /// The sizes of the axes before the matrices.
+    fn batch(&self) -> &[usize] {
+        &self.dims[..self.rank - 2]
     }
 
     /// The matrix at `index` of a batch of `rank` axes; axes of size 1 repeat.
@@ -95,6 +94,7 @@ impl<'a> Matrices<'a> {
 }
 
 /// The sizes of a batch that several stacks of matrices have in common.
+#[derive(Clone, Copy)]
 struct Batch {
     dims: [usize; MAX_RANK],
     rank: usize,
@@ -102,22 +102,21 @@ struct Batch {
 
 impl Batch {
     fn new(stacks: &[&Matrices]) -> Result<Batch> {
-        let rank = stacks.iter().map(|m| m.rank - 2).max().unwrap_or(0);
-        let mut dims = [1; MAX_RANK];
+        let mut batch = Batch { dims: [1; MAX_RANK], rank: 0 };
         for stack in stacks {
-            for (dim, size) in dims.iter_mut().zip(stack.batch(rank)).take(rank) {
-                match (*dim, size) {
-                    (a, b) if a == b || b == 1 => {}
-                    (1, b) => *dim = b,
-                    (a, b) => {
-                        return Err(RuntimeError::Run {
-                            reason: format!("stacks of {a} and {b} matrices do not go together"),
-                        });
-                    }
-                }
+            let (before, own) = (batch, stack.batch());
+            let sizes = broadcast_sizes(before.dims(), own);
+            batch.rank = sizes.len();
+            for (dim, size) in batch.dims.iter_mut().zip(sizes) {
+                *dim = size.ok_or_else(|| RuntimeError::Run {
+                    reason: format!(
+                        "stacks of {:?} and {own:?} matrices do not go together",
+                        before.dims()
+                    ),
+                })?;
             }
         }
-        Ok(Batch { dims, rank })
+        Ok(batch)
     }
 
     fn dims(&self) -> &[usize] {

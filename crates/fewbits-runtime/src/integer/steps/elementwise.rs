@@ -1,5 +1,6 @@
 //! Sums and products of bytes.
 
+use fewbits_kernels::broadcast_sizes;
 use fewbits_kernels::bytes::{AddScales, add, mul};
 
 use crate::integer::lower::Form;
@@ -68,23 +69,13 @@ impl Place {
 
 /// The shape of an element-wise result.
 pub(crate) fn broadcast(a: Shape, b: Shape) -> Result<Shape> {
-    let rank = a.dims().len().max(b.dims().len());
-    let size = |shape: Shape, axis: usize| {
-        let missing = rank - shape.dims().len();
-        if axis < missing { 1 } else { shape.dims()[axis - missing] }
-    };
+    let sizes = broadcast_sizes(a.dims(), b.dims());
+    let rank = sizes.len();
     let mut dims = [0; MAX_RANK];
-    for (axis, dim) in dims[..rank].iter_mut().enumerate() {
-        *dim = match (size(a, axis), size(b, axis)) {
-            (x, y) if x == y => x,
-            (1, y) => y,
-            (x, 1) => x,
-            _ => {
-                return Err(RuntimeError::Run {
-                    reason: format!("values of shapes {a:?} and {b:?} do not go together"),
-                });
-            }
-        };
+    for (dim, size) in dims.iter_mut().zip(sizes) {
+        *dim = size.ok_or_else(|| RuntimeError::Run {
+            reason: format!("values of shapes {a:?} and {b:?} do not go together"),
+        })?;
     }
     shape(&dims[..rank])
 }

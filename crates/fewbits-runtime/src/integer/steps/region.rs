@@ -7,42 +7,6 @@ use crate::integer::state::{Shape, State, ValueId};
 use crate::integer::steps::shape;
 use crate::{FloatRunner, Result, Runner, RuntimeError, Tensor, Values};
 
-/// Operators that move, compare or convert elements one by one: their results have the same bits
-/// however many rows a call has.
-const EXACT: [&str; 26] = [
-    "And",
-    "Cast",
-    "Concat",
-    "Constant",
-    "ConstantOfShape",
-    "Equal",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Greater",
-    "Identity",
-    "Less",
-    "Not",
-    "Or",
-    "Range",
-    "Reshape",
-    "Shape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-];
-
-/// Whether the float executor gives the same bits for a row in any batch.
-pub(crate) fn is_exact(op_type: &str) -> bool {
-    EXACT.contains(&op_type)
-}
-
 /// The step.
 pub(crate) struct Region {
     pub runner: FloatRunner,

@@ -1,7 +1,7 @@
 //! MatMulInteger.
 
 use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, Walk};
-use fewbits_kernels::{Buffer, Cpu, Threads};
+use fewbits_kernels::{Buffer, Cpu, Threads, broadcast_shape};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
 use crate::integer::program::Step;
@@ -99,7 +99,7 @@ impl Matrices {
             return Err(refused("a product of matrices was given a scalar"));
         };
         let (rows, depth, columns) = (*rows, *depth, *columns);
-        let batch = broadcast(left_batch, right_batch)
+        let batch = broadcast_shape(left_batch, right_batch)
             .filter(|_| depth == *right_depth)
             .ok_or_else(|| {
                 let (a, b) = (left.shape(), &self.dims);
@@ -207,20 +207,6 @@ fn steps(dims: &[usize], to: &[usize]) -> Option<Vec<usize>> {
         step *= size;
     }
     Some(steps)
-}
-
-/// The shape that two shapes broadcast to.
-fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
-    let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let mut dims = long.to_vec();
-    for (size, &other) in dims[long.len() - short.len()..].iter_mut().zip(short) {
-        *size = match (*size, other) {
-            (1, other) => other,
-            (size, other) if other == 1 || other == size => size,
-            _ => return None,
-        };
-    }
-    Some(dims)
 }
 
 /// Bytes that kernels may read.
