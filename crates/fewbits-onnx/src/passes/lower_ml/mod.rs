@@ -20,6 +20,8 @@ mod tables;
 pub(super) mod types;
 mod zip_map;
 
+pub use self::linear_classifier::logistic_classifier;
+
 use self::emit::{Emit, Surroundings};
 use self::types::Types;
 use super::cleanup;
