@@ -40,6 +40,8 @@ Commands:
   golden          compares hashes of written files, and of outputs at every level of
                   kernels that this CPU has, with those of tests/golden.txt
   golden --write  keeps the hashes of now; say in the commit what changes them
+  operator-names  fails where an ONNX operator is named outside of what knows of operators;
+                  a part of `rust`
   help            this text
 
 `python` makes .venv at the repository's root with the versions pinned in
@@ -83,6 +85,7 @@ fn run(arguments: &[String]) -> Result<()> {
         }
         ["golden"] => golden::run(&root, golden::Mode::Compare),
         ["golden", "--write"] => golden::run(&root, golden::Mode::Write),
+        ["operator-names"] => rust::operator_names(&root),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())

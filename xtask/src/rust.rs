@@ -15,6 +15,14 @@ pub fn test(root: &Path) -> Result<()> {
     cargo("Running the Rust tests", root).args(["test", "--workspace", "--locked"]).run()
 }
 
+/// Looks for operators that are named where they should not be.
+pub fn operator_names(root: &Path) -> Result<()> {
+    // Of the whole workspace, so that what is built for it is what the other tests are built on.
+    cargo("Looking for the names of operators", root)
+        .args(["test", "--workspace", "--locked", "--test", "operator_names"])
+        .run()
+}
+
 /// Builds the `fewbits` binary as users get it; answers its path.
 pub fn build_release(root: &Path) -> Result<PathBuf> {
     cargo("Building the binary", root)

@@ -1,9 +1,7 @@
 //! Examples handed over once, for whatever is measured on them.
 
 use fewbits::cut::for_model;
-use fewbits::data::{
-    DataOptions, Dataset, NamedArray, Normalize, input_specs, warning_of_missing,
-};
+use fewbits::data::{DataOptions, Dataset, NamedArray, Normalize, input_specs, warning_of_missing};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use fewbits::run::{RunOptions, runner};
+use fewbits::run::{RunOptions, convolves, runner};
 use fewbits::{DataType, IntegerRunner, Model, Replace, Runner, SaveOptions, ValueSpec};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -49,8 +49,7 @@ impl OnnxModel {
 
     /// One thread for what is small, all cores for the rest.
     pub fn run_options(&self) -> RunOptions {
-        let convolves = self.model.graph().node.iter().any(|node| node.op_type().contains("Conv"));
-        let small = !convolves && self.model.weight_bytes() <= ONE_THREAD_WEIGHT_BYTES;
+        let small = !convolves(&self.model) && self.model.weight_bytes() <= ONE_THREAD_WEIGHT_BYTES;
         let threads = small.then_some(std::num::NonZeroUsize::MIN);
         RunOptions { threads, ..RunOptions::default() }
     }

@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
-use fewbits_onnx::qweight::WeightReader;
+use fewbits_onnx::qweight::{WeightReader, scales_of_mat_mul_n_bits};
 use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
 use fewbits_runtime::{Place, RunOptions, ValueSpec, input_specs};
 use serde::Serialize;
@@ -233,40 +234,27 @@ fn quantized(model: &Model) -> Vec<TensorInfo> {
     reader.weights().map(|w| info(w.name, w.weight)).collect()
 }
 
-/// What `QuantizeLinear` nodes with one constant scale make of activations.
+/// What becomes of activations that have one constant scale.
 fn activations(graph: &GraphProto) -> Vec<ActivationInfo> {
-    let index = Index::new(graph);
-    let quantized = graph.node.iter().filter(|n| n.is("QuantizeLinear"));
-    quantized
-        .filter_map(|node| {
-            let value = node.input.first()?.clone();
-            let scale = index.initializer(node.input.get(1)?)?.floats().ok()?;
-            let [scale] = scale[..] else { return None };
-            let (data_type, zero_point) = match node.input.get(2).filter(|n| !n.is_empty()) {
-                Some(name) => {
-                    let tensor = index.initializer(name)?;
-                    (tensor.element_type().ok()?, *tensor.ints().ok()?.first()?)
-                }
-                None => (DataType::Uint8, 0),
-            };
-            let (least, most) = match data_type {
-                DataType::Uint8 => (0, 255),
-                DataType::Int8 => (-128, 127),
-                DataType::Uint16 => (0, 65_535),
-                DataType::Int16 => (-32_768, 32_767),
-                _ => return None,
-            };
-            let float = |integer: i64| (integer - zero_point) as f32 * scale;
-            Some(ActivationInfo {
-                value,
-                r#type: format!("{data_type:?}").to_lowercase(),
-                scale,
-                zero_point,
-                min: float(least),
-                max: float(most),
-            })
+    let info = |QuantizedValue { value, data_type, scale, zero_point }| {
+        let (least, most) = match data_type {
+            DataType::Uint8 => (0, 255),
+            DataType::Int8 => (-128, 127),
+            DataType::Uint16 => (0, 65_535),
+            DataType::Int16 => (-32_768, 32_767),
+            _ => return None,
+        };
+        let float = |integer: i64| (integer - zero_point) as f32 * scale;
+        Some(ActivationInfo {
+            value: value.to_string(),
+            r#type: format!("{data_type:?}").to_lowercase(),
+            scale,
+            zero_point,
+            min: float(least),
+            max: float(most),
         })
-        .collect()
+    };
+    quantized_values(graph).into_iter().filter_map(info).collect()
 }
 
 fn scheme(weight: &QTensor) -> String {
@@ -303,16 +291,16 @@ fn scheme(weight: &QTensor) -> String {
 
 fn floats(model: &Model, quantized: &[TensorInfo]) -> Result<Vec<TensorInfo>> {
     let mut found = Vec::new();
-    let packed = model.graph().node.iter().filter(|node| node.op_type() == "MatMulNBits");
+    let nodes = model.graph().node.iter();
     let scales: HashSet<&str> =
-        packed.filter_map(|node| node.input.get(2)).map(String::as_str).collect();
+        nodes.filter_map(scales_of_mat_mul_n_bits).map(String::as_str).collect();
     let index = Index::new(model.graph());
     let unpacking = WeightReader::new(model.graph()).nodes();
     for constant in constants(model.graph()) {
         let Some(tensor) = model.graph().find_initializer(&constant.tensor) else { continue };
         // The scales of quantized weights are counted with them.
         let is_parameter = constant.role == Role::Other
-            && constant.read_by.iter().all(|op| matches!(op.as_str(), "DequantizeLinear" | "Mul"))
+            && constant.read_as.iter().all(|r| matches!(r, ReadAs::Codes | ReadAs::Factor))
             && !quantized.is_empty();
         let unpacks = index.consumers(&constant.tensor).iter().all(|i| unpacking.contains(i));
         if is_parameter || unpacks || scales.contains(constant.tensor.as_str()) {

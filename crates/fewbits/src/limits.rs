@@ -8,18 +8,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{OnIntegers, ProductForm, WeightLies, bias_of};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::cleanup::same_content;
-use fewbits_onnx::passes::qdq::{ActivationParams, ActivationStorage, bias_behind};
+use fewbits_onnx::passes::qdq::{ActivationParams, ActivationStorage};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_quant::{Granularity, Limits, PairLimit, Scheme, SumOrder};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::apply::{activation_params, adjust};
-use crate::plan::{
-    ActivationBecomes, BiasForm, Plan, PlannedTensor, ReduceRange, Reduced, is_product,
-};
+use crate::plan::{ActivationBecomes, BiasForm, Plan, PlannedTensor, ReduceRange, Reduced};
 use crate::{Error, Result};
 
 /// The largest integer that a bias becomes: room is left for the sum of products beside it.
@@ -50,18 +49,17 @@ impl WeightLimits {
         for planned in planned.values().filter(|t| t.reduce_range == ReduceRange::All) {
             limits.entry(planned).pairs = PairLimit::SevenBits;
         }
-        for node in &model.graph().node {
-            let Some(&planned) = node.input.get(1).and_then(|w| planned.get(w.as_str())) else {
-                continue;
-            };
+        for (position, node) in model.graph().node.iter().enumerate() {
+            let weight = node.input.get(1).and_then(|w| planned.get(w.as_str()));
+            let (Some(&planned), Some(form)) = (weight, ProductForm::of(node)) else { continue };
             let in_16_bits = plan.target.adds_pairs_in_16_bits()
                 && planned.reduce_range == ReduceRange::Auto
-                && products.reads_unsigned_bytes(node);
+                && products.reads_unsigned_bytes(node, form);
             if in_16_bits {
-                limits.entry(planned).add(sum_orders(node, &planned.shape));
+                limits.entry(planned).add(sum_orders(form.weight, &planned.shape));
             }
             if plan.target.bias() == BiasForm::Integer {
-                let least = products.least_scales(node, planned)?;
+                let least = products.least_scales(position, form, planned)?;
                 if least.iter().any(|&scale| scale > 0.0) {
                     limits.entry(planned).raise(least);
                 }
@@ -147,10 +145,10 @@ impl Extend for Limits {
 ///
 /// onnxruntime computes convolutions with channels first or last. Of an odd number of channels other
 /// libraries pad those of each tap, so that its last one stands alone.
-fn sum_orders(node: &NodeProto, shape: &[usize]) -> Vec<SumOrder> {
+fn sum_orders(lies: WeightLies, shape: &[usize]) -> Vec<SumOrder> {
     let rank = shape.len();
-    match node.op_type() {
-        "Conv" if rank > 2 => {
+    match lies {
+        WeightLies::Convolution if rank > 2 => {
             let taps: Vec<usize> = (2..rank).collect();
             let channels_first = SumOrder::new([vec![1], taps.clone()].concat());
             let channels_last = SumOrder::new([taps, vec![1]].concat());
@@ -158,10 +156,7 @@ fn sum_orders(node: &NodeProto, shape: &[usize]) -> Vec<SumOrder> {
             let padded = is_padded.then(|| SumOrder::new(vec![1]));
             [channels_first, channels_last].into_iter().chain(padded).collect()
         }
-        "Gemm" if node.int("transB", 0) == 0 => vec![SumOrder::new(vec![0])],
-        "Gemm" | "Conv" => vec![SumOrder::new(vec![1])],
-        // MatMul: [.., k, n].
-        _ => vec![SumOrder::new(vec![rank.saturating_sub(2)])],
+        _ => vec![SumOrder::new(vec![lies.axes(rank).reduction.unwrap_or(0)])],
     }
 }
 
@@ -185,57 +180,50 @@ impl<'a> Products<'a> {
     }
 
     /// Whether a kernel multiplies the weight of `node` by unsigned bytes, of which all 8 bits are used.
-    fn reads_unsigned_bytes(&self, node: &NodeProto) -> bool {
-        if !(node.is_onnx() && matches!(node.op_type(), "Conv" | "MatMul" | "Gemm")) {
+    fn reads_unsigned_bytes(&self, node: &NodeProto, form: ProductForm) -> bool {
+        if form.on_integers == OnIntegers::Never {
             return false;
         }
         let value = node.input[0].as_str();
         let fixed = self.fixed.get(value).is_some_and(|params| {
             params.storage == ActivationStorage::Unsigned && params.bits == 8
         });
-        fixed || (self.dynamic.contains(value) && is_product(node) && !node.is("Conv"))
+        let is_dynamic = self.dynamic.contains(value) && !form.weight.is_convolution();
+        fixed || (is_dynamic && form.on_integers == OnIntegers::Yes)
     }
 
-    /// The least scales of the weight of `node` with which its bias fits int32; none where it has no
-    /// bias that a runtime makes an integer.
-    fn least_scales(&self, node: &NodeProto, planned: &PlannedTensor) -> Result<Vec<f32>> {
-        let Some(params) = self.fixed.get(&node.input[0]) else { return Ok(Vec::new()) };
-        let Some(bias) = self.bias(node).and_then(|bias| self.index.initializer(bias)) else {
-            return Ok(Vec::new());
-        };
+    /// The least scales of the weight of the product at a position with which its bias fits int32; none
+    /// where it has no bias that a runtime makes an integer.
+    fn least_scales(
+        &self,
+        product: usize,
+        form: ProductForm,
+        planned: &PlannedTensor,
+    ) -> Result<Vec<f32>> {
+        let nodes = &self.graph.node;
+        let Some(params) = self.fixed.get(&nodes[product].input[0]) else { return Ok(Vec::new()) };
+        let bias = bias_of(self.graph, &self.index, product)
+            .and_then(|(reader, place)| self.index.initializer(&nodes[reader].input[place]));
+        let Some(bias) = bias else { return Ok(Vec::new()) };
         let least = |bias: f32| match bias.is_finite() {
             true => (f64::from(bias.abs()) / f64::from(params.scale) / LARGEST_BIAS) as f32,
             false => 0.0,
         };
         let least: Vec<f32> = bias.floats()?.into_iter().map(least).collect();
-        let channels = match node.op_type() {
-            "Conv" => 0,
-            "Gemm" if node.int("transB", 0) != 0 => 0,
-            "ConvTranspose" => usize::MAX,
-            _ => planned.shape.len().saturating_sub(1),
+        let channels = match form.weight {
+            // Groups share those of its axis.
+            WeightLies::TransposedConvolution => None,
+            lies => lies.axes(planned.shape.len()).channel,
         };
         Ok(match planned.becomes.scheme().map(Scheme::granularity) {
             Some(Granularity::Tensor) => vec![least.into_iter().fold(0.0, f32::max)],
             Some(Granularity::Channel { axis })
-                if axis == channels && least.len() == planned.shape[axis] =>
+                if Some(axis) == channels && least.len() == planned.shape[axis] =>
             {
                 least
             }
             _ => Vec::new(),
         })
-    }
-
-    /// The constant that is added to the results of a product.
-    fn bias<'n>(&'n self, node: &'n NodeProto) -> Option<&'n str> {
-        match node.op_type() {
-            _ if !node.is_onnx() => None,
-            "Conv" | "ConvTranspose" | "Gemm" => node.input.get(2).map(String::as_str),
-            "MatMul" => {
-                let (add, place) = bias_behind(self.graph, &self.index, node)?;
-                self.graph.node[add].input.get(place).map(String::as_str)
-            }
-            _ => None,
-        }
     }
 }
 

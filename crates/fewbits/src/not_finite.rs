@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::ReadAs;
 use fewbits_onnx::graph::Index;
+use fewbits_onnx::passes::constants::held_tensor;
 use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 
 use crate::Result;
-use crate::weights::{Constant, Role, constants, role};
+use crate::weights::{Constant, Role, constants};
 
 /// An element of a constant that is not finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,19 +40,6 @@ impl fmt::Display for NotFinite {
         write!(f, "element {} of '{}' is {what}", self.element, self.tensor)
     }
 }
-
-/// Operators that scale and shift what they normalize by constants.
-const NORMS: [&str; 7] = [
-    "BatchNormalization",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "SimplifiedLayerNormalization",
-    "SkipLayerNormalization",
-    "GroupNormalization",
-    "RMSNormalization",
-];
-/// Operators that add a bias to products.
-const ADD_BIASES: [&str; 6] = ["Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"];
 
 /// The constants among those of `names` that are not finite: those with a NaN, the weights, biases and scales
 /// of norms and products with an infinity, and what adds one above all numbers. Masks are infinite below
@@ -107,8 +96,7 @@ impl<F: Fn(&str) -> bool> Inner<'_, F> {
 
     fn nodes<'a>(&mut self, nodes: &'a [NodeProto], mut scope: Scope<'a>) -> Result<()> {
         for node in nodes {
-            let value = node.is("Constant").then(|| node.tensor("value")).flatten();
-            scope.extend(node.output.first().map(String::as_str).zip(value));
+            scope.extend(node.output.first().map(String::as_str).zip(held_tensor(node)));
             for (input, name) in node.input.iter().enumerate() {
                 let tensor = scope.get(name.as_str()).filter(|tensor| tensor.is_float());
                 let known = self.found.iter().any(|known| known.tensor == *name);
@@ -116,7 +104,7 @@ impl<F: Fn(&str) -> bool> Inner<'_, F> {
                     continue;
                 };
                 let values = self.model.floats_released(tensor)?;
-                let is_weight = matches!(role(node, input, tensor.dims.len()), Role::Weight(_));
+                let is_weight = ReadAs::of(node, input).axes(tensor.dims.len()).is_some();
                 let is_mistake = |x: &f32| x.is_nan() || (x.is_infinite() && is_weight);
                 if let Some(element) = values.iter().position(is_mistake) {
                     // Another branch may be taken, and a function may not be called.
@@ -130,26 +118,22 @@ impl<F: Fn(&str) -> bool> Inner<'_, F> {
     }
 }
 
-fn read_by(constant: &Constant, operators: &[&str]) -> bool {
-    constant.read_by.iter().any(|op| operators.contains(&op.as_str()))
-}
-
 /// Whether this infinity may be meant.
 fn takes(constant: &Constant, infinity: f32) -> bool {
-    let is_mask = infinity < 0.0 || !read_by(constant, &["Add"]);
+    let is_read = |read_as| constant.read_as.contains(&read_as);
+    let is_mask = infinity < 0.0 || !is_read(ReadAs::Summand);
     match constant.role {
         Role::Weight(_) => false,
-        Role::Bias => !read_by(constant, &ADD_BIASES) && is_mask,
-        Role::Other => !read_by(constant, &NORMS) && !read_by(constant, &["Mul"]) && is_mask,
+        Role::Bias => !is_read(ReadAs::Bias) && is_mask,
+        Role::Other => !is_read(ReadAs::OfNorm) && !is_read(ReadAs::Factor) && is_mask,
     }
 }
 
 fn reach(constant: &Constant) -> Reach {
-    let is_table = constant.read_by.iter().all(|op| op == "Gather");
     match constant.role {
-        Role::Weight(_) if is_table => Reach::Readers,
+        Role::Weight(_) if constant.is_table() => Reach::Readers,
         Role::Weight(_) | Role::Bias => Reach::Everything,
-        Role::Other if read_by(constant, &NORMS) => Reach::Everything,
+        Role::Other if constant.read_as.contains(&ReadAs::OfNorm) => Reach::Everything,
         Role::Other => Reach::Readers,
     }
 }

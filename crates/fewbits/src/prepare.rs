@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use fewbits_onnx::facts::{IntegerForm, ReadAs};
 use fewbits_onnx::passes::lower_ml::Lowered;
 use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
 use fewbits_onnx::passes::{
@@ -12,7 +13,7 @@ use fewbits_onnx::{Model, OnnxError};
 use fewbits_runtime::fold_constants;
 
 use crate::Result;
-use crate::plan::{RegionExtent, activations_of, hands_on, is_product, regions};
+use crate::plan::{RegionExtent, is_product, regions};
 use crate::weights::{UseForm, constants as constants_of};
 
 /// The lowest IR version whose initializers need not be inputs too.
@@ -109,18 +110,23 @@ pub fn products_in_single(model: &mut Model, extent: RegionExtent) -> Result<()>
             nodes.insert(position, data_type);
             single.insert(&node.input[0], data_type);
             single.insert(&node.output[0], data_type);
-        } else if let Some(&data_type) = weight(0).filter(|_| node.is("Gather")) {
+        } else if let Some(&data_type) = weight(0).filter(|_| ReadAs::of(node, 0).is_looked_up()) {
             nodes.insert(position, data_type);
         }
     }
     for (position, node) in graph.node.iter().enumerate() {
-        if nodes.contains_key(&position) || !hands_on(node) || !quantized.contains(&node.output[0])
-        {
+        let Some(form) = IntegerForm::of(node).filter(|_| !nodes.contains_key(&position)) else {
+            continue;
+        };
+        if !quantized.contains(&node.output[0]) {
             continue;
         }
-        let mut read = activations_of(node).filter(|name| graph.find_initializer(name).is_none());
-        let Some(&data_type) = read.next().and_then(|name| single.get(name)) else { continue };
-        if read.all(|name| single.get(name) == Some(&data_type)) {
+        let values = form.values(node).iter().filter(|name| !name.is_empty());
+        let mut read = values.filter(|name| graph.find_initializer(name).is_none());
+        let Some(&data_type) = read.next().and_then(|name| single.get(name.as_str())) else {
+            continue;
+        };
+        if read.all(|name| single.get(name.as_str()) == Some(&data_type)) {
             nodes.insert(position, data_type);
             single.insert(&node.output[0], data_type);
         }

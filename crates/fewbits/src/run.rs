@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use fewbits_onnx::Model;
+use fewbits_onnx::{Model, facts};
 pub use fewbits_runtime::RunOptions;
 use fewbits_runtime::{IntegerRunner, Reach, Runner, RuntimeError, Tensor, ValueSpec};
 
@@ -26,6 +26,11 @@ pub fn batches_at_once() -> usize {
 /// than there are threads are in memory.
 pub fn each_on_a_thread() -> bool {
     rayon::current_num_threads() <= MOST_BATCHES
+}
+
+/// Whether a model has convolutions: it computes long with few weights.
+pub fn convolves(model: &Model) -> bool {
+    model.graph().node.iter().any(facts::convolves)
 }
 
 /// A runner that is called for [`batches_at_once`].

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+pub use fewbits_onnx::facts::Axes;
+use fewbits_onnx::facts::ReadAs;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto};
 
@@ -17,6 +19,8 @@ pub struct Constant {
     pub shape: Vec<usize>,
     /// Operators that read it, each once.
     pub read_by: Vec<String>,
+    /// What these make of it, each once.
+    pub read_as: Vec<ReadAs>,
     /// What it is.
     pub role: Role,
     /// Each time that a node reads it as a weight.
@@ -57,15 +61,6 @@ pub enum Role {
     Other,
 }
 
-/// The axes of a weight that matter to its scales.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Axes {
-    /// The axis of output channels, each of which may have its own scale.
-    pub channel: Option<usize>,
-    /// The axis that the product sums over, along which groups are formed.
-    pub reduction: Option<usize>,
-}
-
 impl Constant {
     /// The axes that the scales of a weight follow: those of its first product on integers, or of its
     /// first reader if there is none; none where it is no weight.
@@ -74,6 +69,11 @@ impl Constant {
             Role::Weight(axes) => Some(axes),
             Role::Bias | Role::Other => None,
         }
+    }
+
+    /// Whether it is a weight that only look-ups read.
+    pub fn is_table(&self) -> bool {
+        self.axes().is_some() && self.read_as.iter().all(|read_as| read_as.is_looked_up())
     }
 
     /// The axes that its scales follow beside such activations.
@@ -91,6 +91,17 @@ impl Constant {
         let mut on_integers = self.uses.iter().filter(|u| u.form == UseForm::Integer);
         let agree = on_integers.all(|u| u.axes.channel == axes.channel);
         Some(Axes { channel: axes.channel.filter(|_| agree), ..axes })
+    }
+}
+
+impl Role {
+    /// That of a constant of so many axes that is read so.
+    fn of(read_as: ReadAs, rank: usize) -> Role {
+        match (read_as.axes(rank), read_as, rank) {
+            (Some(axes), ..) => Role::Weight(axes),
+            (None, ReadAs::Bias, 1..) | (None, ReadAs::Summand, 1 | 2) => Role::Bias,
+            _ => Role::Other,
+        }
     }
 }
 
@@ -122,18 +133,21 @@ enum Depth {
 impl<'a> Found<'a> {
     /// Adds what a node reads that is, or lies in, the node at a position of the main graph.
     fn read(&mut self, node: &'a NodeProto, at: usize, depth: Depth) {
-        let is_scaled = node.is("QuantizeLinear") || node.is("DequantizeLinear");
-        // Scales are parts of integers.
-        let values = if is_scaled { 1 } else { node.input.len() };
-        for (i, name) in node.input.iter().enumerate().take(values) {
+        for (i, name) in node.input.iter().enumerate() {
+            let read_as = ReadAs::of(node, i);
+            if read_as == ReadAs::Scale {
+                // A part of integers.
+                continue;
+            }
             let tensor = self.index.initializer(name).filter(|t| t.is_float());
             let Some(shape) = tensor.and_then(|tensor| tensor.shape().ok()) else { continue };
-            let role = role(node, i, shape.len());
+            let role = Role::of(read_as, shape.len());
             let place = *self.place.entry(name).or_insert_with(|| {
                 self.constants.push(Constant {
                     tensor: name.clone(),
                     shape,
                     read_by: Vec::new(),
+                    read_as: Vec::new(),
                     role,
                     uses: Vec::new(),
                 });
@@ -156,40 +170,13 @@ impl<'a> Found<'a> {
             if !constant.read_by.iter().any(|op| op == node.op_type()) {
                 constant.read_by.push(node.op_type().to_string());
             }
+            if !constant.read_as.contains(&read_as) {
+                constant.read_as.push(read_as);
+            }
         }
         for graph in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
             graph.node.iter().for_each(|node| self.read(node, at, Depth::Inside));
         }
-    }
-}
-
-pub(crate) fn role(node: &NodeProto, input: usize, rank: usize) -> Role {
-    if !node.is_onnx() || rank == 0 {
-        return Role::Other;
-    }
-    let axes = |channel: usize, reduction: usize| {
-        let on = |axis: usize| (rank > 1 && axis < rank).then_some(axis);
-        Role::Weight(Axes { channel: on(channel), reduction: on(reduction) })
-    };
-    let (rows, columns) = (rank.wrapping_sub(2), rank - 1);
-    match (node.op_type(), input) {
-        // X [.., n, k] W [.., k, m]: each column of W is an output channel.
-        ("MatMul", 1) => axes(columns, rows),
-        ("MatMul", 0) => axes(rows, columns),
-        ("Gemm", 1) if node.int("transB", 0) == 0 => axes(1, 0),
-        ("Gemm", 1) => axes(0, 1),
-        ("Gemm", 0) if node.int("transA", 0) == 0 => axes(0, 1),
-        ("Gemm", 0) => axes(1, 0),
-        // Conv: [out, in / group, ..]. ConvTranspose: [in, out / group, ..].
-        ("Conv", 1) => axes(0, 1),
-        ("ConvTranspose", 1) => axes(1, 0),
-        // An embedding: every row is looked up as a whole.
-        ("Gather", 0) if rank > 1 && node.int("axis", 0) == 0 => axes(0, 1),
-        // [directions, gates * hidden, in or hidden].
-        ("LSTM" | "GRU" | "RNN", 1 | 2) => axes(1, 2),
-        ("Gemm" | "Conv" | "ConvTranspose", 2) | ("LSTM" | "GRU" | "RNN", 3) => Role::Bias,
-        ("Add", _) if rank <= 2 => Role::Bias,
-        _ => Role::Other,
     }
 }
 
@@ -199,30 +186,10 @@ mod tests {
     use fewbits_onnx::proto::TensorProto;
 
     #[test]
-    fn axes_follow_the_operator() {
-        let cases = [
-            (NodeProto::new("MatMul", &["x", "w"], &["y"]), 1, 2, (1, 0)),
-            (NodeProto::new("MatMul", &["w", "x"], &["y"]), 0, 3, (1, 2)),
-            (NodeProto::new("Gemm", &["x", "w"], &["y"]), 1, 2, (1, 0)),
-            (
-                NodeProto::new("Gemm", &["x", "w"], &["y"])
-                    .with(AttributeProto::of_int("transB", 1)),
-                1,
-                2,
-                (0, 1),
-            ),
-            (NodeProto::new("Conv", &["x", "w"], &["y"]), 1, 4, (0, 1)),
-            (NodeProto::new("ConvTranspose", &["x", "w"], &["y"]), 1, 4, (1, 0)),
-            (NodeProto::new("Gather", &["w", "i"], &["y"]), 0, 2, (0, 1)),
-            (NodeProto::new("LSTM", &["x", "w", "r"], &["y"]), 2, 3, (1, 2)),
-        ];
-        for (node, input, rank, (channel, reduction)) in cases {
-            let expected =
-                Role::Weight(Axes { channel: Some(channel), reduction: Some(reduction) });
-            assert_eq!(role(&node, input, rank), expected, "{}", node.op_type());
-        }
-        let vector = role(&NodeProto::new("MatMul", &["x", "w"], &["y"]), 1, 1);
-        assert_eq!(vector, Role::Weight(Axes { channel: None, reduction: None }));
+    fn a_row_that_is_added_is_a_bias() {
+        let of = |rank| Role::of(ReadAs::Summand, rank);
+        assert_eq!([0, 1, 2, 3].map(of), [Role::Other, Role::Bias, Role::Bias, Role::Other]);
+        assert_eq!([0, 3].map(|rank| Role::of(ReadAs::Bias, rank)), [Role::Other, Role::Bias]);
     }
 
     #[test]

@@ -1,28 +1,53 @@
-//! What is known of the values of a graph: their element types and the sizes of their axes.
+//! What is known of ONNX's operators, and of the values of a graph by it.
 //!
-//! [`operators`] is the one table of what ONNX's operators give and take; [`types`] follows it through
+//! Of values: [`operators`] is the one table of what operators give and take; [`types`] follows it through
 //! a graph; [`check`] finds what contradicts it. [`shapes`] holds the axes of a node's results, and
 //! [`mod@sizes`] follows them. [`kinds`] and [`folds`] are further properties of operators, [`ml`] those of
 //! `ai.onnx.ml`; [`rows`] tells which values have their rows from the same rows of the inputs.
+//!
+//! Of operators, as quantizing asks it: [`products`], [`constants`] (what a constant is to who reads it),
+//! [`norms`], [`integers`] (what computes on integers between products), [`scaling`] (what gives factors of
+//! channels on), [`missing`] (what takes NaN). An operator is named there, in passes, and where it is lowered,
+//! and nowhere else: `cargo xtask operator-names`.
 
+mod axes;
 mod check;
+mod constants;
 mod folds;
+mod integers;
 mod kinds;
+mod missing;
 mod ml;
+mod names;
+mod norms;
 mod operators;
+mod products;
+mod quantized;
 mod rows;
+mod scaling;
 mod shapes;
 mod sizes;
 mod types;
 mod windows;
 
+pub use axes::{Along, Axes};
 pub use check::{Mismatch, mismatches};
+pub use constants::ReadAs;
 pub use folds::{Conversion, conversion, folds};
+pub use integers::IntegerForm;
 pub use kinds::{
     Kind, Moved, has_common_scales, held_tensor, is_convolution, is_exact, is_random, kind, moved,
     moves,
 };
+pub use missing::takes_missing;
+pub use names::operator_names;
+pub use norms::{ScaleAndShift, layer_norm};
+pub use products::{
+    BiasPlace, OnIntegers, ProductForm, WeightLies, bias_behind, bias_of, convolves,
+};
+pub use quantized::{QuantizedValue, quantized_values};
 pub use rows::{CommonScales, rows_are_apart};
+pub use scaling::Scaling;
 pub use shapes::{Dims, Known, elements, result_dims};
 pub use sizes::Sizes;
 pub(crate) use sizes::sizes;

@@ -162,6 +162,11 @@ pub(super) fn takes(node: &NodeProto, opset: i64) -> Option<Takes> {
     Some(Takes { alike, types })
 }
 
+/// Every operator that has a row.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    LINES.iter().flat_map(|(ops, ..)| ops.iter().copied())
+}
+
 fn line(node: &NodeProto) -> Option<&'static Line> {
     const MICROSOFT_PRODUCT: Line = (&["MatMulNBits"], FIRST, Each);
     if is_mat_mul_n_bits(node) {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::facts::WeightLies;
 use crate::graph::{Index, Names};
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
@@ -18,19 +19,10 @@ pub struct DynamicProduct {
     pub value: String,
     /// The weight that it reads.
     pub weight: String,
-    /// How the weight lies.
-    pub lies: Lies,
+    /// How the weight lies: in columns, as a `MatMulInteger` reads it, or in rows.
+    pub lies: WeightLies,
     /// The value that a `Gemm` adds.
     pub bias: Option<String>,
-}
-
-/// How the weight of a product lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lies {
-    /// `[k, n]`, as a `MatMulInteger` reads it.
-    Plain,
-    /// `[n, k]`.
-    Transposed,
 }
 
 /// The int8 form of a weight.
@@ -98,7 +90,7 @@ impl Writer {
         };
         let turned = weights.keys().filter(|weight| {
             let mut readers = products.iter().filter(|product| product.weight == **weight);
-            of_products(weight) && readers.all(|product| product.lies == Lies::Transposed)
+            of_products(weight) && readers.all(|product| product.lies == WeightLies::Rows)
         });
         let turned = turned.cloned().collect();
         Writer {
@@ -146,14 +138,14 @@ impl Writer {
 
     /// The integers of a weight as `[k, n]`: one copy, and a `Transpose` where products read it both
     /// ways, which runtimes fold.
-    fn integers(&mut self, weight: &str, lies: Lies) -> String {
-        let turns = lies == Lies::Transposed && !self.turned.contains(weight);
+    fn integers(&mut self, weight: &str, lies: WeightLies) -> String {
+        let turns = lies == WeightLies::Rows && !self.turned.contains(weight);
         if let Some(known) = self.integers.get(&(weight.to_string(), turns)) {
             return known.clone();
         }
         let name = self.names.fresh("w");
         if turns {
-            let stored = self.integers(weight, Lies::Plain);
+            let stored = self.integers(weight, WeightLies::Columns);
             self.nodes.push(
                 NodeProto::new("Transpose", &[&stored], &[&name])
                     .with(AttributeProto::of_ints("perm", &[1, 0])),
@@ -217,7 +209,7 @@ mod tests {
         }
     }
 
-    fn product(node: usize, value: &str, lies: Lies) -> DynamicProduct {
+    fn product(node: usize, value: &str, lies: WeightLies) -> DynamicProduct {
         DynamicProduct { node, value: value.into(), weight: "w".into(), lies, bias: None }
     }
 
@@ -239,9 +231,9 @@ mod tests {
             NodeProto::new("Add", &["b", "c"], &["y"]),
         ]);
         let products = vec![
-            product(0, "x", Lies::Plain),
-            product(1, "x", Lies::Plain),
-            product(2, "a", Lies::Transposed),
+            product(0, "x", WeightLies::Columns),
+            product(1, "x", WeightLies::Columns),
+            product(2, "a", WeightLies::Rows),
         ];
         dynamic_products(&mut g, products, weights());
         assert_eq!(of_op(&g, "DynamicQuantizeLinear").len(), 2);
@@ -264,7 +256,7 @@ mod tests {
             NodeProto::new("Gemm", &["x", "w"], &["a"]),
             NodeProto::new("Gemm", &["a", "w"], &["y"]),
         ]);
-        let both = vec![product(0, "x", Lies::Transposed), product(1, "a", Lies::Transposed)];
+        let both = vec![product(0, "x", WeightLies::Rows), product(1, "a", WeightLies::Rows)];
         dynamic_products(&mut g, both, weights());
         assert!(of_op(&g, "Transpose").is_empty());
         let integers = g.initializer.iter().find(|t| t.data_type() == DataType::Int8 as i32);

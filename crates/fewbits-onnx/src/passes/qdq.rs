@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::facts::bias_behind;
 use crate::graph::{Index, Names};
 use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
 
@@ -249,16 +250,6 @@ pub fn write_integer_bias(
     }
     graph.node[node].input[input] = bias;
     graph.node.insert(0, dequantize);
-}
-
-/// The Add of a constant behind a MatMul that nothing else reads, and the place of the constant among its
-/// inputs: onnxruntime makes a Gemm of both.
-pub fn bias_behind(graph: &GraphProto, index: &Index, node: &NodeProto) -> Option<(usize, usize)> {
-    let product = node.output.first().filter(|_| node.is("MatMul"))?;
-    let [add] = *index.consumers(product) else { return None };
-    let reader = Some(&graph.node[add]).filter(|reader| reader.is("Add"))?;
-    let place = reader.input.iter().position(|input| input != product)?;
-    (!index.is_output(product)).then_some((add, place))
 }
 
 /// Writes out the zero points, all zero, of the weights that a Gemm multiplies quantized

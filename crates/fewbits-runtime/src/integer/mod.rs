@@ -29,7 +29,7 @@ use crate::float::expose;
 use crate::integer::lower::Lowering;
 use crate::integer::net::Net;
 use crate::integer::parts::{Parts, Rows};
-pub use crate::integer::program::Place;
+pub use crate::integer::program::{Place, StepRole};
 use crate::integer::program::{Program, Unit};
 use crate::integer::schedule::{constant_nodes, schedule};
 use crate::integer::state::State;
@@ -86,6 +86,8 @@ pub struct StepTime {
     pub reads: Vec<usize>,
     /// Where it is computed.
     pub place: Place,
+    /// What it is there for.
+    pub role: StepRole,
     /// The median time.
     pub time: Duration,
 }
@@ -200,6 +202,7 @@ impl IntegerRunner {
                     .filter(|&i| units[i].outputs.iter().any(|id| unit.inputs.contains(id)))
                     .collect(),
                 place: unit.place,
+                role: unit.step.role(),
                 time: median(times),
             })
             .collect())

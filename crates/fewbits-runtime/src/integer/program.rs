@@ -13,6 +13,20 @@ use crate::{Result, ValueSpec};
 pub(crate) trait Step: Send + Sync {
     /// Computes the outputs from the inputs.
     fn run(&self, state: &mut State) -> Result<()>;
+
+    /// What it is there for.
+    fn role(&self) -> StepRole {
+        StepRole::Computes
+    }
+}
+
+/// What a step is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepRole {
+    /// It computes operators of the graph.
+    Computes,
+    /// It only brings a value into the form in which an operator on integers reads it.
+    Converts,
 }
 
 /// A step, or one that later nodes may still be fused into.
@@ -32,6 +46,17 @@ impl AnyStep {
             AnyStep::Convolution(convolution) => convolution.run(state),
             AnyStep::Region(region) => region.run(state),
             AnyStep::Other(step) => step.run(state),
+        }
+    }
+
+    /// What the step is there for.
+    pub(crate) fn role(&self) -> StepRole {
+        match self {
+            AnyStep::Quantize(quantize) => quantize.role(),
+            AnyStep::Other(step) => step.role(),
+            AnyStep::Product(_) | AnyStep::Convolution(_) | AnyStep::Region(_) => {
+                StepRole::Computes
+            }
         }
     }
 }

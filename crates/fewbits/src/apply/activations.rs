@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{ProductForm, bias_of};
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::passes::dynamic::{self, DynamicProduct, DynamicWeight, Lies};
+use fewbits_onnx::passes::dynamic::{self, DynamicProduct, DynamicWeight};
 use fewbits_onnx::passes::qdq::{
-    ActivationParams, ActivationStorage, IntegerReaders, bias_behind, integer_bias,
-    write_integer_bias,
+    ActivationParams, ActivationStorage, IntegerReaders, integer_bias, write_integer_bias,
 };
 use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, QuantParams, Scheme};
@@ -95,18 +95,11 @@ pub(super) fn integer_biases(
     let graph = model.graph();
     let index = Index::new(graph);
     for (i, node) in graph.node.iter().enumerate().filter(|(_, node)| is_product(node)) {
-        let (reader, place) = match node.op_type() {
-            "MatMul" => match bias_behind(graph, &index, node) {
-                Some(behind) => behind,
-                None => continue,
-            },
-            _ => (i, 2),
-        };
-        let Some(bias) = graph.node[reader].input.get(place) else { continue };
+        let Some((reader, place)) = bias_of(graph, &index, i) else { continue };
         let (Some(input), Some(weight), Some(bias)) = (
             params.get(&node.input[0]),
             weights.get(node.input[1].as_str()),
-            index.initializer(bias),
+            index.initializer(&graph.node[reader].input[place]),
         ) else {
             continue;
         };
@@ -176,16 +169,13 @@ pub(super) fn dynamic_products(
         if !has_dynamic_form(node, layout.shape(), layout.granularity()) || !is_int8(weight) {
             continue;
         }
-        let lies = match node.is("Gemm") && node.int("transB", 0) != 0 {
-            true => Lies::Transposed,
-            false => Lies::Plain,
-        };
+        let Some(form) = ProductForm::of(node) else { continue };
         let Ok(shape) = <[usize; 2]>::try_from(layout.shape()) else { continue };
         products.push(DynamicProduct {
             node: position,
             value: value.clone(),
             weight: name.clone(),
-            lies,
+            lies: form.weight,
             bias: bias.first().cloned(),
         });
         read.entry(name.clone()).or_insert_with(|| DynamicWeight {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fewbits_onnx::facts::takes_missing;
 use fewbits_onnx::proto::GraphProto;
 
 use super::{DataError, Dataset, Fitted};
@@ -10,11 +11,6 @@ use crate::padding::MASK_NAMES;
 /// Numbers that may be missing without an error: more is a column that was never filled, or another
 /// file than was meant.
 const MOST_MISSING: f64 = 0.01;
-
-/// Operators that say what becomes of NaN; every comparison with it is false, which is how trees are
-/// trained.
-const TAKE_MISSING: [&str; 5] =
-    ["Imputer", "IsNaN", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"];
 
 /// The numbers of an input that are NaN.
 pub(super) struct Missing {
@@ -67,14 +63,6 @@ pub(crate) fn found(data: &Dataset) -> Option<Found> {
         count: found.iter().map(|(_, missing)| missing.count).sum(),
         all: data.inputs.iter().map(Fitted::elements).sum(),
         first: (row + 1, input.place_name(place)),
-    })
-}
-
-/// Whether a model looks for NaN, or has an answer to it.
-fn takes_missing(graph: &GraphProto) -> bool {
-    graph.node.iter().any(|node| {
-        let mut inside = node.attribute.iter().flat_map(|attribute| attribute.subgraphs());
-        TAKE_MISSING.contains(&node.op_type()) || inside.any(takes_missing)
     })
 }
 

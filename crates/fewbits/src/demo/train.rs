@@ -1,8 +1,7 @@
 //! Training and writing the model as scikit-learn's converter would.
 
-use fewbits_onnx::proto::{
-    AttributeProto, DataType, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
-};
+use fewbits_onnx::passes::lower_ml::logistic_classifier;
+use fewbits_onnx::proto::{DataType, GraphProto, OperatorSetIdProto, ValueInfoProto};
 use fewbits_onnx::{MODEL_DOMAIN_ML, Model};
 use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
@@ -56,16 +55,9 @@ fn rows(text: &str) -> (DenseMatrix<f64>, Vec<i32>) {
 impl Trained {
     /// One `LinearClassifier`, scores of both classes, as skl2onnx writes it.
     pub(super) fn to_model(&self) -> Model {
-        let both = |values: &[f64]| -> Vec<f32> {
-            values.iter().map(|&v| -v as f32).chain(values.iter().map(|&v| v as f32)).collect()
-        };
-        let mut node = NodeProto::new("LinearClassifier", &["X"], &["label", "probabilities"])
-            .with(AttributeProto::of_ints("classlabels_ints", &[0, 1]))
-            .with(AttributeProto::of_floats("coefficients", &both(&self.coefficients)))
-            .with(AttributeProto::of_floats("intercepts", &both(&[self.intercept])))
-            .with(AttributeProto::of_int("multi_class", 0))
-            .with(AttributeProto::of_string("post_transform", "LOGISTIC"));
-        node.domain = Some(MODEL_DOMAIN_ML.to_string());
+        let coefficients: Vec<f32> = self.coefficients.iter().map(|&v| v as f32).collect();
+        let names = ["X", "label", "probabilities"];
+        let node = logistic_classifier(names, &coefficients, self.intercept as f32);
         let features = self.coefficients.len() as i64;
         let graph = GraphProto {
             node: vec![node],

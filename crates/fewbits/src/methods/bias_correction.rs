@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts;
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::passes::qdq::bias_behind;
 use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Rounding};
 use rayon::prelude::*;
@@ -133,15 +133,8 @@ fn shift(product: &Product, weight: &[f32], rounded: &[f32], seen: &[ChannelSeen
 
 /// The vector constant that is added to the outputs of a product, and to nothing else.
 fn bias(graph: &GraphProto, index: &Index, product: &Product) -> Option<String> {
-    let node = &graph.node[product.node];
-    let name = match node.input.get(2).filter(|b| !b.is_empty()) {
-        Some(bias) => bias,
-        None => {
-            let (add, place) = bias_behind(graph, index, node)?;
-            graph.node[add].input.get(place)?
-        }
-    };
-    own_vector(graph, index, name, product.outputs())
+    let (reader, place) = facts::bias_of(graph, index, product.node)?;
+    own_vector(graph, index, &graph.node[reader].input[place], product.outputs())
 }
 
 #[cfg(test)]

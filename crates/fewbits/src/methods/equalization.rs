@@ -13,6 +13,7 @@
 //! quantized activations cut them off anyway.
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::Scaling;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_quant::Levels;
@@ -91,18 +92,20 @@ fn pair(graph: &GraphProto, index: &Index, products: &[Product], first: &Product
         let [next] = consumers else { return None };
         let node = &graph.node[*next];
         let image = first.channel_axis() == ChannelAxis::Second;
-        match node.op_type() {
-            _ if !node.is_onnx() || node.output.len() != 1 => return None,
-            "Relu" | "LeakyRelu" => {}
-            "MaxPool" | "AveragePool" if image => {}
-            "GlobalAveragePool" | "GlobalMaxPool" if image => pooled = true,
-            "ReduceMean" if image && is_global(node, index, first.shape.len()) => pooled = true,
-            "Flatten" | "Squeeze" if pooled => {}
-            "Clip" if ceiling.is_none() => {
+        match Scaling::of(node)? {
+            _ if node.output.len() != 1 => return None,
+            Scaling::Elements => {}
+            Scaling::Windows if image => {}
+            Scaling::WholeChannels if image => pooled = true,
+            Scaling::NamedAxes if image && is_global(node, index, first.shape.len()) => {
+                pooled = true;
+            }
+            Scaling::Reshapes if pooled => {}
+            Scaling::WithinBounds if ceiling.is_none() => {
                 let (value, axis) = (node.output[0].clone(), first.channel_axis());
                 ceiling = Some(Ceiling { value, axis, bound: bound(node, index)? });
             }
-            "Add" if !image && !pooled => {
+            Scaling::Sum if !image && !pooled => {
                 let other = node.input.iter().find(|i| *i != value)?;
                 constants.push((own_vector(graph, index, other, first.outputs())?, 0));
             }

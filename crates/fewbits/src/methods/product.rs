@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{ProductForm, WeightLies};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
 use crate::calibrate::ChannelAxis;
-use crate::plan::{Plan, is_product};
+use crate::plan::Plan;
 
 /// A `Conv`, `Gemm` or `MatMul` of an activation and a FLOAT constant that nothing else reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +44,7 @@ impl Product {
     pub fn of(graph: &GraphProto, index: &Index, node: usize) -> Option<Product> {
         let position = node;
         let node: &NodeProto = &graph.node[node];
-        if !is_product(node) {
-            return None;
-        }
+        let form = ProductForm::on_integers(node)?;
         let (value, weight) = (node.input.first()?, node.input.get(1)?);
         let tensor = index.initializer(weight)?;
         let sole = index.consumers(weight).len() == 1 && !index.is_output(weight);
@@ -55,14 +54,13 @@ impl Product {
             return None;
         }
         let shape = tensor.shape().ok()?;
-        let kind = match (node.op_type(), shape.len()) {
-            ("Conv", 3..) => {
+        let kind = match (form.weight, shape.len()) {
+            (WeightLies::Convolution, 3..) => {
                 let groups = usize::try_from(node.int("group", 1)).ok().filter(|&g| g > 0)?;
                 (shape[0] % groups == 0).then_some(ProductKind::Convolution { groups })?
             }
-            ("MatMul", 2) => ProductKind::Columns,
-            ("Gemm", 2) if node.int("transB", 0) == 0 => ProductKind::Columns,
-            ("Gemm", 2) => ProductKind::Rows,
+            (WeightLies::Columns, 2) => ProductKind::Columns,
+            (WeightLies::Rows, 2) => ProductKind::Rows,
             _ => return None,
         };
         if shape.contains(&0) {

@@ -17,6 +17,7 @@
 use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::{ReadAs, layer_norm};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::qdq::{scalable_products, scaled_name};
 use fewbits_onnx::proto::GraphProto;
@@ -148,20 +149,21 @@ pub(super) fn affine(
 ) -> Option<Affine> {
     let vector = |name: &String| own_vector(graph, index, name, channels);
     let node = &graph.node[index.producer(value)?];
-    if node.is("LayerNormalization") {
-        let shift = match node.input.get(2).filter(|n| !n.is_empty()) {
+    if let Some(norm) = layer_norm(node) {
+        let shift = match node.input.get(norm.shift).filter(|n| !n.is_empty()) {
             Some(name) => Some(vector(name)?),
             None => None,
         };
         let first = node.output[0] == value;
-        return first.then_some(Affine { scale: vector(node.input.get(1)?)?, shift });
+        return first.then_some(Affine { scale: vector(node.input.get(norm.scale)?)?, shift });
     }
-    let add = node.is("Add").then_some(node)?;
+    let add = Some(node).filter(|node| ReadAs::of(node, 0) == ReadAs::Summand)?;
     let shift = add.input.iter().find_map(vector)?;
     let scaled = add.input.iter().find(|i| **i != shift)?;
     let multiply = &graph.node[index.producer(scaled)?];
     let sole = index.consumers(scaled).len() == 1 && !index.is_output(scaled);
-    let scale = (sole && multiply.is("Mul")).then(|| multiply.input.iter().find_map(vector))??;
+    let multiplies = ReadAs::of(multiply, 0) == ReadAs::Factor;
+    let scale = (sole && multiplies).then(|| multiply.input.iter().find_map(vector))??;
     Some(Affine { scale, shift: Some(shift) })
 }
 

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::ReadAs;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, ValueInfoProto};
 use fewbits_quant::Rounding;
-use fewbits_runtime::{FloatRunner, Place, RunOptions, StepTime, Tensor};
+use fewbits_runtime::{FloatRunner, Place, RunOptions, StepRole, StepTime, Tensor};
 
 use super::ROUNDS;
 use super::operator::Operator;
@@ -153,16 +154,12 @@ impl Stopwatch for Machine<'_> {
 fn names_of<'a>(index: &Index, graph: &'a GraphProto, product: usize) -> Vec<&'a str> {
     let output = graph.node[product].output[0].as_str();
     let bias = match index.consumers(output) {
-        [reader] if graph.node[*reader].is("Add") => Some(*reader),
+        [reader] if ReadAs::of(&graph.node[*reader], 0) == ReadAs::Summand => Some(*reader),
         _ => None,
     };
     let nodes = std::iter::once(product).chain(bias).map(|node| &graph.node[node]);
     nodes.flat_map(|node| [node.label(), node.output[0].as_str()]).collect()
 }
-
-/// Steps that only bring a value into the form in which an operator on integers reads it.
-const CONVERSIONS: [&str; 4] =
-    ["QuantizeLinear", "DynamicQuantizeLinear", "to channels last", "to channels first"];
 
 /// The time of the step on integers that computes an operator, with its share of what it takes to
 /// bring its input into its form.
@@ -170,14 +167,14 @@ fn step_of(steps: &[StepTime], names: &[&str]) -> Option<Duration> {
     let is = |step: &&StepTime| {
         step.place == Place::Integers
             && step.gives.iter().chain([&step.node]).any(|name| names.contains(&name.as_str()))
-            && !CONVERSIONS.contains(&step.what.as_str())
+            && step.role == StepRole::Computes
     };
     let step = steps.iter().find(is)?;
     let readers = |read: usize| steps.iter().filter(|s| s.reads.contains(&read)).count() as u32;
     let conversions = step
         .reads
         .iter()
-        .filter(|&&read| CONVERSIONS.contains(&steps[read].what.as_str()))
+        .filter(|&&read| steps[read].role == StepRole::Converts)
         .map(|&read| steps[read].time / readers(read).max(1));
     Some(step.time + conversions.sum::<Duration>())
 }
@@ -253,6 +250,7 @@ mod tests {
             gives: vec![gives.to_string()],
             reads: reads.to_vec(),
             place: Place::Integers,
+            role: if what == "QuantizeLinear" { StepRole::Converts } else { StepRole::Computes },
             time: Duration::from_micros(micros),
         }
     }

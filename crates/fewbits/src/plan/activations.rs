@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use fewbits_onnx::Model;
+use fewbits_onnx::facts::ProductForm;
+use fewbits_onnx::proto::NodeProto;
 use fewbits_quant::range::mse::sqnr_db;
 use fewbits_quant::{
     Bits, Granularity, Levels, RangeMethod, Scheme, affine_max, is_below_scales, symmetric_max,
@@ -182,7 +184,10 @@ impl Plan {
             self.quantized().map(|(t, scheme)| (t.tensor.as_str(), (&*t.shape, scheme))).collect();
         let mut read_by_product: HashSet<&str> = HashSet::new();
         let mut read_by_matmul: HashSet<&str> = HashSet::new();
-        for node in graph.node.iter().filter(|node| is_product(node) && !node.is("Conv")) {
+        let multiplies = |node: &&NodeProto| {
+            ProductForm::on_integers(node).is_some_and(|form| !form.weight.is_convolution())
+        };
+        for node in graph.node.iter().filter(multiplies) {
             let [value, weight, ..] = node.input.as_slice() else { continue };
             let Some(&(shape, scheme)) = weights.get(weight.as_str()) else { continue };
             read_by_matmul.insert(value);

@@ -27,7 +27,6 @@ pub(crate) use alone::Alone;
 pub use reduce_range::{ReduceRange, Reduced};
 pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
-pub(crate) use regions::{activations_of, hands_on};
 pub use target::{ActivationUse, BiasForm, Target};
 pub use weight_options::{GranularityKind, SchemeKind, WeightOptions};
 pub(crate) use weights::plan_as_narrow_as_asked;

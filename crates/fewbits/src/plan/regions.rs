@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fewbits_onnx::facts::{BiasPlace, IntegerForm, OnIntegers, ProductForm, WeightLies};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 use fewbits_quant::Granularity;
@@ -46,49 +47,22 @@ pub enum Readers {
     Products,
 }
 
-/// Whether `node` multiplies an activation, its first input, by the weight that it reads second.
+/// Whether `node` multiplies an activation, its first input, by the weight that it reads second, in a form
+/// that runtimes compute on integers.
 pub fn is_product(node: &NodeProto) -> bool {
-    match node.op_type() {
-        _ if !node.is_onnx() => false,
-        "Conv" | "MatMul" => true,
-        "Gemm" => {
-            node.int("transA", 0) == 0
-                && node.float("alpha", 1.0) == 1.0
-                && node.float("beta", 1.0) == 1.0
-        }
-        _ => false,
-    }
+    ProductForm::on_integers(node).is_some()
 }
 
 /// Whether a product can quantize its activation as it comes: with a matrix of weights that has one
 /// scale or one a column.
 pub(crate) fn has_dynamic_form(node: &NodeProto, shape: &[usize], scales: Granularity) -> bool {
-    let transposed = node.is("Gemm") && node.int("transB", 0) != 0;
-    let columns = usize::from(!transposed);
-    let fits = match scales {
+    let of_matrices = |form: &ProductForm| !form.weight.is_convolution() && shape.len() == 2;
+    let Some(form) = ProductForm::on_integers(node).filter(of_matrices) else { return false };
+    match scales {
         Granularity::Tensor => true,
-        Granularity::Channel { axis } => axis == columns,
+        Granularity::Channel { axis } => form.weight.axes(2).channel == Some(axis),
         Granularity::Group { .. } => false,
-    };
-    is_product(node) && !node.is("Conv") && shape.len() == 2 && fits
-}
-
-/// Operators that hand integers on unchanged: input and output share a scale.
-const PASSES_ON: [&str; 6] = ["MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"];
-/// Operators with integer forms of their own.
-const JOINS: [&str; 5] = ["Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"];
-/// Activation functions that saturation performs.
-const SATURATES: [&str; 2] = ["Relu", "Clip"];
-
-/// Whether a node may stay in integers between products.
-pub(crate) fn hands_on(node: &NodeProto) -> bool {
-    let op = node.op_type();
-    node.is_onnx() && (PASSES_ON.contains(&op) || JOINS.contains(&op) || SATURATES.contains(&op))
-}
-
-/// The inputs of such a node that are activations if they are no constants.
-pub(crate) fn activations_of(node: &NodeProto) -> impl Iterator<Item = &str> {
-    read(node).iter().filter(|name| !name.is_empty()).map(String::as_str)
+    }
 }
 
 /// Finds the values to quantize when the constants in `weights` are int8.
@@ -99,21 +73,20 @@ pub(crate) fn activations_of(node: &NodeProto) -> impl Iterator<Item = &str> {
 /// loses more from 8 bits than it gains.
 pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent) -> Regions {
     let index = Index::new(graph);
-    let is_core: Vec<bool> = graph
+    let core: Vec<Option<ProductForm>> = graph
         .node
         .iter()
         .map(|n| {
             let reads_weight = n.input.get(1).is_some_and(|w| weights.contains(w.as_str()));
             // A constant is no activation.
-            is_product(n) && reads_weight && index.initializer(&n.input[0]).is_none()
+            let reads = |_: &ProductForm| reads_weight && index.initializer(&n.input[0]).is_none();
+            ProductForm::on_integers(n).filter(reads)
         })
         .collect();
-    let joined = joined(graph, &index, &is_core);
+    let joined = joined(graph, &index, &core);
     let absorbed = |value: &str| {
         let [reader] = index.consumers(value) else { return false };
-        joined[*reader]
-            && SATURATES.contains(&graph.node[*reader].op_type())
-            && !index.is_output(value)
+        joined[*reader] == Some(IntegerForm::Saturates) && !index.is_output(value)
     };
 
     let mut found: Vec<RegionValue> = Vec::new();
@@ -131,108 +104,102 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent
     let mut same_scale: Vec<(usize, usize)> = Vec::new();
     for (i, node) in graph.node.iter().enumerate() {
         if extent == RegionExtent::ProductInputs {
-            if is_core[i] {
+            if core[i].is_some() {
                 add(&node.input[0], Readers::All);
             }
-        } else if is_core[i] {
+        } else if let Some(product) = core[i] {
             let made_by_integers = |value: &str| {
-                index
-                    .producer(value)
-                    .is_some_and(|p| joined[p] || (is_core[p] && graph.node[p].is("Conv")))
+                index.producer(value).is_some_and(|p| joined[p].is_some() || convolves(core[p]))
             };
             let readers =
                 if made_by_integers(&node.input[0]) { Readers::All } else { Readers::Products };
             add(&node.input[0], readers);
             let output = &node.output[0];
-            if node.is("Conv") && !absorbed(output) && !index.consumers(output).is_empty() {
+            let convolves = product.weight.is_convolution();
+            if convolves && !absorbed(output) && !index.consumers(output).is_empty() {
                 add(output, Readers::All);
             }
-        } else if joined[i] {
-            let inputs: Vec<usize> = activations(node, &index)
-                .filter(|v| !absorbed(v))
-                .map(|v| add(v, Readers::All))
-                .collect();
+        } else if let Some(form) = joined[i] {
+            let values = form.values(node).iter();
+            let activations = values.filter(|v| !v.is_empty() && index.initializer(v).is_none());
+            let inputs: Vec<usize> =
+                activations.filter(|v| !absorbed(v)).map(|v| add(v, Readers::All)).collect();
             let output = &node.output[0];
             if absorbed(output) {
                 continue;
             }
             let output = add(output, Readers::All);
-            if PASSES_ON.contains(&node.op_type()) || node.is("Concat") {
+            if form.shares_scale() {
                 same_scale.extend(inputs.into_iter().map(|input| (input, output)));
             }
         }
     }
     unite(&mut found, &same_scale);
-    let kept = graph
-        .node
-        .iter()
-        .zip(&is_core)
-        .filter(|(node, core)| {
-            !**core && matches!(node.op_type(), "MatMul" | "Gemm" | "ConvTranspose")
+    let others = graph.node.iter().zip(&core).filter(|(_, core)| core.is_none());
+    let kept = others
+        .filter_map(|(node, _)| {
+            let form = ProductForm::of(node)?;
+            let why = why_float(form, node.input.iter().any(|i| weights.contains(i.as_str())))?;
+            Some((node.output[0].clone(), why.to_string()))
         })
-        .map(|(node, _)| (node.output[0].clone(), why_float(node, weights).to_string()))
         .collect();
     Regions { values: found, kept }
 }
 
-/// The inputs of a node that are activations if they are no constants.
-fn read(node: &NodeProto) -> &[String] {
-    match node.op_type() {
-        "Add" | "Mul" | "Concat" => &node.input,
-        // The second input of Reshape and the like is none.
-        _ => &node.input[..node.input.len().min(1)],
-    }
+/// Whether a product that computes on integers is a convolution, which ends in them, too.
+fn convolves(product: Option<ProductForm>) -> bool {
+    product.is_some_and(|product| product.weight.is_convolution())
 }
 
-/// The inputs of a node that are not constants.
-fn activations<'a>(node: &'a NodeProto, index: &'a Index) -> impl Iterator<Item = &'a String> {
-    read(node).iter().filter(|i| !i.is_empty() && index.initializer(i).is_none())
-}
-
-/// Marks the operators that are computed on integers because all they read is.
-fn joined(graph: &GraphProto, index: &Index, is_core: &[bool]) -> Vec<bool> {
-    let mut joined = vec![false; graph.node.len()];
+/// Finds the operators that are computed on integers because all they read is, and how they are.
+fn joined(
+    graph: &GraphProto,
+    index: &Index,
+    core: &[Option<ProductForm>],
+) -> Vec<Option<IntegerForm>> {
+    let mut joined: Vec<Option<IntegerForm>> = vec![None; graph.node.len()];
     for (i, node) in graph.node.iter().enumerate() {
-        let op = node.op_type();
-        let elementwise = matches!(op, "Add" | "Mul");
-        let known = hands_on(node);
-        let read = read(node);
-        // A Gemm ends in integers where a Relu lets them saturate, as between the layers of a
-        // perceptron; bare, its result is as likely to be scores.
+        let Some(form) = IntegerForm::of(node) else { continue };
+        let read = form.values(node);
+        // A product with a bias of its own ends in integers where a Relu lets them saturate, as between the
+        // layers of a perceptron; bare, its result is as likely to be scores.
+        let saturates = |product: Option<ProductForm>| {
+            product.is_some_and(|product| product.bias != BiasPlace::AddBehind)
+                && form == IntegerForm::Saturates
+        };
         let made_by_integers = |v: &String| {
-            index.producer(v).is_some_and(|p| {
-                joined[p]
-                    || (is_core[p]
-                        && (graph.node[p].is("Conv")
-                            || (graph.node[p].is("Gemm") && SATURATES.contains(&op))))
-            })
+            index
+                .producer(v)
+                .is_some_and(|p| joined[p].is_some() || convolves(core[p]) || saturates(core[p]))
         };
         // A residual connection may start at a float that a convolution reads, as integers, too.
         let read_as_integers = |v: &String| {
-            index
-                .consumers(v)
-                .iter()
-                .any(|&r| is_core[r] && graph.node[r].is("Conv") && graph.node[r].input[0] == **v)
+            let mut readers = index.consumers(v).iter();
+            readers.any(|&r| convolves(core[r]) && graph.node[r].input[0] == **v)
         };
+        let combines = form == IntegerForm::Combines;
         let all_integers = read.iter().any(made_by_integers)
             && read.iter().all(|v| {
                 index.initializer(v).is_none()
-                    && (made_by_integers(v) || (elementwise && read_as_integers(v)))
+                    && (made_by_integers(v) || (combines && read_as_integers(v)))
             });
-        joined[i] = known && node.output.len() == 1 && all_integers;
+        joined[i] = Some(form).filter(|_| node.output.len() == 1 && all_integers);
     }
     // What nobody on integers reads gains nothing: prune from the end.
     for i in (0..graph.node.len()).rev() {
-        if joined[i] {
+        if let Some(form) = joined[i] {
             let output = &graph.node[i].output[0];
-            let wanted = index.consumers(output).iter().any(|&r| joined[r] || is_core[r]);
+            let on_integers = |&r: &usize| joined[r].is_some() || core[r].is_some();
+            let wanted = index.consumers(output).iter().any(on_integers);
             // What is made by integers must be quantized anyway: better behind the activation
             // function, which leaves half of the range, than before it.
-            let saturates = SATURATES.contains(&graph.node[i].op_type())
+            let saturates = form == IntegerForm::Saturates
                 && index
                     .producer(&graph.node[i].input[0])
-                    .is_some_and(|p| joined[p] || graph.node[p].is("Conv"));
-            joined[i] = (wanted || saturates) && !index.is_output(output);
+                    .is_some_and(|p| joined[p].is_some() || convolves(core[p]));
+            if !(wanted || saturates) || index.is_output(output) {
+                joined[i] = None;
+            }
         }
     }
     joined
@@ -252,13 +219,16 @@ fn unite(values: &mut [RegionValue], pairs: &[(usize, usize)]) {
     }
 }
 
-fn why_float(node: &NodeProto, weights: &HashSet<&str>) -> &'static str {
-    let has_weight = node.input.iter().any(|i| weights.contains(i.as_str()));
-    match node.op_type() {
-        "ConvTranspose" => "runtimes have no integer form of it",
-        "Gemm" if has_weight => "it is scaled or transposed on the activation's side",
-        _ if has_weight => "no activation stands on the left of its weight",
-        _ => "both sides are activations: attention scores and the like lose too much",
+/// Why a product that is not computed on integers is not; none for convolutions, of which nothing is asked.
+fn why_float(form: ProductForm, has_weight: bool) -> Option<&'static str> {
+    match form.on_integers {
+        _ if form.weight == WeightLies::Convolution => None,
+        OnIntegers::Never => Some("runtimes have no integer form of it"),
+        OnIntegers::Altered if has_weight => {
+            Some("it is scaled or transposed on the activation's side")
+        }
+        _ if has_weight => Some("no activation stands on the left of its weight"),
+        _ => Some("both sides are activations: attention scores and the like lose too much"),
     }
 }
 

@@ -9,7 +9,6 @@
 use fewbits_quant::Bits;
 
 use super::{GranularityKind, SchemeKind, WeightOptions};
-use crate::weights::{Constant, Role};
 
 /// The width of tables.
 const BITS: Bits = Bits::EIGHT;
@@ -19,11 +18,6 @@ const NEAR: f32 = 0.01;
 const LEAST_ROWS: usize = 8;
 /// Rows that are looked at.
 const MOST_ROWS: usize = 256;
-
-/// Whether only look-ups read a constant.
-pub(crate) fn is_table(constant: &Constant) -> bool {
-    matches!(constant.role, Role::Weight(_)) && constant.read_by.iter().all(|op| op == "Gather")
-}
 
 /// What is asked of a table where `options` is asked of weights.
 pub(super) fn options(options: &WeightOptions) -> WeightOptions {

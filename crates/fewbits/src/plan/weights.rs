@@ -9,7 +9,7 @@ use fewbits_quant::{
 use rayon::prelude::*;
 
 use super::scores::{self, last_products};
-use super::tables::{self, is_table};
+use super::tables;
 use super::{ActivationUse, Alone, Becomes, Plan, PlannedTensor, Target, WeightOptions};
 use crate::progress::Progress;
 use crate::weights::{Constant, Role, constants};
@@ -37,7 +37,7 @@ pub fn plan_weights(
         .into_par_iter()
         .map(|constant| {
             let options = match constant.tensor.as_str() {
-                _ if is_table(&constant) => tables::options(options),
+                _ if constant.is_table() => tables::options(options),
                 name if last.contains(name) => scores::options(options),
                 _ => *options,
             };
@@ -61,7 +61,7 @@ pub(crate) fn plan_as_narrow_as_asked(
     let last = last_products(model.graph());
     let kept = constants(model.graph())
         .into_iter()
-        .filter(|constant| is_table(constant) || last.contains(&constant.tensor));
+        .filter(|constant| constant.is_table() || last.contains(&constant.tensor));
     kept.map(|constant| plan_one(model, options, activations, target, constant, progress)).collect()
 }
 
@@ -119,7 +119,7 @@ fn decide(
             _ => "no product or convolution reads it as a weight",
         });
     };
-    let is_looked_up = constant.read_by.iter().any(|op| op == "Gather");
+    let is_looked_up = constant.read_as.iter().any(|read_as| read_as.is_looked_up());
     if let Some(why) = target.why_float_tables().filter(|_| is_looked_up) {
         return float(why);
     }
@@ -133,7 +133,7 @@ fn decide(
     if values.is_empty() {
         return float("it is empty");
     }
-    if is_table(constant) && tables::is_of_waves(&values, shape[0]) {
+    if constant.is_table() && tables::is_of_waves(&values, shape[0]) {
         return float("sines and cosines, read by position: all layers depend on them");
     }
     let range = values

@@ -11,10 +11,29 @@
 //! its score, and its score, are the two, to the bit.
 
 use super::emit::{Emit, Why};
+use crate::MODEL_DOMAIN_ML;
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
 /// From so many features on a column of bytes takes more than the operators that do without it.
 const LEAST_FEATURES: usize = 10;
+
+/// A logistic regression of two classes, 0 and 1, as scikit-learn's converter writes it: with the scores of both.
+pub fn logistic_classifier(
+    [input, label, probabilities]: [&str; 3],
+    coefficients: &[f32],
+    intercept: f32,
+) -> NodeProto {
+    let both = |values: &[f32]| -> Vec<f32> {
+        values.iter().map(|v| -v).chain(values.iter().copied()).collect()
+    };
+    let node = NodeProto::new("LinearClassifier", &[input], &[label, probabilities])
+        .with(AttributeProto::of_ints("classlabels_ints", &[0, 1]))
+        .with(AttributeProto::of_floats("coefficients", &both(coefficients)))
+        .with(AttributeProto::of_floats("intercepts", &both(&[intercept])))
+        .with(AttributeProto::of_int("multi_class", 0))
+        .with(AttributeProto::of_string("post_transform", "LOGISTIC"));
+    NodeProto { domain: Some(MODEL_DOMAIN_ML.to_string()), ..node }
+}
 
 pub(super) fn lower(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let input = emit.input(node)?;

@@ -19,6 +19,8 @@ mod scaler;
 mod tables;
 mod zip_map;
 
+pub use self::linear_classifier::logistic_classifier;
+
 use self::emit::{Emit, Surroundings};
 use super::cleanup;
 use crate::facts::Facts;

@@ -6,7 +6,7 @@ use fewbits_kernels::bytes::{
 };
 
 use crate::integer::lower::Form;
-use crate::integer::program::Step;
+use crate::integer::program::{Step, StepRole};
 use crate::integer::state::{ByteScale, State, ValueId, image_layout};
 use crate::{Result, Tensor, Values};
 
@@ -23,6 +23,10 @@ pub(crate) struct Quantize {
 }
 
 impl Step for Quantize {
+    fn role(&self) -> StepRole {
+        StepRole::Converts
+    }
+
     fn run(&self, state: &mut State) -> Result<()> {
         let Quantize { input, output, scale, form } = *self;
         to_bytes(state, input, output, scale, form);
@@ -68,6 +72,10 @@ pub(crate) struct DynamicQuantize {
 }
 
 impl Step for DynamicQuantize {
+    fn role(&self) -> StepRole {
+        StepRole::Converts
+    }
+
     fn run(&self, state: &mut State) -> Result<()> {
         let (least, most) = min_max(state.cpu, state.floats(self.input));
         let (scale, zero_point) = dynamic_parameters(least, most);
@@ -125,6 +133,10 @@ pub(crate) struct Reorder {
 }
 
 impl Step for Reorder {
+    fn role(&self) -> StepRole {
+        StepRole::Converts
+    }
+
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let shape = state.shape(self.input);
@@ -160,6 +172,10 @@ pub(crate) struct GiveOut {
 }
 
 impl Step for GiveOut {
+    fn role(&self) -> StepRole {
+        StepRole::Converts
+    }
+
     fn run(&self, state: &mut State) -> Result<()> {
         let shape = state.shape(self.input);
         let mut bytes = vec![0; shape.len()];

@@ -1,0 +1,28 @@
+//! The axes of weights.
+
+/// The axes along which a weight lies; negative ones count from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Along {
+    pub(super) channel: isize,
+    pub(super) reduction: isize,
+}
+
+/// The axes of a weight that matter to its scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axes {
+    /// The axis of output channels, each of which may have its own scale.
+    pub channel: Option<usize>,
+    /// The axis that the product sums over, along which groups are formed.
+    pub reduction: Option<usize>,
+}
+
+impl Along {
+    /// The axes of a weight of so many.
+    pub fn axes(self, rank: usize) -> Axes {
+        let on = |axis: isize| {
+            let first = if axis < 0 { rank } else { 0 };
+            first.checked_add_signed(axis).filter(|&axis| rank > 1 && axis < rank)
+        };
+        Axes { channel: on(self.channel), reduction: on(self.reduction) }
+    }
+}
