@@ -175,16 +175,16 @@ impl<'a> Net<'a> {
     /// The quantized weights that `name` is as integers, with `axis` as their columns.
     pub(crate) fn weights(&self, name: &str, axis: Axis) -> Result<IntWeights, Refusal> {
         let why = "its weights are not integers of up to 8 bits";
-        let not_integers = || Refusal::values(why);
-        let weight = self.weights.get(name).ok_or(Refusal::operator(why))?;
+        let not_integers = || Refusal::of_values(why);
+        let weight = self.weights.get(name).ok_or(Refusal::of_operator(why))?;
         let multiplied_as_floats = || {
             let (layout, width) = (weight.layout(), weight.codes().width());
             let shared = shared_by(layout.granularity());
-            Refusal::values(format!("weights of {width} bits {shared} are multiplied as floats"))
+            Refusal::of_values(format!("weights of {width} bits {shared} are multiplied as floats"))
                 .help("weights with a scale for each output channel are multiplied as integers")
         };
         if weight.codes().encoding().floats().is_some() {
-            return Err(Refusal::values("its weights stand for floats of a table"));
+            return Err(Refusal::of_values("its weights stand for floats of a table"));
         }
         let shape = weight.layout().shape().to_vec();
         let columns_axis = axis.of(shape.len()).ok_or_else(not_integers)?;
@@ -301,6 +301,6 @@ pub(crate) fn pair(
         (Some([]), _) => Ok([fill, fill]),
         (Some([w]), 1) => Ok([fill, *w]),
         (Some([h, w]), 2) => Ok([*h, *w]),
-        _ => Err(Refusal::form(format!("its {name} are not one size for each spatial axis"))),
+        _ => Err(Refusal::of_node(format!("its {name} are not one size for each spatial axis"))),
     }
 }

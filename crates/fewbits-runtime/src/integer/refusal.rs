@@ -24,8 +24,8 @@ enum Reach {
     Operator,
     /// The values around the node are not what the rule takes.
     Values,
-    /// The node is of a form for which there is no kernel.
-    Form,
+    /// There is no kernel for the node as it is.
+    Node,
 }
 
 impl Refusal {
@@ -39,18 +39,18 @@ impl Refusal {
     }
 
     /// Refuses a node for its operator, or for the type of its values.
-    pub(crate) fn operator(why: impl Into<Cow<'static, str>>) -> Refusal {
+    pub(crate) fn of_operator(why: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::new(Reach::Operator, why)
     }
 
     /// Refuses a node for the values around it.
-    pub(crate) fn values(why: impl Into<Cow<'static, str>>) -> Refusal {
+    pub(crate) fn of_values(why: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::new(Reach::Values, why)
     }
 
     /// Refuses a node for what it says, or for its constants.
-    pub(crate) fn form(why: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal::new(Reach::Form, why)
+    pub(crate) fn of_node(why: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::new(Reach::Node, why)
     }
 
     /// Adds what would help.
@@ -78,9 +78,9 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Refuses a node for its form unless something `holds`.
+/// Refuses a node unless something about it `holds`.
 pub(crate) fn check(holds: bool, why: &'static str) -> Result<(), Refusal> {
-    if holds { Ok(()) } else { Err(Refusal::form(why)) }
+    if holds { Ok(()) } else { Err(Refusal::of_node(why)) }
 }
 
 /// Refuses nodes of other operators than these of ONNX.
@@ -94,7 +94,7 @@ pub(crate) fn only(operators: &[&str], node: &NodeProto) -> Result<(), Refusal> 
 /// Finds the name of an input that a node must have.
 pub(crate) fn input(node: &NodeProto, at: usize) -> Result<&str, Refusal> {
     let name = node.input.get(at).filter(|name| !name.is_empty());
-    name.map(String::as_str).ok_or(Refusal::form("an input is missing"))
+    name.map(String::as_str).ok_or(Refusal::of_node("an input is missing"))
 }
 
 #[cfg(test)]
@@ -103,21 +103,24 @@ mod tests {
 
     #[test]
     fn the_rule_that_came_farthest_is_told_and_of_two_the_later() {
-        let [operator, values, form] =
-            [Refusal::operator("operator"), Refusal::values("values"), Refusal::form("form")];
+        let [operator, values, node] = [
+            Refusal::of_operator("operator"),
+            Refusal::of_values("values"),
+            Refusal::of_node("node"),
+        ];
         assert_eq!(operator.clone().or(Refusal::other()), operator);
         assert_eq!(operator.clone().or(values.clone()), values);
-        assert_eq!(form.clone().or(values.clone()), form);
+        assert_eq!(node.clone().or(values.clone()), node);
         assert_eq!(values.clone().or(operator), values);
-        assert_eq!(form.or(Refusal::form("later")), Refusal::form("later"));
+        assert_eq!(node.or(Refusal::of_node("later")), Refusal::of_node("later"));
     }
 
     #[test]
     fn help_stands_behind_the_reason() {
         assert_eq!(
-            Refusal::form("it is odd").help("make it even").to_string(),
+            Refusal::of_node("it is odd").help("make it even").to_string(),
             "it is odd; make it even"
         );
-        assert_eq!(Refusal::form("it is odd").to_string(), "it is odd");
+        assert_eq!(Refusal::of_node("it is odd").to_string(), "it is odd");
     }
 }

@@ -26,10 +26,12 @@ impl<'a> Lowering<'a> {
 
     fn quantized_anew(&mut self, q: &'a str) -> Result<Bytes, Refusal> {
         let Some((_, node)) = self.net.producer(q) else {
-            return Err(Refusal::values("the integers before it are an input, or constant"));
+            return Err(Refusal::of_values("the integers before it are an input, or constant"));
         };
         if !node.is("QuantizeLinear") {
-            return Err(Refusal::values("an operator without a kernel here writes the integers"));
+            return Err(Refusal::of_values(
+                "an operator without a kernel here writes the integers",
+            ));
         }
         let ty = self.byte_type(node)?;
         let float = node.input[0].as_str();
@@ -54,7 +56,7 @@ impl<'a> Lowering<'a> {
 
     fn byte_type(&self, node: &NodeProto) -> Result<ByteType, Refusal> {
         let why = "its integers do not have 8 bits with one constant scale";
-        self.net.byte_type(node).ok_or(Refusal::form(why))
+        self.net.byte_type(node).ok_or(Refusal::of_node(why))
     }
 
     /// Computes the float value `name`, which a QuantizeLinear alone reads, as its bytes, if what
@@ -133,17 +135,17 @@ impl<'a> Lowering<'a> {
     }
 
     fn source_anew(&mut self, float: &'a str) -> Result<Bytes, Refusal> {
-        let not_quantized = || Refusal::values("activations are not quantized");
+        let not_quantized = || Refusal::of_values("activations are not quantized");
         let (position, node) = self.net.producer(float).ok_or_else(not_quantized)?;
         if !node.is("DequantizeLinear") {
             let moved = self.moved(node);
             return self.noted(position, moved).ok_or_else(not_quantized);
         }
         let why = "activations do not have 8 bits with one constant scale";
-        let ty = self.net.byte_type(node).ok_or(Refusal::values(why))?;
+        let ty = self.net.byte_type(node).ok_or(Refusal::of_values(why))?;
         let bytes = self.quantized(node.input[0].as_str())?;
         if bytes.ty.signed != ty.signed {
-            return Err(Refusal::values("its zero point is of another type than the integers"));
+            return Err(Refusal::of_values("its zero point is of another type than the integers"));
         }
         Ok(self.with_meaning(bytes, ty, node))
     }

@@ -60,7 +60,7 @@ impl<'a> Lowering<'a> {
         factor.ok_or_else(|| match node.is("MatMul") {
             // It may be a product of two.
             true => Refusal::other(),
-            false => Refusal::form("its second factor is no constant matrix"),
+            false => Refusal::of_node("its second factor is no constant matrix"),
         })
     }
 
@@ -86,7 +86,7 @@ impl<'a> Lowering<'a> {
         let bias = match node.input.get(if is_mat_mul_n_bits(node) { 5 } else { 2 }) {
             Some(name) if !name.is_empty() => {
                 let (values, _) =
-                    self.net.floats(name).ok_or(Refusal::form("its bias is computed"))?;
+                    self.net.floats(name).ok_or(Refusal::of_node("its bias is computed"))?;
                 Some(spread(values, columns).ok_or_else(other_bias)?)
             }
             _ => None,

@@ -103,7 +103,7 @@ impl<'a> Lowering<'a> {
         let is_convolution = product.is("ConvInteger");
         let axis = if is_convolution { Axis::First } else { Axis::Last };
         let why = "it has no constant weights of 8 bits";
-        let mut weights = self.integer_weights(product, axis).ok_or(Refusal::form(why))?;
+        let mut weights = self.integer_weights(product, axis).ok_or(Refusal::of_node(why))?;
         // The scales: that of the activations, times that of the weights unless it is 1.
         let activations = quantize.output.get(1).map_or("", String::as_str);
         if scale != activations {
@@ -122,7 +122,7 @@ impl<'a> Lowering<'a> {
             let scale = other.and_then(|other| self.of_columns(other, columns, rank, behind));
             let why = "its sums are not scaled by the scale of activations and constants, one for \
                        each column";
-            weights.scale = scale.ok_or(Refusal::form(why))?;
+            weights.scale = scale.ok_or(Refusal::of_node(why))?;
         }
         Ok(Chain { start, quantize, product, weights })
     }
@@ -246,7 +246,7 @@ impl<'a> Lowering<'a> {
     /// Refuses a DynamicQuantizeLinear by itself: the steps for what reads it take it in.
     pub(super) fn dynamic_quantize(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
         only(&["DynamicQuantizeLinear"], node)?;
-        Err(Refusal::values(
+        Err(Refusal::of_values(
             "it is not part of DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast and Mul by \
              both scales with constant weights",
         ))

@@ -15,7 +15,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn embedding(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
         let (places, table) = self.looked_up_rows(node)?;
         if self.types.get(places) != Some(&DataType::Int64) {
-            return Err(Refusal::form("the places that it looks up are no int64"));
+            return Err(Refusal::of_node("the places that it looks up are no int64"));
         }
         Ok(Box::new(move |lowering| {
             let (what, table) = match table {
@@ -47,6 +47,6 @@ impl<'a> Lowering<'a> {
         check(node.int("axis", 0) == 0, "it looks up along another axis than the first")?;
         let (table, places) = (input(node, 0)?, input(node, 1)?);
         let table = self.net.factor(table).filter(|table| table.shape().len() == 2);
-        Ok((places, table.ok_or(Refusal::form("its table is no constant matrix"))?))
+        Ok((places, table.ok_or(Refusal::of_node("its table is no constant matrix"))?))
     }
 }

@@ -82,11 +82,11 @@ impl<'a> Lowering<'a> {
     /// Finds how a Conv with constant weights moves over images.
     fn float_convolution_form(&self, node: &NodeProto) -> Result<Form2d<'a>, Refusal> {
         let weights = self.net.factor(node.input.get(1).map_or("", String::as_str));
-        let weights = weights.ok_or(Refusal::form("its weights are not constant"))?;
+        let weights = weights.ok_or(Refusal::of_node("its weights are not constant"))?;
         let (shape, rank) = match *weights.shape() {
             [filters, channels, h, w] => ([filters, channels, h, w], 2),
             [filters, channels, w] => ([filters, channels, 1, w], 1),
-            _ => return Err(Refusal::form(MORE_AXES)),
+            _ => return Err(Refusal::of_node(MORE_AXES)),
         };
         check(shape.iter().all(|&d| d > 0), "its weights are empty")?;
         let bias = match node.input.get(2).map_or("", String::as_str) {
@@ -94,7 +94,7 @@ impl<'a> Lowering<'a> {
             name => {
                 let bias = self.net.constant_floats(name).filter(|b| b.shape == [shape[0]]);
                 let why = "its bias is not constant, or not one number for each filter";
-                Some(bias.ok_or(Refusal::form(why))?)
+                Some(bias.ok_or(Refusal::of_node(why))?)
             }
         };
         let (window, end) = window_of(node, [shape[2], shape[3]], rank)?;

@@ -61,7 +61,7 @@ impl<'a> Lowering<'a> {
             },
             "Clip" => {
                 let bounds = self.clip_bounds(node);
-                let (low, high) = bounds.ok_or(Refusal::form("its bounds are not constant"))?;
+                let (low, high) = bounds.ok_or(Refusal::of_node("its bounds are not constant"))?;
                 Function::Clip {
                     low: low.unwrap_or(f32::NEG_INFINITY),
                     high: high.unwrap_or(f32::INFINITY),

@@ -72,7 +72,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn spatial_axes(&self, node: &NodeProto) -> Result<usize, Refusal> {
         let rank = self.ranks.get(node.input[0].as_str());
         let axes = rank.and_then(|rank| rank.checked_sub(2)).filter(|&axes| axes > 0);
-        axes.ok_or(Refusal::form("the number of its spatial axes is not known"))
+        axes.ok_or(Refusal::of_node("the number of its spatial axes is not known"))
     }
 }
 
@@ -106,19 +106,19 @@ pub(super) fn window_of(
 ) -> Result<(Window, [usize; 2]), Refusal> {
     let auto_pad = node.string("auto_pad", "NOTSET");
     if !matches!(auto_pad.as_str(), "NOTSET" | "VALID" | "") {
-        return Err(Refusal::form(format!("auto_pad is {auto_pad}"))
+        return Err(Refusal::of_node(format!("auto_pad is {auto_pad}"))
             .help("images of declared sizes are padded by numbers"));
     }
     let stride = pair(node, "strides", rank, 1)?;
     let dilation = pair(node, "dilations", rank, 1)?;
     let pads: Option<Vec<usize>> =
         node.ints("pads").iter().map(|&p| usize::try_from(p).ok()).collect();
-    let pads = pads.ok_or(Refusal::form("its pads are negative"))?;
+    let pads = pads.ok_or(Refusal::of_node("its pads are negative"))?;
     let (begin, end) = match (pads.as_slice(), rank) {
         ([], _) => ([0, 0], [0, 0]),
         ([b, e], 1) => ([0, *b], [0, *e]),
         ([t, l, b, r], 2) => ([*t, *l], [*b, *r]),
-        _ => return Err(Refusal::form("its pads are not two for each spatial axis")),
+        _ => return Err(Refusal::of_node("its pads are not two for each spatial axis")),
     };
     let mut steps = [kernel, stride, dilation].into_iter().flatten();
     check(steps.clone().all(|step| step > 0), "a size, stride or dilation of its window is 0")?;

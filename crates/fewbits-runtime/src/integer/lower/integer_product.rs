@@ -38,7 +38,7 @@ impl<'a> Lowering<'a> {
         let constant = match constant.and_then(|tensor| constant_tensor(tensor).ok().flatten()) {
             Some(tensor) => {
                 let why = "its constant factor is no matrix of 8-bit integers";
-                Some(Matrices::new(self.cpu, &tensor).map_err(|_| Refusal::form(why))?)
+                Some(Matrices::new(self.cpu, &tensor).map_err(|_| Refusal::of_node(why))?)
             }
             None => None,
         };
@@ -75,21 +75,21 @@ impl<'a> Lowering<'a> {
 fn integer_convolution<'a>(node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     let sizes = |name: &str| -> Result<Vec<usize>, Refusal> {
         let sizes = node.ints(name).iter().map(|&v| usize::try_from(v).ok()).collect();
-        Option::ok_or(sizes, Refusal::form(format!("its {name} are negative")))
+        Option::ok_or(sizes, Refusal::of_node(format!("its {name} are negative")))
     };
     let padding = match node.string("auto_pad", "NOTSET").as_str() {
         "NOTSET" | "" => Padding::Given(sizes("pads")?),
         "VALID" => Padding::Given(Vec::new()),
         "SAME_UPPER" => Padding::SameUpper,
         "SAME_LOWER" => Padding::SameLower,
-        other => return Err(Refusal::form(format!("auto_pad is {other}"))),
+        other => return Err(Refusal::of_node(format!("auto_pad is {other}"))),
     };
     let groups = usize::try_from(node.int("group", 1));
     let moves = Moves {
         padding,
         strides: sizes("strides")?,
         dilations: sizes("dilations")?,
-        groups: groups.map_err(|_| Refusal::form("its groups are negative"))?,
+        groups: groups.map_err(|_| Refusal::of_node("its groups are negative"))?,
     };
     let (images, filters) = (input(node, 0)?, input(node, 1)?);
     Ok(Box::new(move |lowering| {

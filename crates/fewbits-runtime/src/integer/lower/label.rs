@@ -37,7 +37,7 @@ impl<'a> Lowering<'a> {
         self.is_of_labels(&node.output[0])?;
         check(node.int("axis", 0) == 0, "it looks up along another axis than the first")?;
         let labels = self.label_table(node);
-        let labels = labels.ok_or(Refusal::form("it looks up no constant row of int64"))?;
+        let labels = labels.ok_or(Refusal::of_node("it looks up no constant row of int64"))?;
         Ok(Box::new(move |lowering| {
             let input = lowering.tensor(&node.input[1]);
             let id = lowering.step(Form::Plain, &[input], "labels", node, |output| Table {

@@ -51,7 +51,7 @@ impl<'a> Lowering<'a> {
         only(&VIEWS, node)?;
         let given = |i: usize| {
             let ints = node.input.get(i).and_then(|name| self.net.ints(name));
-            ints.ok_or(Refusal::form("the new shape is not constant"))
+            ints.ok_or(Refusal::of_node("the new shape is not constant"))
         };
         let axes = || match node.input.len() {
             0 | 1 => Ok(node.ints("axes").to_vec()),
@@ -140,12 +140,12 @@ impl<'a> Lowering<'a> {
 
 fn concat_axis(node: &NodeProto) -> Result<i64, Refusal> {
     only(&["Concat"], node)?;
-    Ok(node.attr("axis").ok_or(Refusal::form("it has no axis"))?.i())
+    Ok(node.attr("axis").ok_or(Refusal::of_node("it has no axis"))?.i())
 }
 
 /// The permutation of a Transpose, unless it is left to the rank, which is not known here.
 pub(super) fn permutation(node: &NodeProto) -> Result<Vec<usize>, Refusal> {
     let permutation: Option<Vec<usize>> =
         node.ints("perm").iter().map(|&p| usize::try_from(p).ok()).collect();
-    permutation.filter(|p| !p.is_empty()).ok_or(Refusal::form("it has no perm"))
+    permutation.filter(|p| !p.is_empty()).ok_or(Refusal::of_node("it has no perm"))
 }

@@ -139,7 +139,8 @@ impl<'a> Lowering<'a> {
         if let Some((values, _)) = self.net.floats(name) {
             return floats(values);
         }
-        let (ints, scale) = self.integer_bias(name).ok_or(Refusal::form("its bias is computed"))?;
+        let (ints, scale) =
+            self.integer_bias(name).ok_or(Refusal::of_node("its bias is computed"))?;
         let scale = spread(scale, columns).ok_or_else(other_bias)?;
         let expected = |i: usize| input.ty.scale.scale * weights.scale[i];
         let close = |(i, s): (usize, &f32)| (s - expected(i)).abs() <= expected(i) * 1e-5;
@@ -259,7 +260,7 @@ impl Moves {
         let (kernel, rank) = match weights.shape[..] {
             [_, _, h, w] => ([h, w], 2),
             [_, _, w] => ([1, w], 1),
-            _ => return Err(Refusal::form(MORE_AXES)),
+            _ => return Err(Refusal::of_node(MORE_AXES)),
         };
         let (window, end) = window_of(node, kernel, rank)?;
         Ok(Moves { window, end, groups: groups(node, weights.shape[0])? })
@@ -276,7 +277,7 @@ impl Moves {
 pub(super) fn groups(node: &NodeProto, filters: usize) -> Result<usize, Refusal> {
     let groups = usize::try_from(node.int("group", 1)).ok().filter(|&groups| groups > 0);
     let groups = groups.filter(|&groups| filters.is_multiple_of(groups));
-    groups.ok_or(Refusal::form("its filters do not divide into its groups"))
+    groups.ok_or(Refusal::of_node("its filters do not divide into its groups"))
 }
 
 /// Refuses a Gemm that scales its product or its bias.
@@ -287,7 +288,7 @@ pub(super) fn is_unscaled(node: &NodeProto) -> Result<(), Refusal> {
 
 /// Refuses a bias for its shape.
 pub(super) fn other_bias() -> Refusal {
-    Refusal::form("its bias is not one number for each column")
+    Refusal::of_node("its bias is not one number for each column")
 }
 
 /// From `[filters, channels, window]` to `[filters, window, channels]`.

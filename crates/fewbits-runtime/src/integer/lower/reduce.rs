@@ -25,7 +25,7 @@ impl<'a> Lowering<'a> {
         check(self.is_last_axis(node, -1), OTHER_AXIS)?;
         let constant = |name: &str| {
             let floats = self.net.floats(name);
-            Ok(floats.ok_or(Refusal::form("its scale or bias is not constant"))?.0)
+            Ok(floats.ok_or(Refusal::of_node("its scale or bias is not constant"))?.0)
         };
         let gain = constant(input(node, 1)?)?;
         let bias = match node.input.get(2).map_or("", String::as_str) {
@@ -67,14 +67,16 @@ impl<'a> Lowering<'a> {
             _ => Reduction::Max,
         };
         let axes = match node.input.get(1) {
-            Some(name) => self.net.ints(name).ok_or(Refusal::form("its axes are not constant"))?,
+            Some(name) => {
+                self.net.ints(name).ok_or(Refusal::of_node("its axes are not constant"))?
+            }
             None => node.ints("axes").to_vec(),
         };
         // Counted from the end.
         let rank = self.rank(input(node, 0)?).map(|rank| rank as i64);
         let from_end = |axis| if axis < 0 { Some(axis) } else { Some(axis - rank?) };
         let axes: Option<Vec<i64>> = axes.into_iter().map(from_end).collect();
-        let mut axes = axes.ok_or(Refusal::form("the rank of what it reduces is not known"))?;
+        let mut axes = axes.ok_or(Refusal::of_node("the rank of what it reduces is not known"))?;
         axes.sort_unstable();
         let count = axes.len();
         let are_last = count > 0 && axes.into_iter().eq(-(count as i64)..0);

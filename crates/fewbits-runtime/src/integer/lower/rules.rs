@@ -127,7 +127,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn float_step(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
         if !node.is_onnx() && !is_mat_mul_n_bits(node) {
             let why = format!("operators of {} have no kernel here", node.domain());
-            return Err(Refusal::operator(why));
+            return Err(Refusal::of_operator(why));
         }
         let output = node.output.first().map_or("", String::as_str);
         let (rules, mut refusal) = match self.is_float(output) {
@@ -145,7 +145,7 @@ impl<'a> Lowering<'a> {
 
     /// Refuses values for their type.
     pub(super) fn no_kernel_for(&self, name: &str) -> Refusal {
-        Refusal::operator(match self.types.get(name) {
+        Refusal::of_operator(match self.types.get(name) {
             Some(data_type) => {
                 format!("{} values have no kernel here", format!("{data_type:?}").to_lowercase())
             }
@@ -156,14 +156,14 @@ impl<'a> Lowering<'a> {
     /// Refuses a node that could have been a step of ours, had it been linked to integers.
     fn apart(&self, node: &NodeProto) -> Refusal {
         if let Some(weight) = node.input.iter().find_map(|name| self.net.weight(name)) {
-            return Refusal::values(format!(
+            return Refusal::of_values(format!(
                 "weights of {} bits {} are multiplied as floats, and no step on integers is \
                  linked to it",
                 weight.codes().width(),
                 shared_by(weight.layout().granularity())
             ));
         }
-        Refusal::values(match self.quantizes {
+        Refusal::of_values(match self.quantizes {
             true => "no step on integers is linked to it by nodes that have kernels",
             false => "no activation in the model is quantized",
         })

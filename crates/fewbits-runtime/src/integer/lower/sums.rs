@@ -44,7 +44,7 @@ impl Sums {
                 });
                 let ints = ints.collect::<Option<Vec<i32>>>();
                 let why = "its bias is too large beside its weights for sums of 32 bits";
-                Ok(added(&self.correction, &ints.ok_or(Refusal::form(why))?))
+                Ok(added(&self.correction, &ints.ok_or(Refusal::of_node(why))?))
             }
         }
     }
