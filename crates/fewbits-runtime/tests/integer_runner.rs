@@ -10,6 +10,8 @@ mod net;
 mod products;
 #[path = "integer/random.rs"]
 mod random;
+#[path = "integer/refusals.rs"]
+mod refusals;
 #[path = "integer/rows.rs"]
 mod rows;
 

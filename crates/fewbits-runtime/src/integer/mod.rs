@@ -9,6 +9,7 @@ mod lower;
 mod net;
 mod parts;
 mod program;
+mod refusal;
 mod rows;
 mod schedule;
 mod state;

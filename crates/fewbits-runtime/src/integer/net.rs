@@ -1,6 +1,7 @@
 //! What lowering asks of the ONNX graph.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use fewbits_onnx::facts::Facts;
 use fewbits_onnx::graph::Index;
@@ -8,6 +9,7 @@ use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInf
 use fewbits_onnx::qweight::{ReadWeight, WeightReader};
 use fewbits_quant::{Granularity, QTensor};
 
+use crate::integer::refusal::Refusal;
 use crate::integer::state::ByteScale;
 
 /// A graph with an index, and the quantized weights that were found in it.
@@ -17,7 +19,7 @@ pub(crate) struct Net<'a> {
     pub opset: i64,
     /// What is known of its values, of weights that nodes unpack as well.
     pub facts: Facts,
-    weights: HashMap<String, QTensor>,
+    weights: HashMap<String, Rc<QTensor>>,
     /// What is looked up in quantized tables, by the values that are the last of a look-up.
     lookups: HashMap<&'a str, Lookup<'a>>,
     /// What all of them take as floats.
@@ -26,7 +28,7 @@ pub(crate) struct Net<'a> {
 }
 
 /// The value that says which rows are looked up, and the table.
-type Lookup<'a> = (&'a str, QTensor);
+type Lookup<'a> = (&'a str, Rc<QTensor>);
 
 /// The bytes of a quantized activation, as its QuantizeLinear says. Inside the executor all bytes
 /// are unsigned: signed ones are shifted by 128, and so is their zero point.
@@ -49,13 +51,14 @@ pub(crate) struct IntWeights {
 
 impl<'a> Net<'a> {
     pub(crate) fn new(graph: &'a GraphProto, opset: i64) -> Net<'a> {
-        let mut weights: HashMap<String, QTensor> = HashMap::new();
+        let mut weights: HashMap<String, Rc<QTensor>> = HashMap::new();
         let mut lookups = HashMap::new();
         let mut float_bytes = 0;
         let reader = WeightReader::new(graph);
         for found in reader.weights().filter(|found| found.data_type == DataType::Float) {
             let ReadWeight { name, lookup, weight, .. } = found;
             float_bytes += weight.layout().elements() * size_of::<f32>();
+            let weight = Rc::new(weight);
             let Some((last, places)) = lookup else {
                 weights.insert(name, weight);
                 continue;
@@ -95,9 +98,15 @@ impl<'a> Net<'a> {
 
     /// The constant floats of `name`, with their shape.
     pub(crate) fn floats(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
+        let constant = self.constant_floats(name)?;
+        Some((constant.values(), constant.shape))
+    }
+
+    /// The constant floats of `name`, which are not read yet.
+    pub(crate) fn constant_floats(&self, name: &str) -> Option<ConstantFloats<'a>> {
         let tensor = self.initializer(name)?;
-        (tensor.element_type().ok()? == DataType::Float).then_some(())?;
-        Some((tensor.floats().ok()?, tensor.shape().ok()?))
+        let is_sound = tensor.element_type().ok()? == DataType::Float && tensor.check().is_ok();
+        is_sound.then_some(ConstantFloats { tensor, shape: tensor.shape().ok()? })
     }
 
     /// A constant float of one element.
@@ -143,36 +152,48 @@ impl<'a> Net<'a> {
     }
 
     /// The quantized weights that `name` is.
-    pub(crate) fn weight(&self, name: &str) -> Option<&QTensor> {
+    pub(crate) fn weight(&self, name: &str) -> Option<&Rc<QTensor>> {
         self.weights.get(name)
     }
 
     /// Where rows of a quantized table are looked up and `name` is what comes of it: the value that says
     /// which, and the table.
-    pub(crate) fn lookup(&self, name: &str) -> Option<(&'a str, &QTensor)> {
+    pub(crate) fn lookup(&self, name: &str) -> Option<(&'a str, &Rc<QTensor>)> {
         self.lookups.get(name).map(|(places, table)| (*places, table))
     }
 
-    /// The floats that the quantized weights `name` stand for, with their shape.
-    pub(crate) fn dequantized(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
-        let weight = self.weights.get(name)?;
-        Some((weight.dequantize(), weight.layout().shape().to_vec()))
+    /// The constant that `name` is: quantized weights, or floats.
+    pub(crate) fn factor(&self, name: &str) -> Option<Factor<'a>> {
+        match self.weights.get(name) {
+            Some(weight) => Some(Factor::Quantized(weight.clone())),
+            None => self.constant_floats(name).map(Factor::Floats),
+        }
     }
 
-    /// The quantized weights that `name` is, with `axis` as their columns.
-    pub(crate) fn weights(&self, name: &str, axis: Axis) -> Option<IntWeights> {
-        let weight = self.weights.get(name)?;
+    /// The quantized weights that `name` is as integers, with `axis` as their columns.
+    pub(crate) fn weights(&self, name: &str, axis: Axis) -> Result<IntWeights, Refusal> {
+        let why = "its weights are not integers of up to 8 bits";
+        let not_integers = || Refusal::of_values(why);
+        let weight = self.weights.get(name).ok_or(Refusal::of_operator(why))?;
+        let multiplied_as_floats = || {
+            let (layout, width) = (weight.layout(), weight.codes().width());
+            let shared = shared_by(layout.granularity());
+            Refusal::of_values(format!("weights of {width} bits {shared} are multiplied as floats"))
+                .help("weights with a scale for each output channel are multiplied as integers")
+        };
         if weight.codes().encoding().floats().is_some() {
-            return None;
+            return Err(Refusal::of_values("its weights stand for floats of a table"));
         }
         let shape = weight.layout().shape().to_vec();
-        let columns_axis = axis.of(shape.len())?;
-        let columns = *shape.get(columns_axis)?;
-        let scale = match weight.layout().granularity() {
-            Granularity::Tensor => vec![*weight.params().scale.first()?; columns],
-            Granularity::Channel { axis } if axis == columns_axis => weight.params().scale.clone(),
+        let columns_axis = axis.of(shape.len()).ok_or_else(not_integers)?;
+        let columns = shape[columns_axis];
+        let scale = match (weight.layout().granularity(), weight.params().scale.first()) {
+            (Granularity::Tensor, Some(&scale)) => vec![scale; columns],
+            (Granularity::Channel { axis }, _) if axis == columns_axis => {
+                weight.params().scale.clone()
+            }
             // Integer sums of one column cannot be scaled apart.
-            _ => return None,
+            _ => return Err(multiplied_as_floats()),
         };
         let codes = weight.codes().unpack();
         let inner: usize = shape[columns_axis + 1..].iter().product();
@@ -188,8 +209,55 @@ impl<'a> Net<'a> {
                 }
             }
         }
-        ints.iter().all(|int| (-256..=254).contains(int)).then_some(())?;
-        Some(IntWeights { ints, scale, shape })
+        match ints.iter().all(|int| (-256..=254).contains(int)) {
+            true => Ok(IntWeights { ints, scale, shape }),
+            false => Err(not_integers()),
+        }
+    }
+}
+
+/// Constant floats whose payload is as long as their shape asks for.
+pub(crate) struct ConstantFloats<'a> {
+    tensor: &'a TensorProto,
+    pub shape: Vec<usize>,
+}
+
+impl ConstantFloats<'_> {
+    /// Reads them.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        self.tensor.floats().expect("the payload was checked")
+    }
+}
+
+/// The constant factor of a product of floats.
+pub(crate) enum Factor<'a> {
+    Quantized(Rc<QTensor>),
+    Floats(ConstantFloats<'a>),
+}
+
+impl Factor<'_> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        match self {
+            Factor::Quantized(weight) => weight.layout().shape(),
+            Factor::Floats(floats) => &floats.shape,
+        }
+    }
+
+    /// Unpacks the floats that it stands for.
+    pub(crate) fn values(&self) -> Vec<f32> {
+        match self {
+            Factor::Quantized(weight) => weight.dequantize(),
+            Factor::Floats(floats) => floats.values(),
+        }
+    }
+}
+
+/// How weights share their scales, in words.
+pub(crate) fn shared_by(granularity: Granularity) -> String {
+    match granularity {
+        Granularity::Tensor => "with one scale".to_string(),
+        Granularity::Channel { axis } => format!("with scales along axis {axis}"),
+        Granularity::Group { size, .. } => format!("in groups of {size}"),
     }
 }
 
@@ -219,13 +287,18 @@ impl Axis {
 
 /// An attribute of two numbers, one for each spatial axis of images; a 1-D one gets `fill` for the
 /// height.
-pub(crate) fn pair(node: &NodeProto, name: &str, rank: usize, fill: usize) -> Option<[usize; 2]> {
-    let values: Vec<usize> =
-        node.ints(name).iter().map(|&v| usize::try_from(v).ok()).collect::<Option<_>>()?;
-    match (values.as_slice(), rank) {
-        ([], _) => Some([fill, fill]),
-        ([w], 1) => Some([fill, *w]),
-        ([h, w], 2) => Some([*h, *w]),
-        _ => None,
+pub(crate) fn pair(
+    node: &NodeProto,
+    name: &str,
+    rank: usize,
+    fill: usize,
+) -> Result<[usize; 2], Refusal> {
+    let values: Option<Vec<usize>> =
+        node.ints(name).iter().map(|&v| usize::try_from(v).ok()).collect();
+    match (values.as_deref(), rank) {
+        (Some([]), _) => Ok([fill, fill]),
+        (Some([w]), 1) => Ok([fill, *w]),
+        (Some([h, w]), 2) => Ok([*h, *w]),
+        _ => Err(Refusal::of_node(format!("its {name} are not one size for each spatial axis"))),
     }
 }

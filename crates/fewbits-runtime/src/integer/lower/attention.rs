@@ -3,20 +3,18 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::integer::lower::movement::permutation;
+use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
+use crate::integer::refusal::{Refusal, only};
 use crate::integer::state::ValueId;
 use crate::integer::steps::attention::{Attention, FloatProduct, Heads, View};
 
 impl<'a> Lowering<'a> {
-    /// A product of floats.
-    pub(super) fn float_product(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        let (position, _) = self.net.producer(node.output.first()?)?;
-        self.own_float.contains(&position).then_some(())?;
-        match node.op_type() {
-            _ if self.is_constant_product(node) => self.constant_product(node),
-            "MatMul" => self.product_of_two(node, Heads::Apart),
-            _ => None,
-        }
+    /// Multiplies two floats.
+    pub(super) fn float_product(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["MatMul"], node)?;
+        self.has_matrices(node)?;
+        Ok(Box::new(move |lowering| lowering.product_of_two(node, Heads::Apart)))
     }
 
     /// A Transpose of a product of two, written in its order where it is computed: `[batch, heads,
@@ -31,30 +29,29 @@ impl<'a> Lowering<'a> {
             && self.net.has_one_use(name)
             && self.own_float.contains(&position)
             && !self.is_constant_product(node);
-        fits.then_some(())?;
-        self.product_of_two(node, Heads::Together)
+        fits.then(|| self.product_of_two(node, Heads::Together))
     }
 
-    fn product_of_two(&mut self, node: &'a NodeProto, heads: Heads) -> Option<ValueId> {
-        let [left, right] = node.input.as_slice() else { return None };
+    fn product_of_two(&mut self, node: &'a NodeProto, heads: Heads) -> ValueId {
+        let (left, right) = (node.input[0].as_str(), node.input[1].as_str());
         if let Some(id) = self.attention(left, right, heads, node) {
-            return Some(id);
+            return id;
         }
         let (a, b) = (self.view(left), self.view(right));
         let inputs = [a.id, b.id];
-        Some(self.step(Form::Plain, &inputs, "MatMul", node, |output| FloatProduct {
+        self.step(Form::Plain, &inputs, "MatMul", node, |output| FloatProduct {
             a,
             b,
             output,
             heads,
-        }))
+        })
     }
 
     /// A value, and the permutation that a Transpose before it makes.
     fn view(&mut self, name: &'a str) -> View {
         if let Some((_, node)) = self.net.producer(name)
             && node.is("Transpose")
-            && let Some(permutation) = permutation(node)
+            && let Ok(permutation) = permutation(node)
         {
             return View { id: self.tensor(&node.input[0]), permutation: Some(permutation) };
         }

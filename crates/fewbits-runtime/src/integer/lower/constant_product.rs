@@ -6,8 +6,11 @@ use fewbits_onnx::proto::NodeProto;
 use fewbits_onnx::qweight::is_mat_mul_n_bits;
 use fewbits_quant::{Granularity, QTensor};
 
+use crate::integer::lower::product::{is_unscaled, other_bias, spread};
+use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
-use crate::integer::state::ValueId;
+use crate::integer::net::Factor;
+use crate::integer::refusal::{Refusal, check, input};
 use crate::integer::steps::constant_product::{ConstantProduct, Right};
 
 /// A model whose quantized weights take less as floats has them in the second cache: there is nothing to
@@ -47,12 +50,18 @@ impl Order {
 impl<'a> Lowering<'a> {
     /// Whether a node is a product of floats with a constant matrix.
     pub(super) fn is_constant_product(&self, node: &NodeProto) -> bool {
-        let Some(name) = node.input.get(1).filter(|_| is_product(node)) else { return false };
-        match (self.net.weight(name), self.net.initializer(name)) {
-            (Some(weight), _) => weight.layout().shape().len() == 2,
-            (None, Some(tensor)) => self.is_float(name) && tensor.dims.len() == 2,
-            (None, None) => false,
-        }
+        self.constant_matrix(node).is_ok()
+    }
+
+    /// Finds the constant matrix with which a node multiplies floats.
+    fn constant_matrix(&self, node: &NodeProto) -> Result<Factor<'a>, Refusal> {
+        let name = node.input.get(1).filter(|_| is_product(node)).ok_or(Refusal::other())?;
+        let factor = self.net.factor(name).filter(|factor| factor.shape().len() == 2);
+        factor.ok_or_else(|| match node.is("MatMul") {
+            // It may be a product of two.
+            true => Refusal::other(),
+            false => Refusal::of_node("its second factor is no constant matrix"),
+        })
     }
 
     /// Whether the weights of a product of floats stay integers.
@@ -63,41 +72,54 @@ impl<'a> Lowering<'a> {
             && weight.is_some_and(|weight| has_kernel(weight, Order::of(node)))
     }
 
-    /// A product of floats with a constant matrix.
-    pub(super) fn constant_product(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        let plain = node.float("alpha", 1.0) == 1.0 && node.float("beta", 1.0) == 1.0;
-        (!node.is("Gemm") || plain).then_some(())?;
-        let (name, order) = (&node.input[1], Order::of(node));
-        let codes = self.net.weight(name).filter(|_| self.keeps_codes(node));
-        let codes = codes.and_then(|weight| Some((weight, packed(weight, order)?)));
-        let mut what = node.op_type().to_string();
-        let (right, columns) = match codes {
-            Some((weight, codes)) => {
-                what = format!("{what} by {}-bit weights", weight.codes().width());
-                let columns = codes.columns();
-                (Right::Codes(codes), columns)
-            }
-            None => {
-                let (values, shape) =
-                    self.net.floats(name).or_else(|| self.net.dequantized(name))?;
-                (shape.len() == 2).then_some(())?;
-                let (depth, columns) = order.depth_and_columns(&shape);
-                (of_floats(self.cpu, &values, shape[1], order, depth, columns), columns)
-            }
-        };
+    /// Multiplies floats by a constant matrix.
+    pub(super) fn constant_product(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        let factor = self.constant_matrix(node)?;
+        if node.is("Gemm") {
+            check(node.int("transA", 0) == 0, "transA is set")?;
+            is_unscaled(node)?;
+        } else if node.is("MatMul") {
+            self.has_matrices(node)?;
+        }
+        let order = Order::of(node);
+        let (_, columns) = order.depth_and_columns(factor.shape());
         let bias = match node.input.get(if is_mat_mul_n_bits(node) { 5 } else { 2 }) {
             Some(name) if !name.is_empty() => {
-                Some(super::product::spread(self.net.floats(name)?.0, columns)?)
+                let (values, _) =
+                    self.net.floats(name).ok_or(Refusal::of_node("its bias is computed"))?;
+                Some(spread(values, columns).ok_or_else(other_bias)?)
             }
             _ => None,
         };
-        let input = self.tensor(&node.input[0]);
-        Some(self.step(Form::Plain, &[input], what, node, |output| ConstantProduct {
-            input,
-            output,
-            right,
-            bias,
+        let keeps_codes = self.keeps_codes(node);
+        Ok(Box::new(move |lowering| {
+            let mut what = node.op_type().to_string();
+            let codes = match &factor {
+                Factor::Quantized(weight) if keeps_codes => packed(weight, order),
+                _ => None,
+            };
+            let right = match (codes, &factor) {
+                (Some(codes), Factor::Quantized(weight)) => {
+                    what = format!("{what} by {}-bit weights", weight.codes().width());
+                    Right::Codes(codes)
+                }
+                _ => of_floats(lowering.cpu, &factor, order),
+            };
+            let input = lowering.tensor(&node.input[0]);
+            lowering.step(Form::Plain, &[input], what, node, |output| ConstantProduct {
+                input,
+                output,
+                right,
+                bias,
+            })
         }))
+    }
+
+    /// Refuses a MatMul of vectors.
+    pub(super) fn has_matrices(&self, node: &NodeProto) -> Result<(), Refusal> {
+        let mut names = [input(node, 0)?, input(node, 1)?].into_iter();
+        let are_matrices = names.all(|name| self.rank(name).is_some_and(|rank| rank >= 2));
+        check(are_matrices, "a factor is a vector, or of unknown rank")
     }
 }
 
@@ -105,15 +127,10 @@ fn is_product(node: &NodeProto) -> bool {
     node.is("MatMul") || node.is("Gemm") || is_mat_mul_n_bits(node)
 }
 
-fn of_floats(
-    cpu: Cpu,
-    values: &[f32],
-    width: usize,
-    order: Order,
-    depth: usize,
-    columns: usize,
-) -> Right {
-    let matrix = Strided::rows(values, width);
+fn of_floats(cpu: Cpu, factor: &Factor, order: Order) -> Right {
+    let (depth, columns) = order.depth_and_columns(factor.shape());
+    let values = factor.values();
+    let matrix = Strided::rows(&values, factor.shape()[1]);
     let matrix = match order {
         Order::Rows => matrix,
         Order::Transposed => matrix.transposed(),

@@ -5,9 +5,11 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::integer::lower::product::{Moves, spread};
+use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::net::{Axis, IntWeights};
 use crate::integer::program::AnyStep;
+use crate::integer::refusal::{Refusal, check, only};
 use crate::integer::state::{Shape, ValueId};
 use crate::integer::steps::product::{Conv, Epilogue, Product};
 use crate::integer::steps::quantize::DynamicQuantize;
@@ -17,131 +19,178 @@ const TOGETHER: usize = 16;
 
 /// What a Mul gives that stands at the end of such a chain.
 struct Chain<'a> {
+    /// Where its DynamicQuantizeLinear is.
+    start: usize,
     quantize: &'a NodeProto,
     /// A MatMulInteger or ConvInteger.
     product: &'a NodeProto,
     weights: IntWeights,
 }
 
+/// A DynamicQuantizeLinear, with its position, and a product that reads it.
+type Start<'a> = (usize, &'a NodeProto, &'a NodeProto);
+
 impl<'a> Lowering<'a> {
-    /// The float product that the last Mul of the chain gives.
-    pub(super) fn dynamic_product(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        let chain = self.chain(node)?;
-        match chain.product.is("ConvInteger") {
-            true => self.dynamic_convolution(chain, None, node),
-            false => self.dynamic_matrix(chain, node),
-        }
-    }
-
-    /// A convolution and the Add of its bias.
-    pub(super) fn dynamic_convolution_with_bias(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        let [a, b] = node.input.as_slice() else { return None };
-        self.with_bias(a, b, node).or_else(|| self.with_bias(b, a, node))
-    }
-
-    fn with_bias(&mut self, sums: &'a str, bias: &str, node: &'a NodeProto) -> Option<ValueId> {
-        let (_, mul) = self.net.producer(sums).filter(|(_, n)| n.is("Mul"))?;
-        self.net.has_one_use(sums).then_some(())?;
-        let chain = self.chain(mul).filter(|chain| chain.product.is("ConvInteger"))?;
-        let rank = chain.weights.shape.len();
-        let bias = self.of_columns(bias, chain.weights.scale.len(), rank, rank.checked_sub(2)?)?;
-        self.dynamic_convolution(chain, Some(bias), node)
-    }
-
-    fn chain(&self, mul: &NodeProto) -> Option<Chain<'a>> {
-        let [a, b] = mul.input.as_slice() else { return None };
-        self.chain_of(a, b).or_else(|| self.chain_of(b, a))
-    }
-
-    fn chain_of(&self, sums: &str, scale: &str) -> Option<Chain<'a>> {
-        let (_, cast) = self.net.producer(sums).filter(|(_, n)| n.is("Cast"))?;
-        (cast.int("to", 0) == DataType::Float as i64).then_some(())?;
-        let (_, product) = self.net.producer(cast.input.first()?)?;
-        let is_convolution = product.is("ConvInteger");
-        (is_convolution || product.is("MatMulInteger")).then_some(())?;
-        let (_, quantize) = self.net.producer(product.input.first()?)?;
-        quantize.is("DynamicQuantizeLinear").then_some(())?;
-        (product.input.get(2) == quantize.output.get(2)).then_some(())?;
-        let mut weights = match is_convolution {
-            true => self.integer_weights(product, Axis::First)?,
-            false => self.integer_weights(product, Axis::Last)?,
+    /// Computes the float product that the last Mul of the chain gives.
+    pub(super) fn dynamic_product(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["Mul"], node)?;
+        let found = self.chain(node)?;
+        let (start, product) = (found.start, found.product);
+        let rewrite = match found.product.is("ConvInteger") {
+            true => self.dynamic_convolution(found, None, node),
+            false => self.dynamic_matrix(found, node),
         };
+        rewrite.map_err(|refusal| refusal.of_both(start, product))
+    }
+
+    /// Computes a convolution and the Add of its bias.
+    pub(super) fn dynamic_convolution_with_bias(
+        &self,
+        node: &'a NodeProto,
+    ) -> Result<Rewrite<'a>, Refusal> {
+        only(&["Add"], node)?;
+        let [a, b] = node.input.as_slice() else { return Err(Refusal::other()) };
+        self.with_bias(a, b, node).or_else(|_| self.with_bias(b, a, node))
+    }
+
+    fn with_bias(
+        &self,
+        sums: &str,
+        bias: &str,
+        node: &'a NodeProto,
+    ) -> Result<Rewrite<'a>, Refusal> {
+        let mul =
+            self.net.producer(sums).filter(|(_, n)| n.is("Mul") && self.net.has_one_use(sums));
+        let (_, mul) = mul.ok_or(Refusal::other())?;
+        let found = self.chain(mul)?;
+        only(&["ConvInteger"], found.product)?;
+        let rank = found.weights.shape.len();
+        let columns = found.weights.scale.len();
+        let bias = self.of_columns(bias, columns, rank, rank.saturating_sub(2));
+        // What is no bias is added to what the chain gives.
+        let bias = bias.ok_or(Refusal::other())?;
+        self.dynamic_convolution(found, Some(bias), node)
+    }
+
+    /// Finds the chain at whose end a Mul stands.
+    fn chain(&self, mul: &'a NodeProto) -> Result<Chain<'a>, Refusal> {
+        let [a, b] = mul.input.as_slice() else { return Err(Refusal::other()) };
+        let chains = [(a, b), (b, a)].into_iter();
+        let mut chains = chains.filter_map(|(sums, scale)| Some((self.start_of(sums)?, scale)));
+        let (start, scale) = chains.next().ok_or(Refusal::other())?;
+        let (position, _, product) = start;
+        self.chain_of(start, scale).map_err(|refusal| refusal.of_both(position, product))
+    }
+
+    /// Finds the DynamicQuantizeLinear and the product whose sums are cast to floats.
+    fn start_of(&self, sums: &str) -> Option<Start<'a>> {
+        let (_, cast) = self.net.producer(sums).filter(|(_, n)| n.is("Cast"))?;
+        let (_, product) = self.net.producer(cast.input.first()?)?;
+        let is_product = product.is("ConvInteger") || product.is("MatMulInteger");
+        let (start, quantize) = self.net.producer(product.input.first()?)?;
+        let fits = cast.int("to", 0) == DataType::Float as i64
+            && is_product
+            && quantize.is("DynamicQuantizeLinear")
+            && product.input.get(2) == quantize.output.get(2);
+        fits.then_some((start, quantize, product))
+    }
+
+    fn chain_of(
+        &self,
+        (start, quantize, product): Start<'a>,
+        scale: &str,
+    ) -> Result<Chain<'a>, Refusal> {
+        let is_convolution = product.is("ConvInteger");
+        let axis = if is_convolution { Axis::First } else { Axis::Last };
+        let why = "it has no constant weights of 8 bits";
+        let mut weights = self.integer_weights(product, axis).ok_or(Refusal::of_node(why))?;
         // The scales: that of the activations, times that of the weights unless it is 1.
-        let activations = quantize.output.get(1)?.as_str();
+        let activations = quantize.output.get(1).map_or("", String::as_str);
         if scale != activations {
-            let (_, mul) = self.net.producer(scale).filter(|(_, n)| n.is("Mul"))?;
-            let other = match mul.input.as_slice() {
-                [a, b] if a == activations => b,
-                [a, b] if b == activations => a,
-                _ => return None,
-            };
+            let mul = self.net.producer(scale).filter(|(_, n)| n.is("Mul"));
+            let other = mul.and_then(|(_, mul)| match mul.input.as_slice() {
+                [a, b] if a == activations => Some(b),
+                [a, b] if b == activations => Some(a),
+                _ => None,
+            });
             let rank = weights.shape.len();
             let (rank, behind) = match is_convolution {
-                true => (rank, rank.checked_sub(2)?),
-                false => {
-                    (self.ranks.get(product.output.first()?.as_str()).copied().unwrap_or(1), 0)
-                }
+                true => (rank, rank.saturating_sub(2)),
+                false => (self.ranks.get(&product.output[0]).copied().unwrap_or(1), 0),
             };
-            weights.scale = self.of_columns(other, weights.scale.len(), rank, behind)?;
+            let columns = weights.scale.len();
+            let scale = other.and_then(|other| self.of_columns(other, columns, rank, behind));
+            let why = "its sums are not scaled by the scale of activations and constants, one for \
+                       each column";
+            weights.scale = scale.ok_or(Refusal::of_node(why))?;
         }
-        Some(Chain { quantize, product, weights })
+        Ok(Chain { start, quantize, product, weights })
     }
 
-    fn dynamic_matrix(&mut self, chain: Chain<'a>, node: &'a NodeProto) -> Option<ValueId> {
+    fn dynamic_matrix(
+        &self,
+        chain: Chain<'a>,
+        node: &'a NodeProto,
+    ) -> Result<Rewrite<'a>, Refusal> {
         let Chain { quantize, weights, .. } = chain;
-        (weights.shape.len() == 2).then_some(())?;
+        check(weights.shape.len() == 2, "its weights are no matrix")?;
         let packed = self.packed(&weights, 1, 1)?;
-        let input = self.dynamic_bytes(quantize, Form::Plain);
-        let output = self.value(Form::Plain);
-        let product = Product {
-            input,
-            output,
-            weights: packed,
-            conv: None,
-            dynamic: true,
-            bias: negative_sums(&weights),
-            scale: weights.scale,
-            epilogue: Epilogue::floats(None),
-        };
-        self.push(AnyStep::Product(Box::new(product)), &[input], output, "MatMulInteger", node);
-        Some(output)
+        Ok(Box::new(move |lowering| {
+            let input = lowering.dynamic_bytes(quantize, Form::Plain);
+            let output = lowering.value(Form::Plain);
+            let product = Product {
+                input,
+                output,
+                weights: packed,
+                conv: None,
+                dynamic: true,
+                bias: negative_sums(&weights),
+                scale: weights.scale,
+                epilogue: Epilogue::floats(None),
+            };
+            let step = AnyStep::Product(Box::new(product));
+            lowering.push(step, &[input], output, "MatMulInteger", node);
+            output
+        }))
     }
 
     fn dynamic_convolution(
-        &mut self,
+        &self,
         chain: Chain<'a>,
         offset: Option<Vec<f32>>,
         node: &'a NodeProto,
-    ) -> Option<ValueId> {
-        let Chain { quantize, product, weights } = chain;
+    ) -> Result<Rewrite<'a>, Refusal> {
+        let Chain { quantize, product, weights, .. } = chain;
         let what = if offset.is_some() { "ConvInteger + Add" } else { "ConvInteger" };
         let mut moves = Moves::new(product, &weights)?;
         let (bias, scale) = (negative_sums(&weights), weights.scale.clone());
         let halo = moves.halo();
         let weights = joined_groups(weights, &mut moves);
         let (weights, conv) = self.packed_windows(weights, moves)?;
-        let input = self.dynamic_bytes(quantize, Form::Image);
-        self.widen_halo(input, halo);
-        let (output, pixels) = (self.value(Form::Plain), self.value(Form::Plain));
-        let product = Product {
-            input,
-            output,
-            weights,
-            conv: Some(Conv { pixels: Some(pixels), ..conv }),
-            dynamic: true,
-            bias,
-            scale,
-            epilogue: Epilogue::floats(offset),
-        };
-        self.push(AnyStep::Product(Box::new(product)), &[input], output, what, node);
-        if let Some(unit) = self.units.last_mut() {
-            unit.outputs.push(pixels);
-        }
-        Some(output)
+        Ok(Box::new(move |lowering| {
+            let input = lowering.dynamic_bytes(quantize, Form::Image);
+            lowering.widen_halo(input, halo);
+            let (output, pixels) = (lowering.value(Form::Plain), lowering.value(Form::Plain));
+            let product = Product {
+                input,
+                output,
+                weights,
+                conv: Some(Conv { pixels: Some(pixels), ..conv }),
+                dynamic: true,
+                bias,
+                scale,
+                epilogue: Epilogue::floats(offset),
+            };
+            lowering.push(AnyStep::Product(Box::new(product)), &[input], output, what, node);
+            if let Some(unit) = lowering.units.last_mut() {
+                unit.outputs.push(pixels);
+            }
+            output
+        }))
     }
 
     /// The weights of a MatMulInteger or ConvInteger, less their zero point and with scale 1.
-    pub(super) fn integer_weights(&self, node: &NodeProto, axis: Axis) -> Option<IntWeights> {
+    fn integer_weights(&self, node: &NodeProto, axis: Axis) -> Option<IntWeights> {
         let tensor = self.net.initializer(node.input.get(1)?)?;
         let eight_bits = matches!(tensor.element_type().ok()?, DataType::Int8 | DataType::Uint8);
         let shape = tensor.shape().ok()?;
@@ -190,8 +239,17 @@ impl<'a> Lowering<'a> {
     fn floats_of_new_shape(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
         let (_, node) = self.net.producer(name).filter(|(_, n)| n.is_onnx())?;
         let (values, shape) = self.net.floats(node.input.first()?)?;
-        let shape = self.new_shape(node)?.of(Shape::new(&shape)?).ok()?;
+        let shape = self.new_shape(node).ok()?.of(Shape::new(&shape)?).ok()?;
         Some((values, shape.dims().to_vec()))
+    }
+
+    /// Refuses a DynamicQuantizeLinear by itself: the steps for what reads it take it in.
+    pub(super) fn dynamic_quantize(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["DynamicQuantizeLinear"], node)?;
+        Err(Refusal::of_values(
+            "it is not part of DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast and Mul by \
+             both scales with constant weights",
+        ))
     }
 
     fn dynamic_bytes(&mut self, node: &'a NodeProto, form: Form) -> ValueId {

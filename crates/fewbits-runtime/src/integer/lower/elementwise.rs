@@ -1,30 +1,29 @@
 //! Sums and products of two activations.
 
 use fewbits_kernels::Halo;
-use fewbits_kernels::bytes::{AddScales, QuantizeTo};
+use fewbits_kernels::bytes::AddScales;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::integer::lower::rules::Wanted;
 use crate::integer::lower::{Bytes, Form, Lowering};
 use crate::integer::program::AnyStep;
+use crate::integer::refusal::{Refusal, input, only};
 use crate::integer::state::ValueId;
 use crate::integer::steps::elementwise::{Binary, Operator};
 use crate::integer::steps::product::{Epilogue, Residual};
 
 impl<'a> Lowering<'a> {
-    /// An Add or Mul of bytes.
-    pub(super) fn binary(
-        &mut self,
-        node: &'a NodeProto,
-        to: QuantizeTo,
-        behind: &str,
-    ) -> Option<ValueId> {
-        let [a_name, b_name] = node.input.as_slice() else { return None };
+    /// Adds or multiplies bytes.
+    pub(super) fn binary(&mut self, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
+        let Wanted { node, to, .. } = *wanted;
+        only(&["Add", "Mul"], node)?;
+        let (a_name, b_name) = (input(node, 0)?, input(node, 1)?);
         let (a, b) = (self.source(a_name)?, self.source(b_name)?);
         let operator = if node.is("Add") { Operator::Add } else { Operator::Mul };
         if operator == Operator::Add {
             for ((name, product), other) in [((b_name, b), a), ((a_name, a), b)] {
-                if let Some(id) = self.residual(name, product, other, to, node, behind) {
-                    return Some(id);
+                if let Some(id) = self.residual(name, product, other, wanted) {
+                    return Ok(id);
                 }
             }
         }
@@ -38,8 +37,8 @@ impl<'a> Lowering<'a> {
             b_zero_point: b.ty.scale.zero_point,
             to,
         };
-        let what = format!("{}{behind}", node.op_type());
-        Some(self.step(form, &[left, right], what, node, |output| Binary {
+        let what = format!("{}{}", node.op_type(), wanted.behind);
+        Ok(self.step(form, &[left, right], what, node, |output| Binary {
             inputs: [left, right],
             output,
             operator,
@@ -61,10 +60,9 @@ impl<'a> Lowering<'a> {
         name: &str,
         product: Bytes,
         other: Bytes,
-        to: QuantizeTo,
-        node: &'a NodeProto,
-        behind: &str,
+        wanted: &Wanted<'a>,
     ) -> Option<ValueId> {
+        let Wanted { node, to, .. } = *wanted;
         let (_, dequantize) = self.net.producer(name)?;
         let q = dequantize.input.first()?;
         let alone = dequantize.is("DequantizeLinear")
@@ -88,7 +86,7 @@ impl<'a> Lowering<'a> {
             Form::Plain => self.in_form(other, Form::Plain, node),
         };
         let product = self.value(form);
-        let output = self.fuse(id, form, &format!(" + Add{behind}"));
+        let output = self.fuse(id, form, &format!(" + Add{}", wanted.behind));
         let unit = &mut self.units[unit];
         unit.inputs.push(other_id);
         unit.outputs.push(product);

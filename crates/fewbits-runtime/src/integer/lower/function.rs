@@ -5,13 +5,18 @@ use std::collections::HashSet;
 use fewbits_kernels::float::Function;
 use fewbits_onnx::proto::NodeProto;
 
-use crate::integer::lower::Lowering;
+use crate::integer::lower::rules::Rewrite;
+use crate::integer::lower::{Form, Lowering};
+use crate::integer::refusal::Refusal;
+use crate::integer::state::ValueId;
+use crate::integer::steps::float::Elementwise;
+use crate::integer::steps::product::Epilogue;
 
 impl<'a> Lowering<'a> {
     /// A function of one value that `node` finishes, and the value.
-    pub(super) fn function_at(&self, node: &'a NodeProto) -> Option<(Function, &'a str)> {
+    pub(super) fn function_at(&self, node: &'a NodeProto) -> Result<(Function, &'a str), Refusal> {
         if let Some(x) = self.gelu(node) {
-            return Some((Function::GeluErf, x));
+            return Ok((Function::GeluErf, x));
         }
         if node.is("Mul")
             && let [a, b] = node.input.as_slice()
@@ -20,11 +25,87 @@ impl<'a> Lowering<'a> {
             for (x, other) in [(a, b), (b, a)] {
                 let sigmoid = self.net.producer(other).filter(|(_, n)| n.is("Sigmoid"));
                 if sigmoid.is_some_and(|(_, n)| n.input[0] == *x) {
-                    return Some((Function::Silu, x));
+                    return Ok((Function::Silu, x));
                 }
             }
         }
-        Some((function_of(self, node)?, node.input[0].as_str()))
+        Ok((self.function_of(node)?, node.input[0].as_str()))
+    }
+
+    /// Finds the function that `node` alone is.
+    fn function_of(&self, node: &NodeProto) -> Result<Function, Refusal> {
+        if !node.is_onnx() {
+            return Err(Refusal::other());
+        }
+        Ok(match node.op_type() {
+            "Relu" => Function::Relu,
+            "LeakyRelu" => Function::LeakyRelu { slope: node.float("alpha", 0.01) },
+            "Sigmoid" => Function::Sigmoid,
+            "Tanh" => Function::Tanh,
+            "Erf" => Function::Erf,
+            "Exp" => Function::Exp,
+            "Sqrt" => Function::Sqrt,
+            "Reciprocal" => Function::Reciprocal,
+            "Neg" => Function::Neg,
+            "Abs" => Function::Abs,
+            "Softplus" => Function::Softplus,
+            "Elu" => Function::Elu { alpha: node.float("alpha", 1.0) },
+            "HardSwish" => Function::HardSwish,
+            "HardSigmoid" => Function::HardSigmoid {
+                alpha: node.float("alpha", 0.2),
+                beta: node.float("beta", 0.5),
+            },
+            "Gelu" => match node.string("approximate", "none").as_str() {
+                "tanh" => Function::GeluTanh,
+                _ => Function::GeluErf,
+            },
+            "Clip" => {
+                let bounds = self.clip_bounds(node);
+                let (low, high) = bounds.ok_or(Refusal::of_node("its bounds are not constant"))?;
+                Function::Clip {
+                    low: low.unwrap_or(f32::NEG_INFINITY),
+                    high: high.unwrap_or(f32::INFINITY),
+                }
+            }
+            _ => return Err(Refusal::other()),
+        })
+    }
+
+    /// Computes a function of each float.
+    pub(super) fn function(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        let (function, input) = self.function_at(node)?;
+        Ok(Box::new(move |lowering| lowering.elementwise(input, function, node)))
+    }
+
+    /// A function of each element; inside the product that gives them, if one does.
+    fn elementwise(&mut self, name: &'a str, function: Function, node: &'a NodeProto) -> ValueId {
+        if let Some((_, before)) = self.net.producer(name)
+            && self.is_read_only_by(name, node)
+            && let Some(id) = self.binary_of_bytes(before, Some(function))
+        {
+            return id;
+        }
+        let input = self.tensor(name);
+        if self.is_read_only_by(name, node)
+            && let Some(product) = self.product_of(input)
+            && let Epilogue::Floats { function: open @ None, add: None, quantize: None, .. } =
+                &mut product.epilogue
+        {
+            *open = Some(function);
+            return self.fuse(input, Form::Plain, &format!(" + {}", name_of(function, node)));
+        }
+        if self.is_read_only_by(name, node)
+            && let Some(convolution) = self.convolution_of(input)
+            && let open @ None = &mut convolution.function
+        {
+            *open = Some(function);
+            return self.fuse(input, Form::Plain, &format!(" + {}", name_of(function, node)));
+        }
+        self.step(Form::Plain, &[input], name_of(function, node), node, |output| Elementwise {
+            input,
+            output,
+            function,
+        })
     }
 
     /// `x * (1 + Erf(x / √2)) * 0.5` in any order of the factors: the name of x.
@@ -126,37 +207,4 @@ pub(super) fn name_of(function: Function, node: &NodeProto) -> String {
         Function::Silu => "Silu".to_string(),
         _ => node.op_type().to_string(),
     }
-}
-
-pub(super) fn function_of(lowering: &Lowering, node: &NodeProto) -> Option<Function> {
-    Some(match node.op_type() {
-        "Relu" => Function::Relu,
-        "LeakyRelu" => Function::LeakyRelu { slope: node.float("alpha", 0.01) },
-        "Sigmoid" => Function::Sigmoid,
-        "Tanh" => Function::Tanh,
-        "Erf" => Function::Erf,
-        "Exp" => Function::Exp,
-        "Sqrt" => Function::Sqrt,
-        "Reciprocal" => Function::Reciprocal,
-        "Neg" => Function::Neg,
-        "Abs" => Function::Abs,
-        "Softplus" => Function::Softplus,
-        "Elu" => Function::Elu { alpha: node.float("alpha", 1.0) },
-        "HardSwish" => Function::HardSwish,
-        "HardSigmoid" => {
-            Function::HardSigmoid { alpha: node.float("alpha", 0.2), beta: node.float("beta", 0.5) }
-        }
-        "Gelu" => match node.string("approximate", "none").as_str() {
-            "tanh" => Function::GeluTanh,
-            _ => Function::GeluErf,
-        },
-        "Clip" => {
-            let (low, high) = lowering.clip_bounds(node)?;
-            Function::Clip {
-                low: low.unwrap_or(f32::NEG_INFINITY),
-                high: high.unwrap_or(f32::INFINITY),
-            }
-        }
-        _ => return None,
-    })
 }

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
+use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
-use crate::integer::state::ValueId;
+use crate::integer::refusal::Refusal;
 use crate::integer::steps::cast::ToFloats;
 use crate::integer::steps::integers::{IntegerBinary, Operation};
 
@@ -23,33 +24,39 @@ impl<'a> Lowering<'a> {
     }
 
     /// The 64-bit integers that a node gives, as a step of ours.
-    pub(super) fn integer_arithmetic(
-        &mut self,
-        name: &str,
-        node: &'a NodeProto,
-    ) -> Option<ValueId> {
-        let (position, _) = self.net.producer(name)?;
-        let operation = operation_of(node)?;
-        self.integer_arithmetic.contains(&position).then_some(())?;
-        let [a, b] = node.input.as_slice() else { return None };
-        let inputs = [self.tensor(a), self.tensor(b)];
-        let id = self.step(Form::Plain, &inputs, node.op_type(), node, |output| IntegerBinary {
-            inputs,
-            output,
-            operation,
-        });
-        Some(self.ints(id))
+    pub(super) fn integer_arithmetic(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        let operation = operation_of(node).ok_or(Refusal::other())?;
+        let [a, b] = node.input.as_slice() else { return Err(Refusal::other()) };
+        if !self.is_among(&self.integer_arithmetic, node) {
+            return Err(Refusal::other());
+        }
+        Ok(Box::new(move |lowering| {
+            let inputs = [lowering.tensor(a), lowering.tensor(b)];
+            let what = node.op_type();
+            let id = lowering.step(Form::Plain, &inputs, what, node, |output| IntegerBinary {
+                inputs,
+                output,
+                operation,
+            });
+            lowering.ints(id)
+        }))
     }
 
     /// Integers of a step of ours as floats: the sums of a product of bytes, or 64-bit integers.
-    pub(super) fn floats_of_integers(&mut self, node: &'a NodeProto) -> Option<ValueId> {
-        self.reads_integers_of_ours(node).then_some(())?;
-        let input = self.tensor(node.input.first()?);
-        Some(self.step(Form::Plain, &[input], "Cast", node, |output| ToFloats { input, output }))
+    pub(super) fn floats_of_integers(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        let is_float = node.output.first().is_some_and(|output| self.is_float(output));
+        if !is_float || !self.reads_integers_of_ours(node) {
+            return Err(Refusal::other());
+        }
+        Ok(Box::new(move |lowering| {
+            let input = lowering.tensor(&node.input[0]);
+            let what = "Cast";
+            lowering.step(Form::Plain, &[input], what, node, |output| ToFloats { input, output })
+        }))
     }
 
     /// Whether a Cast reads integers that are computed by a step of ours.
-    pub(super) fn reads_integers_of_ours(&self, node: &NodeProto) -> bool {
+    fn reads_integers_of_ours(&self, node: &NodeProto) -> bool {
         let producer = node.input.first().and_then(|name| self.net.producer(name));
         producer.filter(|_| node.is("Cast")).is_some_and(|(position, _)| {
             self.integer_products.contains(&position) || self.integer_arithmetic.contains(&position)

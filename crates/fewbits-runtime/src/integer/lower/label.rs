@@ -2,74 +2,107 @@
 
 use fewbits_onnx::proto::{DataType, NodeProto};
 
+use crate::integer::lower::movement::VIEWS;
+use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
+use crate::integer::refusal::{Refusal, check, input, only};
 use crate::integer::state::ValueId;
 use crate::integer::steps::label::{ArgMax, Positive, Table};
 
 impl<'a> Lowering<'a> {
-    /// Whether a step of ours computes this node, which gives 64-bit integers.
-    pub(super) fn is_label_node(&self, node: &NodeProto) -> bool {
-        let is = |name: &str, wanted| self.types.get(name) == Some(&wanted);
-        let Some(input) = node.input.first() else { return false };
-        match node.op_type() {
-            "ArgMax" => {
-                is(input, DataType::Float)
-                    && self.is_last_axis(node, 0)
-                    && node.int("select_last_index", 0) == 0
-            }
-            "Gather" => node.int("axis", 0) == 0 && self.label_table(node).is_some(),
-            "Cast" => {
-                node.int("to", 0) == DataType::Int64 as i64
-                    && (is(input, DataType::Int64) || self.threshold(node).is_some())
-            }
-            // Of a comparison, which is computed with the Cast of its result.
-            "Greater" => self.net.has_one_use(&node.output[0]) && self.threshold_of(node).is_some(),
-            _ => is(input, DataType::Int64) && self.new_shape(node).is_some(),
+    /// Finds the place of the largest score.
+    pub(super) fn arg_max(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["ArgMax"], node)?;
+        let scores = input(node, 0)?;
+        if !self.is_float(scores) {
+            return Err(self.no_kernel_for(scores));
         }
+        check(self.is_last_axis(node, 0), "its axis is not known to be the last")?;
+        check(node.int("select_last_index", 0) == 0, "select_last_index is set")?;
+        let keep_axis = node.int("keepdims", 1) != 0;
+        Ok(Box::new(move |lowering| {
+            let input = lowering.tensor(scores);
+            let id = lowering.step(Form::Plain, &[input], "ArgMax", node, |output| ArgMax {
+                input,
+                output,
+                keep_axis,
+            });
+            lowering.ints(id)
+        }))
     }
 
-    /// The integer value that `node` gives, as a step of ours.
-    pub(super) fn label(&mut self, name: &'a str, node: &'a NodeProto) -> Option<ValueId> {
-        let (position, _) = self.net.producer(name)?;
-        (self.own_float.contains(&position) && self.is_label_node(node)).then_some(())?;
-        if let Some((scores, threshold)) = self.threshold(node) {
-            let input = self.tensor(scores);
-            let id = self.step(Form::Plain, &[input], "Greater + Cast", node, |output| Positive {
+    /// Looks one of the constant labels up, at a place that was computed.
+    pub(super) fn label_of(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["Gather"], node)?;
+        self.is_of_labels(&node.output[0])?;
+        check(node.int("axis", 0) == 0, "it looks up along another axis than the first")?;
+        let labels = self.label_table(node);
+        let labels = labels.ok_or(Refusal::of_node("it looks up no constant row of int64"))?;
+        Ok(Box::new(move |lowering| {
+            let input = lowering.tensor(&node.input[1]);
+            let id = lowering.step(Form::Plain, &[input], "labels", node, |output| Table {
+                input,
+                output,
+                labels,
+            });
+            lowering.ints(id)
+        }))
+    }
+
+    /// Whether scores are above a threshold, as an integer: a Cast of a comparison.
+    pub(super) fn above_threshold(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        let (scores, threshold) = self.threshold(node).ok_or(Refusal::other())?;
+        Ok(Box::new(move |lowering| {
+            let input = lowering.tensor(scores);
+            let what = "Greater + Cast";
+            let id = lowering.step(Form::Plain, &[input], what, node, |output| Positive {
                 input,
                 output,
                 threshold,
             });
-            return Some(self.ints(id));
+            lowering.ints(id)
+        }))
+    }
+
+    /// Casts what are 64-bit integers already.
+    pub(super) fn cast_of_labels(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["Cast"], node)?;
+        self.is_of_labels(&node.output[0])?;
+        if self.is_of_labels(input(node, 0)?).is_err() {
+            return Err(Refusal::other());
         }
-        let table = if node.is("Gather") { self.label_table(node) } else { None };
-        let input = self.tensor(match table {
-            Some(_) => node.input.get(1)?,
-            None => &node.input[0],
-        });
-        let id = match node.op_type() {
-            "ArgMax" => {
-                let keep = node.int("keepdims", 1) != 0;
-                self.step(Form::Plain, &[input], "ArgMax", node, |output| ArgMax {
-                    input,
-                    output,
-                    keep_axis: keep,
-                })
-            }
-            "Gather" => {
-                let labels = table?;
-                self.step(Form::Plain, &[input], "labels", node, |output| Table {
-                    input,
-                    output,
-                    labels,
-                })
-            }
-            "Cast" => input,
-            _ => {
-                let to = self.new_shape(node)?;
-                self.reshape(input, to, node)
-            }
-        };
-        Some(self.ints(id))
+        Ok(Box::new(move |lowering| {
+            let id = lowering.tensor(&node.input[0]);
+            lowering.ints(id)
+        }))
+    }
+
+    /// Gives labels another shape.
+    pub(super) fn view_of_labels(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&VIEWS, node)?;
+        self.is_of_labels(&node.output[0])?;
+        let to = self.new_shape(node)?;
+        Ok(Box::new(move |lowering| {
+            let input = lowering.tensor(&node.input[0]);
+            let id = lowering.reshape(input, to, node);
+            lowering.ints(id)
+        }))
+    }
+
+    /// Refuses other values than 64-bit integers.
+    fn is_of_labels(&self, name: &str) -> Result<(), Refusal> {
+        match self.types.get(name) {
+            Some(DataType::Int64) => Ok(()),
+            _ => Err(self.no_kernel_for(name)),
+        }
+    }
+
+    /// Whether a comparison is computed with the Cast of its result.
+    pub(super) fn is_inside_threshold(&self, node: &NodeProto) -> bool {
+        let readers =
+            node.output.first().map_or(&[][..], |output| self.net.index.consumers(output));
+        let [reader] = readers else { return false };
+        node.is("Greater") && self.threshold(&self.net.graph.node[*reader]).is_some()
     }
 
     /// Marks a value as one of 64-bit integers.
