@@ -114,6 +114,14 @@ impl Sizes<'_> {
             }
             "Expand" => return self.of_shape(node, 1),
             "ConstantOfShape" => return self.of_shape(node, 0),
+            // Of all axes, however many there are.
+            _ if op.starts_with("Reduce")
+                && node.int("keepdims", 1) == 0
+                && node.int("noop_with_empty_axes", 0) == 0
+                && self.axes(node).is_some_and(|axes| axes.is_empty()) =>
+            {
+                return Some(Vec::new());
+            }
             "Gemm" => {
                 let side = |input: usize, flag: &str, place: usize| {
                     let dims = self.of(node, input).filter(|dims| dims.len() == 2)?;

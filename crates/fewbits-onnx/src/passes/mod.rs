@@ -1,9 +1,12 @@
 //! What edits a graph, one pass a file.
 
+pub mod byte_arithmetic;
 pub mod cleanup;
 pub mod constants;
 pub mod dynamic;
+mod emit;
 pub mod exact_products;
+pub mod exact_quantization;
 pub mod float_products;
 pub mod fold_batch_norm;
 pub mod hoist;
