@@ -229,7 +229,7 @@ class TestUnknownOperator:
         assert ops(out).count("QuantizeLinear") == 3
         assert_close(replaced(model, "Tanh"), replaced(out, "Tanh"), rows_like(model))
 
-    @pytest.mark.parametrize("op", ["Selu", "Celu"])
+    @pytest.mark.parametrize("op", ["GlobalLpPool"])
     def test_a_standard_one(self, fewbits: Fewbits, tmp_path: Path, op: str) -> None:
         node = helper.make_node(op, ["a"], ["b"])
         model, out = chain(tmp_path / "m.onnx", node), tmp_path / "q.onnx"
@@ -309,7 +309,7 @@ class TestUnknownOperator:
         assert {"m", "s", "c"} <= set(kept) and "t" not in kept, kept
         assert_close(replaced(model, "Neg"), replaced(out, "Neg"), rows_like(model))
 
-    @pytest.mark.parametrize("op", ["Magic", "Celu"])
+    @pytest.mark.parametrize("op", ["Magic", "GlobalLpPool"])
     def test_before_everything(self, fewbits: Fewbits, tmp_path: Path, op: str) -> None:
         domain = ACME if op == "Magic" else ""
         nodes = [
@@ -345,12 +345,17 @@ class TestUnknownOperator:
         assert not (tmp_path / "q.onnx").exists()
 
     def test_one_that_is_known_to_be_lacking(self, fewbits: Fewbits, tmp_path: Path) -> None:
-        """The executor has convolutions, but none over three axes: what lies before is calibrated."""
-        node = helper.make_node("Conv", ["x", "w"], ["a"])
-        nodes = [node, helper.make_node("Relu", ["a"], ["y"])]
-        model = save(tmp_path / "m.onnx", nodes, [weight("w", 8, 4, 3, 3, 3)], ("n", 4, 6, 6, 6))
+        """The executor resizes, but by no cubic functions: what lies before is calibrated."""
+        scales = numpy_helper.from_array(np.float32([1, 1, 2, 2]), "scales")
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Resize", ["c", "", "scales"], ["a"], mode="cubic"),
+            helper.make_node("Relu", ["a"], ["y"]),
+        ]
+        weights = [weight("w", 8, 4, 3, 3), scales]
+        model = save(tmp_path / "m.onnx", nodes, weights, ("n", 4, 6, 6))
         result = quantize(fewbits, model, tmp_path / "q.onnx").assert_done()
-        assert "the executor lacks Conv along 3 axes (node 'a')" in result.err
+        assert "the executor lacks Resize with mode cubic (node 'a')" in result.err
 
     def test_compare_and_run_name_it(self, fewbits: Fewbits, tmp_path: Path) -> None:
         magic = helper.make_node("Magic", ["a"], ["b"], name="foo", domain=ACME)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::proto::{AttributeProto, AttributeType, NodeProto, TensorProto};
+use crate::proto::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto};
 
 impl NodeProto {
     /// A node of the default domain. An empty input name is an absent optional input.
@@ -123,6 +123,11 @@ impl AttributeProto {
     /// A FLOATS attribute.
     pub fn of_floats(name: &str, values: &[f32]) -> AttributeProto {
         AttributeProto { floats: values.to_vec(), ..Self::named(name, AttributeType::Floats) }
+    }
+
+    /// A GRAPH attribute.
+    pub fn of_graph(name: &str, value: GraphProto) -> AttributeProto {
+        AttributeProto { g: Some(value), ..Self::named(name, AttributeType::Graph) }
     }
 
     /// A TENSOR attribute.

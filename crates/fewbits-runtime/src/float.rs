@@ -110,6 +110,14 @@ impl FloatRunner {
             }
             Values::F64(v) => {
                 let narrowed: Vec<f32> = v.iter().map(|&x| x as f32).collect();
+                if v.iter().zip(&narrowed).any(|(x, narrow)| x.is_finite() && !narrow.is_finite()) {
+                    return Err(RuntimeError::Input {
+                        input: spec.name.clone(),
+                        reason: "a number is beyond the range of 32 bits, which the executor \
+                                 computes in"
+                            .into(),
+                    });
+                }
                 rten_tensor::Tensor::from_data(shape, narrowed).into()
             }
             Values::Bool(v) => ints(v.iter().map(|&x| i32::from(x)).collect()),

@@ -1,7 +1,9 @@
 //! From any model to one that rten can load.
 
 use fewbits_onnx::Model;
+use fewbits_onnx::passes::byte_arithmetic::byte_arithmetic;
 use fewbits_onnx::passes::exact_products::exact_products;
+use fewbits_onnx::passes::exact_quantization::exact_quantization;
 use fewbits_onnx::passes::first_of_equals::first_of_equals;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
 use fewbits_onnx::passes::normal_forms::normal_forms;
@@ -102,6 +104,8 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     kept.append(&mut to_qdq::unpack_lstm(&mut model).kept);
     unpack_weights(&mut model);
     exact_products(&mut model);
+    exact_quantization(&mut model);
+    byte_arithmetic(&mut model);
     first_of_equals(&mut model);
     cleanup::cleanup(model.graph_mut());
     Ok((model, kept))

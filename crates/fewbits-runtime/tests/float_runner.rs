@@ -104,3 +104,62 @@ fn text_labels_are_looked_up() {
     let outputs = runner.run(&[("x".into(), x)]).unwrap();
     assert_eq!(outputs[0].1.values(), &Values::Str(vec!["bee".into(), "cat".into()]));
 }
+
+/// A model of one node that reads `x` and `constants`, and gives `y`.
+fn of_node(node: NodeProto, x: i32, y: i32, constants: Vec<TensorProto>) -> FloatRunner {
+    let graph = GraphProto {
+        node: vec![node],
+        input: vec![ValueInfoProto::tensor("x", x, &[None])],
+        output: vec![ValueInfoProto::tensor("y", y, &[None])],
+        initializer: constants,
+        ..GraphProto::default()
+    };
+    FloatRunner::new(&Model::from_graph(graph, 17), &RunOptions::default()).unwrap()
+}
+
+const FLOAT: i32 = 1;
+const UINT8: i32 = 2;
+
+#[test]
+fn quantization_divides_by_its_scale() {
+    // Near a tie the product with the inverse of a scale may lie on the other side.
+    let mut differing = Vec::new();
+    for step in 1..2000u16 {
+        let scale = f32::from(step) * 1e-3;
+        let x: Vec<f32> = (0..100u16).map(|k| (f32::from(k) + 0.5) * scale).collect();
+        let quotients: Vec<f32> = x.iter().map(|x| (x / scale).round_ties_even()).collect();
+        let inverse = 1.0 / scale;
+        if x.iter().zip(&quotients).any(|(x, q)| (x * inverse).round_ties_even() != *q) {
+            differing.push((scale, x, quotients));
+        }
+    }
+    assert!(differing.len() > 10, "the test tests nothing");
+    for (scale, x, quotients) in differing.into_iter().take(10) {
+        let node = NodeProto::new("QuantizeLinear", &["x", "s", "z"], &["y"]);
+        let constants =
+            vec![TensorProto::from_f32("s", &[], &[scale]), TensorProto::from_u8("z", &[], &[0])];
+        let runner = of_node(node, FLOAT, UINT8, constants);
+        let x = Tensor::new(vec![x.len()], x).unwrap();
+        let [(_, y)] = <[_; 1]>::try_from(runner.run(&[("x".into(), x)]).unwrap()).unwrap();
+        let bytes: Vec<u8> = quotients.iter().map(|&q| q as u8).collect();
+        assert_eq!(y.values(), &Values::U8(bytes));
+    }
+}
+
+#[test]
+fn bytes_wrap_in_sums() {
+    let node = NodeProto::new("Add", &["x", "b"], &["y"]);
+    let runner = of_node(node, UINT8, UINT8, vec![TensorProto::from_u8("b", &[], &[200])]);
+    let x = Tensor::new(vec![2], vec![100u8, 3]).unwrap();
+    let y = runner.run(&[("x".into(), x)]).unwrap().remove(0).1;
+    assert_eq!(y.values(), &Values::U8(vec![44, 203]));
+}
+
+#[test]
+fn doubles_beyond_32_bits_are_refused() {
+    let node = NodeProto::new("Neg", &["x"], &["y"]);
+    let runner = of_node(node, 11, 11, Vec::new());
+    let x = Tensor::new(vec![1], vec![1e300]).unwrap();
+    let error = runner.run(&[("x".into(), x)]).unwrap_err().to_string();
+    assert!(error.contains("beyond the range of 32 bits"), "{error}");
+}

@@ -100,6 +100,14 @@ impl<K: Known> Reader<'_, K> {
                 Some(vec![side(0, "transA", 0), side(1, "transB", 1)])
             }
             "Size" => Some(Vec::new()),
+            // Of all axes, however many there are.
+            _ if op.starts_with("Reduce")
+                && node.int("keepdims", 1) == 0
+                && node.int("noop_with_empty_axes", 0) == 0
+                && self.list(1, "axes").is_some_and(|axes| axes.is_empty()) =>
+            {
+                Some(Vec::new())
+            }
             "Conv" | "ConvInteger" | "ConvTranspose" => self.convolved(),
             _ => self.of_known(&self.dims(0)?),
         }

@@ -1,10 +1,13 @@
 //! What edits a graph, one pass a file.
 
+pub mod byte_arithmetic;
 pub mod cleanup;
 pub mod constants;
 pub mod double_heads;
 pub mod dynamic;
+mod emit;
 pub mod exact_products;
+pub mod exact_quantization;
 pub mod first_of_equals;
 pub mod float_products;
 pub mod fold_batch_norm;

@@ -329,13 +329,14 @@ fn names_of(graph: &GraphProto, nodes: &[usize]) -> String {
     names.join(", ")
 }
 
-/// A value of a region, with its type if that is known.
+/// A value of a region, with its type if that is known, and without axes if it has none.
 fn declared(lowering: &Lowering, name: &str) -> ValueInfoProto {
     match lowering.types.get(name) {
         Some(&data_type) => {
             let mut info = ValueInfoProto::tensor(name, data_type as i32, &[]);
             if let Some(t) = info.r#type.as_mut()
                 && let Some(fewbits_onnx::proto::TypeValue::TensorType(t)) = t.value.as_mut()
+                && lowering.ranks.get(name) != Some(&0)
             {
                 t.shape = None;
             }

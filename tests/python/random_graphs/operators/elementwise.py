@@ -33,14 +33,14 @@ ACTIVATIONS: dict[str, tuple[dict[str, float], int]] = {
     "Identity": ({}, 1),
     "Sinh": ({}, 9),
 }
-# What the executor refuses: rare, so that the other nodes of a graph are judged.
-REFUSED = ("Selu", "Celu", "ThresholdedRelu")
+# What few models have.
+RARE = ("Selu", "Celu", "ThresholdedRelu")
 
 
 def activation(b: Builder) -> None:
     x = b.float_value()
     operator = b.choose((*ACTIVATIONS, "Relu", "Relu", "Sigmoid", "Tanh"))
-    if operator in REFUSED and b.chance(0.9):
+    if operator in RARE and b.chance(0.9):
         raise Unfit
     attributes, since = ACTIVATIONS[operator]
     b.since(since)

@@ -5,16 +5,15 @@
 //! point is meant. Floats hold every integer up to 2^24, so a product of floats is exact whose sums stay below.
 //! Where they might not, factors are cut into nibbles, and rows into pieces.
 
-mod emit;
 mod known;
 mod operand;
 #[cfg(test)]
 mod tests;
 
-use self::emit::Emit;
 use self::known::Known;
 use crate::Model;
 use crate::graph::Names;
+use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// Rewrites every `MatMulInteger` and `ConvInteger` of the model, those of subgraphs and of model-local functions
@@ -65,7 +64,7 @@ fn in_nodes(nodes: &mut Vec<NodeProto>, known: &Known, names: &mut Names) -> usi
             nodes.push(node);
             continue;
         }
-        let mut emit = Emit::new(&node, names);
+        let mut emit = Emit::new(&node, "exact", names);
         match node.is("ConvInteger") {
             true => operand::convolution(&node, &known, &mut emit),
             false => operand::matrices(&node, &known, &mut emit),

@@ -1,7 +1,7 @@
 //! The factors of a product in floats, cut so that their products add up exactly.
 
-use super::emit::Emit;
 use super::known::Known;
+use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
 /// Floats hold every integer below.

@@ -11,16 +11,20 @@ pub fn on_axes(
     mut node: NodeProto,
     axes: &[i64],
 ) -> NodeProto {
-    let first_as_input = match node.op_type() {
-        "ReduceSum" => 13,
-        op if op.starts_with("Reduce") => 18,
-        _ => 13,
-    };
-    if opset < first_as_input {
+    if !are_input(node.op_type(), opset) {
         return node.with(AttributeProto::of_ints("axes", axes));
     }
     let name = names.fresh("axes");
     graph.initializer.push(TensorProto::from_i64(&name, &[axes.len()], axes));
     node.input.push(name);
     node
+}
+
+/// Whether an operator has its axes as an input.
+pub(in crate::passes) fn are_input(op: &str, opset: i64) -> bool {
+    match op {
+        "ReduceSum" => opset >= 13,
+        op if op.starts_with("Reduce") => opset >= 18,
+        _ => opset >= 13,
+    }
 }

@@ -5,6 +5,8 @@
 
 mod axes;
 mod booleans;
+mod composed;
+mod definitions;
 mod dropout;
 mod kernels;
 mod layer_norms;
@@ -14,8 +16,10 @@ mod signs;
 mod softmax;
 mod vectors;
 
+pub(super) use axes::are_input;
 pub use axes::on_axes;
 
+use super::fold_batch_norm::fold_batch_norm;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
 use crate::facts::{element_types, sizes};
@@ -32,6 +36,12 @@ pub fn normal_forms(model: &mut Model) {
     let opset = model.opset();
     let graph = model.graph_mut();
     dropout::drop_inference(graph);
+    composed::as_operators(graph);
+    fold_batch_norm(graph);
+    if graph.node.iter().any(definitions::is_defined) {
+        let (types, sizes) = (element_types(graph), sizes(graph));
+        definitions::write_out(graph, opset, &types, &sizes);
+    }
     // What the values of the graph are stays true while forms change around them.
     let (types, sizes) = (element_types(graph), sizes(graph));
     if opset < ALONG_ONE_AXIS {

@@ -1,6 +1,6 @@
 //! A graph of an older operator set becomes one of a newer set that computes the same.
 //!
-//! Between opsets 7 and 23 most operators only gained element types. Those whose inputs, outputs,
+//! Between opsets 6 and 23 most operators only gained element types. Those whose inputs, outputs,
 //! attributes or defaults changed are in `CHANGES`, one line a change; every version in between
 //! is applied in turn, so that a line only knows the version before it. To add one: a line in the
 //! table, a function in `rules.rs`, a model in `tests/python/test_passes.py`.
@@ -17,8 +17,8 @@ use crate::graph::Names;
 use crate::proto::{GraphProto, NodeProto, OperatorSetIdProto};
 use crate::{Model, OnnxError, Result, ir_version_of_opset};
 
-/// The oldest opset that can be upgraded: broadcasting as it is today begins here.
-pub const OLDEST_OPSET: i64 = 7;
+/// The oldest opset that can be upgraded: the one before broadcasting as it is today.
+pub const OLDEST_OPSET: i64 = 6;
 /// The newest opset that can be upgraded to.
 pub const NEWEST_OPSET: i64 = 23;
 /// The lowest IR version whose initializers need not be inputs of the graph.
@@ -29,6 +29,12 @@ type Convert = fn(NodeProto, &mut Step) -> std::result::Result<(), String>;
 
 /// What changed: the version, the operators, and what makes an older node a node of that version.
 const CHANGES: &[(i64, &[&str], Convert)] = &[
+    (7, BROADCASTING, broadcasting_becomes_implicit),
+    (7, &["BatchNormalization", "Dropout"], inference_becomes_implicit),
+    (7, &["GRU", "LSTM", "RNN"], outputs_become_optional),
+    (7, &["Gemm"], gemm_broadcasts),
+    (7, &["PRelu"], slopes_are_broadcast),
+    (7, &["Upsample"], upsample_scales_become_a_list),
     (9, &["BatchNormalization"], batch_norm_loses_spatial),
     (9, &["Scan"], scan_loses_batch),
     (9, &["Upsample"], upsample_scales_become_input),
@@ -53,6 +59,9 @@ const CHANGES: &[(i64, &[&str], Convert)] = &[
     (20, &["GridSample"], grid_sample_renames_modes),
     (21, &["GroupNormalization"], group_norm_scales_channels),
 ];
+
+const BROADCASTING: &[&str] =
+    &["Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Pow", "Sub", "Xor"];
 
 const REDUCTIONS: &[&str] = &[
     "ReduceL1",
@@ -269,8 +278,38 @@ mod tests {
         let error = upgrade_opset(&mut m, 13).unwrap_err().to_string();
         assert!(error.contains("node 'y' (BatchNormalization)"), "{error}");
         assert_eq!(*m.proto(), before);
-        let mut old = model(vec![NodeProto::new("Relu", &["x"], &["y"])], 6);
+        let mut old = model(vec![NodeProto::new("Relu", &["x"], &["y"])], 5);
         assert!(matches!(upgrade_opset(&mut old, 13), Err(OnnxError::Opset { .. })));
+    }
+
+    #[test]
+    fn operands_are_lined_up_with_the_axis_they_were_for() {
+        let add = |axis: Option<i64>| {
+            let node = NodeProto::new("Add", &["x", "b"], &["y"])
+                .with(AttributeProto::of_int("broadcast", 1));
+            let node = match axis {
+                Some(axis) => node.with(AttributeProto::of_int("axis", axis)),
+                None => node,
+            };
+            let mut m = model(vec![node], 6);
+            let bias = TensorProto::from_f32("b", &[3], &[1.0, 2.0, 3.0]);
+            m.graph_mut().initializer.push(bias);
+            upgrade_opset(&mut m, 13).unwrap();
+            ops(&m).join(" ")
+        };
+        assert_eq!(add(Some(1)), "Unsqueeze Add");
+        assert_eq!(add(Some(2)), "Add");
+        assert_eq!(add(None), "Add");
+    }
+
+    #[test]
+    fn what_trains_is_refused() {
+        let norm = |is_test: i64| {
+            let node = NodeProto::new("BatchNormalization", &["x", "a", "b", "c", "d"], &["y"]);
+            model(vec![node.with(AttributeProto::of_int("is_test", is_test))], 6)
+        };
+        assert!(upgrade_opset(&mut norm(1), 13).is_ok());
+        assert!(upgrade_opset(&mut norm(0), 13).is_err());
     }
 
     #[test]

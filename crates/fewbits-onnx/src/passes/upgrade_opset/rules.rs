@@ -30,6 +30,82 @@ fn stem(node: &NodeProto) -> String {
     node.output.first().cloned().unwrap_or_default()
 }
 
+/// Before opset 7 the second operand could begin at an axis of the first; its last axes are those of the first now.
+pub(super) fn broadcasting_becomes_implicit(mut node: NodeProto, step: &mut Step) -> Done {
+    let is_broadcast = take(&mut node, "broadcast").is_some_and(|a| a.i() != 0);
+    let axis = take(&mut node, "axis").filter(|_| is_broadcast);
+    if let Some(axis) = axis {
+        let [first, second] = node.input.as_slice() else {
+            return Err("it has no two inputs".into());
+        };
+        let rank = |name: &str| step.dims(name).map(|dims| dims.len() as i64);
+        let (Some(first), Some(behind)) = (rank(first), rank(second)) else {
+            return Err("the axes of its inputs are not known; infer shapes first".into());
+        };
+        let axis = if axis.i() < 0 { axis.i() + first } else { axis.i() };
+        let missing = first - axis - behind;
+        if axis < 0 || missing < 0 {
+            return Err("its second input does not fit into the first at the axis".into());
+        }
+        if missing > 0 && behind > 0 {
+            let wide = step.fresh(&format!("{}_wide", stem(&node)));
+            let axes: Vec<i64> = (behind..behind + missing).collect();
+            step.push(
+                NodeProto::new("Unsqueeze", &[&node.input[1]], &[&wide])
+                    .with(AttributeProto::of_ints("axes", &axes)),
+            );
+            node.input[1] = wide;
+        }
+    }
+    step.push(node);
+    Ok(())
+}
+
+/// What is not said to be a test trains.
+pub(super) fn inference_becomes_implicit(mut node: NodeProto, step: &mut Step) -> Done {
+    if take(&mut node, "is_test").is_none_or(|a| a.i() == 0) {
+        return Err("it is in training mode; export the model for inference".into());
+    }
+    step.push(node);
+    Ok(())
+}
+
+/// Whether there is a sequence as an output follows from its name.
+pub(super) fn outputs_become_optional(mut node: NodeProto, step: &mut Step) -> Done {
+    take(&mut node, "output_sequence");
+    step.push(node);
+    Ok(())
+}
+
+pub(super) fn gemm_broadcasts(mut node: NodeProto, step: &mut Step) -> Done {
+    take(&mut node, "broadcast");
+    step.push(node);
+    Ok(())
+}
+
+/// Slopes were one for each channel, and are broadcast as any operand now.
+pub(super) fn slopes_are_broadcast(mut node: NodeProto, step: &mut Step) -> Done {
+    let [data, slope] = node.input.as_slice() else { return Err("it has no two inputs".into()) };
+    let (Some(rank), Some(slopes)) = (step.dims(data).map(<[_]>::len), step.dims(slope)) else {
+        return Err("the axes of its inputs are not known; infer shapes first".into());
+    };
+    if slopes.len() == 1 && slopes[0] != Some(1) && rank > 2 {
+        let wide = step.fresh(&format!("{}_slopes", stem(&node)));
+        let axes: Vec<i64> = (1..rank as i64 - 1).collect();
+        step.push(
+            NodeProto::new("Unsqueeze", &[&node.input[1]], &[&wide])
+                .with(AttributeProto::of_ints("axes", &axes)),
+        );
+        node.input[1] = wide;
+    }
+    step.push(node);
+    Ok(())
+}
+
+pub(super) fn upsample_scales_become_a_list(_: NodeProto, _: &mut Step) -> Done {
+    Err("the Upsample of opset 6 has scales of its own; export with opset 7 or newer".into())
+}
+
 pub(super) fn batch_norm_loses_spatial(mut node: NodeProto, step: &mut Step) -> Done {
     match take(&mut node, "spatial").map_or(1, |a| a.i()) {
         0 => Err("spatial=0, parameters for every position".into()),
