@@ -5,9 +5,8 @@ use fewbits_onnx::graph::Names;
 use fewbits_onnx::passes::exact_products::exact_products;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
 use fewbits_onnx::passes::normal_forms::{normal_forms, on_axes};
-use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
+use fewbits_onnx::passes::{cleanup, constants, inline, own_shapes, to_qdq, unfuse, unpack};
 use fewbits_onnx::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
-use fewbits_onnx::qweight::WeightReader;
 
 use crate::trust::first_distrusted;
 use crate::{Result, RuntimeError};
@@ -15,7 +14,7 @@ use crate::{Result, RuntimeError};
 /// The domains whose operators rten has.
 const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 
-/// Lowers, folds constants into initializers, brings the forms of other quantizers to ours and
+/// Inlines functions, lowers, folds constants into initializers, brings the forms of other quantizers to ours and
 /// unpacks quantized weights.
 ///
 /// # Errors
@@ -31,7 +30,7 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
     Ok(model)
 }
 
-/// Lowers, folds constants into initializers, and brings what other tools quantized to one form.
+/// Inlines functions, lowers, folds constants into initializers, and brings what other tools quantized to one form.
 ///
 /// # Errors
 /// If the model holds classical or custom operators that stay, by name.
@@ -45,11 +44,12 @@ pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
 
 fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let mut model = model.clone();
-    let lowered = lower_ml::lower_ml(&mut model)?;
+    let mut kept = inline::inline_functions(&mut model);
+    kept.append(&mut lower_ml::lower_ml(&mut model)?.kept);
     constants::constants_to_initializers(model.graph_mut());
+    kept.append(&mut unfuse::unfuse(&mut model));
     normal_forms(&mut model);
     turn_integer_weights(model.graph_mut())?;
-    let mut kept = lowered.kept;
     kept.append(&mut to_qdq::to_qdq(&mut model).kept);
     Ok((model, kept))
 }
@@ -99,9 +99,7 @@ fn refuse(model: &Model, kept: &[Kept]) -> Result<()> {
         return Err(RuntimeError::Load { reason });
     }
     let foreign = model.graph().node.iter().find(|n| !KNOWN_DOMAINS.contains(&n.domain()));
-    if let Some(node) = foreign
-        && !model.proto().functions.iter().any(|f| f.domain() == node.domain())
-    {
+    if let Some(node) = foreign {
         let reason = format!(
             "node '{}' is the custom operator {}::{}, which the executor does not have",
             node.label(),
@@ -126,7 +124,7 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     // What stays of them is left to the executor, which runs some of it.
     to_qdq::unpack_nbits(&mut model);
     kept.append(&mut to_qdq::unpack_lstm(&mut model).kept);
-    unpack_weights(&mut model);
+    unpack::unpack_weights(model.graph_mut(), |_| true);
     exact_products(&mut model);
     first_of_equals(&mut model);
     cleanup::cleanup(model.graph_mut());
@@ -170,39 +168,4 @@ fn first_of_equals(model: &mut Model) {
             graph.node.push(squeeze);
         }
     }
-}
-
-/// Replaces the operators that unpack and dequantize weights by float initializers.
-fn unpack_weights(model: &mut Model) {
-    let mut names = Names::new(model.graph());
-    let mut weights: Vec<TensorProto> = Vec::new();
-    let mut lookups = Vec::new();
-    for found in WeightReader::new(model.graph()).weights() {
-        let name = match found.lookup {
-            None => found.name,
-            Some((position, index)) => {
-                let table = names.fresh("table");
-                lookups.push((position, table.clone(), index));
-                table
-            }
-        };
-        weights.push(TensorProto::from_f32(
-            &name,
-            found.weight.layout().shape(),
-            &found.weight.dequantize(),
-        ));
-    }
-    let graph = model.graph_mut();
-    for (position, table, index) in lookups {
-        let output = graph.node[position].output[0].clone();
-        graph.node[position] = NodeProto::new("Gather", &[&table, &index], &[&output]);
-    }
-    for weight in &weights {
-        for node in &mut graph.node {
-            node.output.iter_mut().filter(|o| *o == weight.name()).for_each(String::clear);
-        }
-    }
-    // What produced them is dead now.
-    graph.node.retain(|n| n.output.iter().any(|o| !o.is_empty()));
-    graph.initializer.extend(weights);
 }

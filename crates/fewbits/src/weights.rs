@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use fewbits_onnx::graph::Index;
+use fewbits_onnx::passes::{einsum, unfuse};
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto};
 
 use crate::plan::{ActivationUse, is_product};
@@ -153,8 +154,12 @@ impl<'a> Found<'a> {
                 }
                 constant.uses.push(Use { node: at, input: i, axes, form });
             }
-            if !constant.read_by.iter().any(|op| op == node.op_type()) {
-                constant.read_by.push(node.op_type().to_string());
+            let reader = match node.is_onnx() {
+                true => node.op_type().to_string(),
+                false => format!("{}.{}", node.domain(), node.op_type()),
+            };
+            if !constant.read_by.contains(&reader) {
+                constant.read_by.push(reader);
             }
         }
         for graph in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
@@ -164,13 +169,22 @@ impl<'a> Found<'a> {
 }
 
 pub(crate) fn role(node: &NodeProto, input: usize, rank: usize) -> Role {
-    if !node.is_onnx() || rank == 0 {
+    if rank == 0 {
         return Role::Other;
     }
+    let on = |axis: usize| (rank > 1 && axis < rank).then_some(axis);
     let axes = |channel: usize, reduction: usize| {
-        let on = |axis: usize| (rank > 1 && axis < rank).then_some(axis);
         Role::Weight(Axes { channel: on(channel), reduction: on(reduction) })
     };
+    if let Some((channel, reduction)) = unfuse::weight_axes(node, input, rank) {
+        return axes(channel, reduction);
+    }
+    if !node.is_onnx() {
+        return Role::Other;
+    }
+    if let Some((channel, Some(reduction))) = einsum::axes_of(node, input) {
+        return Role::Weight(Axes { channel: channel.and_then(on), reduction: on(reduction) });
+    }
     let (rows, columns) = (rank.wrapping_sub(2), rank - 1);
     match (node.op_type(), input) {
         // X [.., n, k] W [.., k, m]: each column of W is an output channel.

@@ -114,9 +114,16 @@ fn decide(
     };
     let Constant { tensor: name, shape, .. } = constant;
     let Some(axes) = constant.axes_beside(activations) else {
-        return float(match constant.role {
-            Role::Bias => "a bias: a small part of the file; int32 beside products of integers",
-            _ => "no product or convolution reads it as a weight",
+        let foreign = constant.read_by.iter().find(|op| op.contains('.'));
+        return float(&match (constant.role, foreign) {
+            (Role::Bias, _) => {
+                "a bias: a small part of the file; int32 beside products of integers".to_string()
+            }
+            (_, Some(op)) => format!(
+                "{op} reads it, of which fewbits does not know what it computes: export the model \
+                 without it"
+            ),
+            (_, None) => "no product or convolution reads it as a weight".to_string(),
         });
     };
     let is_looked_up = constant.read_by.iter().any(|op| op == "Gather");
