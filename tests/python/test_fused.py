@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from conftest import Fewbits
 from meaning import default_session, meaning
+from models import FIXTURES
 from onnx import NodeProto, numpy_helper
 from onnx import helper as h
 
@@ -323,6 +325,38 @@ def test_fused_layers_compute_on_integers(fewbits: Fewbits, tmp_path: Path, name
     assert not any(op.startswith("Fused") for op in ops)
     default_session(out)
     assert_means(fewbits, out, data, 3e-2)
+
+
+@pytest.mark.parametrize("name", ["digits_cnn/model_bn", "tiny_lm/model", "digits/mlp"])
+def test_what_onnxruntime_saved_is_quantized_as_what_it_loaded(
+    fewbits: Fewbits, tmp_path: Path, name: str
+) -> None:
+    source, data = FIXTURES / f"{name}.onnx", (FIXTURES / name).with_name("test.npz")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "m.onnx")
+    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    assert any(n.domain == MICROSOFT for n in onnx.load(tmp_path / "m.onnx").graph.node)
+    sizes = []
+    for model, out in [(source, tmp_path / "a.onnx"), (tmp_path / "m.onnx", tmp_path / "b.onnx")]:
+        done = fewbits("quantize", model, "-o", out, "--json").assert_done().json()
+        sizes.append((done["quantized"], done["file_bytes"]))
+    (plain, plain_bytes), (saved, saved_bytes) = sizes
+    assert saved == plain
+    # The name and the constants of nodes take other bytes.
+    assert saved_bytes < 1.1 * plain_bytes
+    inputs = {value.name for value in onnx.load(source).graph.input}
+    np.savez(tmp_path / "rows.npz", **{n: a for n, a in np.load(data).items() if n in inputs})
+    for model in ("m", "b"):
+        assert_means(fewbits, tmp_path / f"{model}.onnx", tmp_path / "rows.npz", TOLERANCE)
+
+
+def test_operators_on_blocks_are_told(fewbits: Fewbits, tmp_path: Path) -> None:
+    node = h.make_node("Conv", ["x", "w"], ["y"], domain="com.microsoft.nchwc")
+    case = Case([node], {"x": floats(1, 8, 4, 4)}, {"w": floats(8, 8, 3, 3)})
+    model, _ = case.save(tmp_path)
+    listed = fewbits("quantize", model, "--dry-run", "--json").out
+    assert "ORT_ENABLE_EXTENDED" in listed
 
 
 def test_one_weight_of_a_function_is_stored_once(fewbits: Fewbits, tmp_path: Path) -> None:

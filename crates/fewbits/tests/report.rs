@@ -73,7 +73,6 @@ fn what_comes_from_a_model_is_text() {
         rounding: Default::default(),
         scale_type: Default::default(),
         reduce_range: Default::default(),
-        integer_weights: Default::default(),
         becomes: Becomes::Float(HOSTILE.into()),
     };
     report.plan = Some(Plan::new(vec![tensor], Target::default()));
@@ -212,7 +211,6 @@ fn hundreds_of_layers_and_models_make_a_page_of_bounded_size() {
         rounding: Default::default(),
         scale_type: Default::default(),
         reduce_range: Default::default(),
-        integer_weights: Default::default(),
         becomes: Becomes::Float("because".into()),
     };
     report.plan = Some(Plan::new((0..3000).map(tensor).collect(), Target::default()));

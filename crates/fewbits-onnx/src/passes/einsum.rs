@@ -247,7 +247,9 @@ mod tests {
 
     #[test]
     fn plain_products_are_products() {
-        let cases: [(&str, [&str; 2], &[usize], &[&str]); 9] = [
+        /// An equation, its inputs, the shape of the weight, and the operators that it becomes.
+        type Example = (&'static str, [&'static str; 2], &'static [usize], &'static [&'static str]);
+        let cases: [Example; 9] = [
             ("bij, jk -> bik", ["x", "w"], &[2, 3], &["MatMul"]),
             ("ij,jk", ["x", "w"], &[2, 3], &["MatMul"]),
             ("...j,jk->...k", ["x", "w"], &[2, 3], &["MatMul"]),

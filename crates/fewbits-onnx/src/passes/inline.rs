@@ -37,9 +37,9 @@ pub fn inline_functions(model: &mut Model) -> Vec<Kept> {
     if let Some(newest) = newest.filter(|&newest| newest > model.opset())
         && let Err(error) = upgrade_opset(model, newest)
     {
-        let kept = calls_in(&model.graph().node, &functions)
-            .map(|call| kept(call, error.to_string()))
-            .collect();
+        let keys: HashSet<Key> = functions.iter().map(key_of_function).collect();
+        let mut kept = Vec::new();
+        keep_calls(&model.graph().node, &keys, &error.to_string(), &mut kept);
         model.proto_mut().functions = functions;
         return kept;
     }
@@ -356,13 +356,15 @@ fn reached(graph: &GraphProto, functions: &[FunctionProto]) -> Vec<usize> {
     found
 }
 
-/// The nodes of the main graph that call a function.
-fn calls_in<'a>(
-    nodes: &'a [NodeProto],
-    functions: &[FunctionProto],
-) -> impl Iterator<Item = &'a NodeProto> {
-    let keys: HashSet<Key> = functions.iter().map(key_of_function).collect();
-    nodes.iter().filter(move |node| keys.contains(&key_of_call(node)))
+/// Names every call among nodes and inside them.
+fn keep_calls(nodes: &[NodeProto], keys: &HashSet<Key>, why: &str, found: &mut Vec<Kept>) {
+    for node in nodes {
+        if keys.contains(&key_of_call(node)) {
+            found.push(kept(node, why.to_string()));
+        }
+        let inner = node.attribute.iter().flat_map(AttributeProto::subgraphs);
+        inner.for_each(|graph| keep_calls(&graph.node, keys, why, found));
+    }
 }
 
 fn kept(call: &NodeProto, why: String) -> Kept {
@@ -584,6 +586,13 @@ mod tests {
         assert_eq!((kept[0].node.as_str(), kept[0].op.as_str()), ("y", "Old"));
         assert_eq!((m.opset(), m.proto().functions.len()), (18, 2));
         assert_eq!(text(&m)[0], "Relu x > t");
+        // The model cannot follow.
+        let mut new = function("New", &["a"], &["b"], vec![NodeProto::new("Relu", &["a"], &["b"])]);
+        new.opset_import[0].version = Some(99);
+        let mut m = model(vec![call("New", &["x"], &["y"])], vec![new]);
+        let kept = inline_functions(&mut m);
+        assert!(kept[0].why.contains("99"), "{}", kept[0].why);
+        assert_eq!((m.opset(), m.proto().functions.len()), (17, 1));
     }
 
     #[test]

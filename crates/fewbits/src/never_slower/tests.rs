@@ -43,7 +43,6 @@ fn plan(activation: ActivationBecomes) -> Plan {
         rounding: Default::default(),
         scale_type: Default::default(),
         reduce_range: Default::default(),
-        integer_weights: Default::default(),
         becomes: Becomes::Scheme(scheme),
     };
     let mut plan = Plan::new(["a", "b", "c", "d"].map(tensor).to_vec(), Target::default());

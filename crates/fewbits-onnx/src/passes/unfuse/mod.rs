@@ -21,6 +21,9 @@ use crate::graph::Names;
 use crate::proto::NodeProto;
 use crate::qweight::nbits::MICROSOFT;
 
+/// The domain of operators on channels in blocks, as many as the registers of a CPU hold.
+const LAID_OUT: &str = "com.microsoft.nchwc";
+
 /// The operator set that is written, or a newer one.
 const OPSET: i64 = 13;
 
@@ -91,6 +94,19 @@ pub fn weight_axes(node: &NodeProto, input: usize, rank: usize) -> Option<(usize
         ("FusedConv", 1) | ("EmbedLayerNormalization", 2..=4) => Some((0, 1)),
         ("FusedGemm" | "FusedMatMul" | "TransposeMatMul", 1) => Some(columns("transB")),
         _ => None,
+    }
+}
+
+/// Why the weights of an operator of a foreign domain stay as they are, and what would help.
+pub fn why_unknown(domain: &str, op: &str) -> String {
+    match domain == LAID_OUT {
+        true => format!(
+            "{domain}.{op} reads it, in blocks that onnxruntime laid out for one kind of CPU: save the model with \
+             ORT_ENABLE_EXTENDED or less"
+        ),
+        false => format!(
+            "{domain}.{op} reads it, of which fewbits does not know what it computes: export the model without it"
+        ),
     }
 }
 
@@ -188,6 +204,12 @@ mod tests {
         let weighted = m.graph().node.iter().find(|node| node.input.contains(&"qkv".to_string()));
         assert!(weighted.unwrap().is("MatMul"));
         assert!(m.graph().node.iter().all(|node| node.is_onnx()));
+    }
+
+    #[test]
+    fn operators_on_blocks_are_told_from_unknown_ones() {
+        assert!(why_unknown(LAID_OUT, "Conv").contains("ORT_ENABLE_EXTENDED"));
+        assert!(why_unknown("own", "Conv").starts_with("own.Conv reads it, of which"));
     }
 
     #[test]
