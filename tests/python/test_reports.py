@@ -20,6 +20,8 @@ RIGHT = [
     "conv-same-lower/model",
     "conv_without_strides_dynamic_weight/model",
     "dropout-refused/model",
+    "fused_ops_and_functions/attn-model",
+    "fused_ops_and_functions/model",
     "int64-beyond-32-bits/model",
     "int64-input-through-squeeze/model",
     "executor_lacks/c3d-model",

@@ -3,7 +3,7 @@
 use fewbits::apply::FinishedLayers;
 use fewbits::guard::{AskedSqnr, Guarded, Limits, MaxDrop, Otherwise};
 use fewbits::methods::Methods;
-use fewbits::plan::{Plan, ReduceRange, SchemeKind, Target, WeightOptions, Width};
+use fewbits::plan::{IntegerWeights, Plan, ReduceRange, SchemeKind, Target, WeightOptions, Width};
 use fewbits::progress::Progress;
 use fewbits::quantize::{Planned, Speed};
 use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
@@ -26,6 +26,7 @@ pub struct How {
     pub methods: Methods,
     pub rounding: RoundingChoice,
     pub reduce_range: ReduceRange,
+    pub integer_weights: IntegerWeights,
     /// Whether what measures slower stays float.
     pub never_slower: bool,
     /// What the outputs must reach.
@@ -34,7 +35,7 @@ pub struct How {
 
 impl How {
     /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, scales,
-    /// range, methods, rounding, reduce_range, target and min_sqnr. Bits and granularity may be None.
+    /// range, methods, rounding, reduce_range, integer_weights, target and min_sqnr. Bits and granularity may be None.
     pub fn read(options: &Bound<'_, PyDict>) -> PyResult<How> {
         let text = |name: &str| -> PyResult<String> {
             let value = options.get_item(name)?;
@@ -79,6 +80,13 @@ impl How {
             rounding: parsed("rounding", &text("rounding")?)?,
             reduce_range: given("reduce_range")?
                 .map_or(Ok(ReduceRange::Auto), |text| parsed("reduce_range", &text))?,
+            integer_weights: match given("integer_weights")?.as_deref() {
+                None | Some("kept") => IntegerWeights::Kept,
+                Some("requantized") => IntegerWeights::Requantized,
+                Some(_) => {
+                    return Err(refused("integer_weights", "they are kept or requantized"));
+                }
+            },
             never_slower: recipe.starts_with("auto-"),
             min_sqnr: parsed("min_sqnr", &text("min_sqnr")?)?,
         })
@@ -93,6 +101,7 @@ impl How {
             methods: self.methods.clone(),
             rounding: self.rounding,
             reduce_range: self.reduce_range,
+            integer_weights: self.integer_weights,
             data: data.map(|data| &data.dataset),
         }
     }

@@ -13,7 +13,9 @@ use fewbits::data::{
 use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
-use fewbits::plan::{GranularityKind, ReduceRange, SchemeKind, Target, WeightOptions, Width};
+use fewbits::plan::{
+    GranularityKind, IntegerWeights, ReduceRange, SchemeKind, Target, WeightOptions, Width,
+};
 use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
 use fewbits::run::BATCH_ROWS;
 use fewbits::sweep::Widths;
@@ -229,7 +231,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "NAME", requires = "max_drop")]
     pub metric: Option<Metric>,
     /// Do what this plan says instead of making one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "scales", "act_bits", "range", "methods", "rounding", "reduce_range"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "target", "bits", "scheme", "granularity", "scales", "act_bits", "range", "methods", "rounding", "reduce_range", "requantize"])]
     pub plan: Option<PathBuf>,
     /// Write the plan to this file
     #[arg(long, value_name = "FILE")]
@@ -298,6 +300,9 @@ pub struct HowArgs {
     /// 7 bits for every weight; none
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub reduce_range: ReduceRange,
+    /// Bring weights that have integers of 8 bits already to fewer bits as well
+    #[arg(long)]
+    pub requantize: bool,
 }
 
 impl HowArgs {
@@ -325,6 +330,10 @@ impl HowArgs {
             methods: self.methods.clone(),
             rounding: self.rounding,
             reduce_range: self.reduce_range,
+            integer_weights: match self.requantize {
+                true => IntegerWeights::Requantized,
+                false => IntegerWeights::Kept,
+            },
             data,
         };
         match request.contradiction() {

@@ -91,13 +91,7 @@ impl GraphProto {
         for sparse in &mut self.sparse_initializer {
             sparse.values.iter_mut().chain(&mut sparse.indices).try_for_each(&mut *visit)?;
         }
-        for attribute in self.node.iter_mut().flat_map(|n| &mut n.attribute) {
-            attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *visit)?;
-            for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
-                graph.for_each_tensor_mut(visit)?;
-            }
-        }
-        Ok(())
+        self.node.iter_mut().try_for_each(|node| node.for_each_tensor_mut(visit))
     }
 }
 
@@ -115,6 +109,20 @@ impl NodeProto {
                 graph.node.iter_mut().for_each(|node| node.rename_uses(names));
             }
         }
+    }
+
+    /// Calls `visit` with the constants in this node's attributes, and those of its subgraphs.
+    pub fn for_each_tensor_mut<E>(
+        &mut self,
+        visit: &mut dyn FnMut(&mut TensorProto) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for attribute in &mut self.attribute {
+            attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *visit)?;
+            for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+                graph.for_each_tensor_mut(visit)?;
+            }
+        }
+        Ok(())
     }
 
     /// Calls `visit` with every value name that this node reads, those of its subgraphs included.
@@ -236,6 +244,8 @@ impl<'a> Index<'a> {
 /// Gives names that the graph does not use yet.
 pub struct Names {
     taken: HashSet<String>,
+    /// The first number that a name may still bear at its end: what lies before it is taken.
+    next: HashMap<String, usize>,
 }
 
 impl Names {
@@ -243,7 +253,7 @@ impl Names {
     pub fn new(graph: &GraphProto) -> Names {
         let mut taken = HashSet::new();
         Self::collect(graph, &mut taken);
-        Names { taken }
+        Names { taken, next: HashMap::new() }
     }
 
     fn collect(graph: &GraphProto, taken: &mut HashSet<String>) {
@@ -260,12 +270,16 @@ impl Names {
 
     /// A name that starts with `wanted` and that nothing uses, reserved from now on.
     pub fn fresh(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_string();
-        let mut n = 1;
-        while !self.taken.insert(name.clone()) {
-            name = format!("{wanted}_{n}");
-            n += 1;
+        if self.taken.insert(wanted.to_string()) {
+            return wanted.to_string();
         }
-        name
+        let next = self.next.entry(wanted.to_string()).or_insert(1);
+        loop {
+            let name = format!("{wanted}_{next}");
+            *next += 1;
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
     }
 }

@@ -17,11 +17,13 @@ pub mod passes;
 pub mod proto;
 pub mod qweight;
 mod save;
+mod stored;
 mod temporary;
 mod tensor;
 
 pub use error::{OnnxError, Result};
 pub use model::{MODEL_DOMAIN_ML, Model, ir_version_of_opset};
 pub use save::{EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved};
+pub use stored::{Holder, Stored};
 pub use temporary::{remove_left_over, write_whole};
 pub use tensor::{bits_per_element, payload_bytes};

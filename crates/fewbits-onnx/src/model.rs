@@ -193,26 +193,6 @@ impl Model {
         self.proto.metadata_props.iter().find(|p| p.key() == key).map(|p| p.value())
     }
 
-    /// Bytes of all constant tensors as stored: initializers, constants, and the lists of floats
-    /// in the attributes of classical models.
-    pub fn weight_bytes(&self) -> u64 {
-        fn of_graph(graph: &GraphProto) -> u64 {
-            let initializers: u64 = graph.initializer.iter().map(TensorProto::stored_bytes).sum();
-            let attributes: u64 = graph
-                .node
-                .iter()
-                .flat_map(|n| &n.attribute)
-                .map(|a| {
-                    a.t.iter().chain(&a.tensors).map(TensorProto::stored_bytes).sum::<u64>()
-                        + 4 * a.floats.len() as u64
-                        + a.subgraphs().map(of_graph).sum::<u64>()
-                })
-                .sum();
-            initializers + attributes
-        }
-        of_graph(self.graph())
-    }
-
     /// Bytes of the files that the model was read from, external data included, or of the file in
     /// memory that it was decoded from; 0 for a model made in memory.
     pub fn file_bytes(&self) -> u64 {
@@ -254,12 +234,8 @@ impl Model {
         visit: &mut dyn FnMut(&mut TensorProto) -> Result<()>,
     ) -> Result<()> {
         self.graph_mut().for_each_tensor_mut(visit)?;
-        for node in self.proto.functions.iter_mut().flat_map(|f| &mut f.node) {
-            for attribute in &mut node.attribute {
-                attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(&mut *visit)?;
-            }
-        }
-        Ok(())
+        let mut bodies = self.proto.functions.iter_mut().flat_map(|function| &mut function.node);
+        bodies.try_for_each(|node| node.for_each_tensor_mut(visit))
     }
 
     fn check_tensors(&mut self) -> Result<()> {

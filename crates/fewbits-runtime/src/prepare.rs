@@ -8,8 +8,7 @@ use fewbits_onnx::passes::first_of_equals::first_of_equals;
 use fewbits_onnx::passes::lower_ml::{self, Kept};
 use fewbits_onnx::passes::normal_forms::normal_forms;
 use fewbits_onnx::passes::turned_weights::turn_integer_weights;
-use fewbits_onnx::passes::unpacked_weights::unpack_weights;
-use fewbits_onnx::passes::{cleanup, constants, own_shapes, to_qdq};
+use fewbits_onnx::passes::{cleanup, constants, inline, own_shapes, to_qdq, unfuse, unpack};
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
 use crate::trust::first_distrusted;
@@ -18,7 +17,7 @@ use crate::{Result, RuntimeError};
 /// The domains whose operators rten has.
 const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 
-/// Lowers, folds constants into initializers, brings the forms of other quantizers to ours and
+/// Inlines functions, lowers, folds constants into initializers, brings the forms of other quantizers to ours and
 /// unpacks quantized weights.
 ///
 /// # Errors
@@ -34,7 +33,7 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
     Ok(model)
 }
 
-/// Lowers, folds constants into initializers, and brings what other tools quantized to one form.
+/// Inlines functions, lowers, folds constants into initializers, and brings what other tools quantized to one form.
 ///
 /// # Errors
 /// If the model holds classical or custom operators that stay, by name.
@@ -48,11 +47,12 @@ pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
 
 fn to_one_form(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let mut model = model.clone();
-    let lowered = lower_ml::lower_ml(&mut model)?;
+    let mut kept = inline::inline_functions(&mut model);
+    kept.append(&mut lower_ml::lower_ml(&mut model)?.kept);
     constants::constants_to_initializers(model.graph_mut());
+    kept.append(&mut unfuse::unfuse(&mut model));
     normal_forms(&mut model);
     turn_integer_weights(model.graph_mut())?;
-    let mut kept = lowered.kept;
     kept.append(&mut to_qdq::to_qdq(&mut model).kept);
     Ok((model, kept))
 }
@@ -75,9 +75,7 @@ fn refuse(model: &Model, kept: &[Kept]) -> Result<()> {
         return Err(RuntimeError::Load { reason });
     }
     let foreign = model.graph().node.iter().find(|n| !KNOWN_DOMAINS.contains(&n.domain()));
-    if let Some(node) = foreign
-        && !model.proto().functions.iter().any(|f| f.domain() == node.domain())
-    {
+    if let Some(node) = foreign {
         let reason = format!(
             "node '{}' is the custom operator {}::{}, which the executor does not have",
             node.label(),
@@ -102,7 +100,7 @@ pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     // What stays of them is left to the executor, which runs some of it.
     to_qdq::unpack_nbits(&mut model);
     kept.append(&mut to_qdq::unpack_lstm(&mut model).kept);
-    unpack_weights(&mut model);
+    unpack::unpack_weights(model.graph_mut(), |_| true);
     exact_products(&mut model);
     exact_quantization(&mut model);
     byte_arithmetic(&mut model);

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use fewbits_onnx::Model;
 use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
 use fewbits_onnx::qweight::{WeightReader, scales_of_mat_mul_n_bits};
+use fewbits_onnx::{Holder, Model};
 use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
 use fewbits_runtime::{Place, RunOptions, ValueSpec, input_specs};
 use serde::Serialize;
@@ -27,6 +27,8 @@ pub struct Inspection {
     pub file_bytes: u64,
     /// Bytes of all constant tensors in it.
     pub weight_bytes: u64,
+    /// Where these bytes lie.
+    pub stored: Vec<StoredInfo>,
     /// The version of the default operator set.
     pub opset: i64,
     /// The tool that wrote the file.
@@ -60,6 +62,19 @@ pub struct Value {
     pub r#type: Option<String>,
     /// Its shape, free dimensions as `?`.
     pub shape: String,
+}
+
+/// Constants of one type in one place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoredInfo {
+    /// `initializers` or attributes of `nodes` of the main graph, `subgraphs`, or `functions`.
+    pub place: &'static str,
+    /// The type of their elements, if it is one of ONNX's.
+    pub r#type: Option<String>,
+    /// How many there are.
+    pub tensors: usize,
+    /// The bytes that they take.
+    pub bytes: u64,
 }
 
 /// A weight.
@@ -191,6 +206,7 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
         path: model.path().map(|p| p.to_path_buf()),
         file_bytes: model.file_bytes(),
         weight_bytes: model.weight_bytes(),
+        stored: stored(model),
         opset: model.opset(),
         producer: model.proto().producer_name().to_string(),
         inputs: input_specs(model.graph()).into_iter().map(value).collect(),
@@ -207,6 +223,29 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
         activations: activations(model.graph()),
         metadata: metadata.iter().map(|p| (p.key().to_string(), p.value().to_string())).collect(),
     })
+}
+
+/// Every constant of the file, added up by place and type.
+fn stored(model: &Model) -> Vec<StoredInfo> {
+    let mut sums: BTreeMap<(Holder, Option<DataType>), (usize, u64)> = BTreeMap::new();
+    for stored in model.stored() {
+        let (tensors, bytes) = sums.entry((stored.holder, stored.data_type)).or_default();
+        *tensors += 1;
+        *bytes += stored.bytes;
+    }
+    let info =
+        |((holder, data_type), (tensors, bytes)): ((Holder, Option<DataType>), _)| StoredInfo {
+            place: match holder {
+                Holder::Initializers => "initializers",
+                Holder::Nodes => "nodes",
+                Holder::Subgraphs => "subgraphs",
+                Holder::Functions => "functions",
+            },
+            r#type: data_type.map(|t| format!("{t:?}").to_lowercase()),
+            tensors,
+            bytes,
+        };
+    sums.into_iter().map(info).collect()
 }
 
 /// The bits that the widest integers among a model's weights need; 0 if there are none.

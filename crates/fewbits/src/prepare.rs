@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_onnx::facts::{IntegerForm, ReadAs};
-use fewbits_onnx::passes::lower_ml::Lowered;
+use fewbits_onnx::passes::lower_ml::{Kept, Lowered};
 use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
 use fewbits_onnx::passes::{
-    cleanup, constants, fold_batch_norm, hoist, learnt_scales, lower_ml, upgrade_opset,
+    cleanup, constants, einsum, fold_batch_norm, hoist, inline, learnt_scales, lower_ml, unfuse,
+    unpack, upgrade_opset,
 };
 use fewbits_onnx::proto::DataType;
 use fewbits_onnx::{Model, OnnxError};
 use fewbits_runtime::fold_constants;
 
 use crate::Result;
-use crate::plan::{RegionExtent, is_product, regions};
+use crate::plan::{IntegerWeights, RegionExtent, is_product, regions};
 use crate::weights::{UseForm, constants as constants_of};
 
 /// The lowest IR version whose initializers need not be inputs too.
@@ -33,7 +34,7 @@ pub struct Prepared {
     pub notes: Vec<String>,
 }
 
-/// Lowers classical operators to standard ones, gathers and folds constants, folds batch
+/// Inlines functions, lowers classical operators to standard ones, splits fused ones, gathers and folds constants, folds batch
 /// norms, brings an old opset to the one that quantized weights need, and drops what changes
 /// nothing. The outputs stay the same.
 ///
@@ -48,8 +49,20 @@ pub fn prepare(model: &mut Model) -> Result<Prepared> {
 /// # Errors
 /// Those of [`prepare`].
 pub fn prepare_for(model: &mut Model, least_opset: i64) -> Result<Prepared> {
+    prepare_as(model, least_opset, IntegerWeights::Kept)
+}
+
+/// As [`prepare_for`], and makes floats of integers that weights have where they are to become others.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub fn prepare_as(
+    model: &mut Model,
+    least_opset: i64,
+    integer_weights: IntegerWeights,
+) -> Result<Prepared> {
     let least_opset = least_opset.max(OPSET_OF_CHANNEL_SCALES);
-    let mut notes = Vec::new();
+    let mut notes = notes_of(&inline::inline_functions(model));
     let lowered = lower_ml::lower_ml(model)?;
     drop_initializer_inputs(model);
     if (1..least_opset).contains(&model.opset()) {
@@ -59,8 +72,14 @@ pub fn prepare_for(model: &mut Model, least_opset: i64) -> Result<Prepared> {
         }
     }
     constants::constants_to_initializers(model.graph_mut());
+    notes.extend(notes_of(&unfuse::unfuse(model)));
+    einsum::to_products(model.graph_mut());
     hoist::hoist_weights(model.graph_mut());
-    let learnt = learnt_scales::fold_learnt(model.graph_mut())?;
+    let mut learnt = learnt_scales::fold_learnt(model.graph_mut())?;
+    if integer_weights == IntegerWeights::Requantized {
+        unpack::unpack_weights(model.graph_mut(), unpack::is_of_bytes);
+        learnt = 0;
+    }
     if learnt > 0 {
         notes.push(format!("{learnt} weights are stored as the integers that training learnt"));
     }
@@ -133,6 +152,22 @@ pub fn products_in_single(model: &mut Model, extent: RegionExtent) -> Result<()>
     }
     compute_in_single(model.graph_mut(), &nodes)?;
     Ok(())
+}
+
+/// A line for each reason why nodes of an operator stay, with the first of them.
+fn notes_of(kept: &[Kept]) -> Vec<String> {
+    let mut alike: Vec<(&Kept, usize)> = Vec::new();
+    for kept in kept {
+        match alike.iter_mut().find(|(first, _)| (&first.op, &first.why) == (&kept.op, &kept.why)) {
+            Some((_, count)) => *count += 1,
+            None => alike.push((kept, 1)),
+        }
+    }
+    let note = |(kept, count): (&Kept, usize)| {
+        let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+        format!("{} of '{}'{others} stays as it is: {}", kept.op, kept.node, kept.why)
+    };
+    alike.into_iter().map(note).collect()
 }
 
 fn note_of(opset: i64, error: &OnnxError) -> String {

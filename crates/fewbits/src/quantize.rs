@@ -16,8 +16,8 @@ use crate::guard::{Guarded, Limits, guard};
 use crate::limits::reduced;
 use crate::methods::bias_correction;
 use crate::never_slower::{Slower, keep_faster};
-use crate::plan::{ActivationUse, Plan, RegionExtent, SchemeKind};
-use crate::prepare::{Prepared, prepare_for, products_in_single};
+use crate::plan::{ActivationUse, IntegerWeights, Plan, RegionExtent, SchemeKind};
+use crate::prepare::{Prepared, prepare_as, products_in_single};
 use crate::progress::{Progress, Silent};
 use crate::recipe::{Made, Observed, Request, plan_with};
 use crate::run::call_of;
@@ -65,6 +65,7 @@ pub struct Planned<'a> {
 /// What a plan asks of preparation.
 struct Preparation {
     least_opset: i64,
+    integer_weights: IntegerWeights,
     /// How far integers reach, where activations may become some.
     on_integers: Option<RegionExtent>,
 }
@@ -95,6 +96,7 @@ impl<'a> Planned<'a> {
         let on_integers = request.activations.activation_use() != ActivationUse::Float;
         let preparation = Preparation {
             least_opset: request.target.opset_for(&request.weights),
+            integer_weights: request.integer_weights,
             on_integers: on_integers.then(|| request.target.extent()),
         };
         let asked = match request.weights.scheme() {
@@ -120,6 +122,7 @@ impl<'a> Planned<'a> {
     ) -> Result<Planned<'a>> {
         let preparation = Preparation {
             least_opset: plan.least_opset(),
+            integer_weights: plan.integer_weights,
             on_integers: (!plan.activations.is_empty()).then(|| plan.target.extent()),
         };
         let make = |prepared: &Model, _: &FinishedLayers| {
@@ -144,11 +147,12 @@ impl<'a> Planned<'a> {
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
         let Prepared { lowered, learnt, notes } =
-            prepare_for(&mut prepared, preparation.least_opset)?;
+            prepare_as(&mut prepared, preparation.least_opset, preparation.integer_weights)?;
         if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
-        let Made { plan, channels } = make(&prepared, &finished)?;
+        let Made { mut plan, channels } = make(&prepared, &finished)?;
+        plan.integer_weights = preparation.integer_weights;
         let is_weight = |constant: &Constant| matches!(constant.role, Role::Weight(_));
         let quantized = match constants(prepared.graph()).iter().any(is_weight) {
             true => 0,
@@ -159,7 +163,12 @@ impl<'a> Planned<'a> {
             // Nothing to decide about: the weights are out of reach, or done, or there are none.
             let hidden =
                 lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
-            let done = done.then(|| format!("its {quantized} weights are quantized already"));
+            let done = done.then(|| {
+                format!(
+                    "its {quantized} weights are quantized already; --requantize brings those of 8 bits to \
+                     fewer"
+                )
+            });
             let reason = hidden.or(done).or(plan.why_nothing()).unwrap_or_default();
             let file = file_of(source);
             return Err(Error::NothingToQuantize { file, reason });
@@ -470,6 +479,7 @@ mod tests {
             weights: Default::default(),
             rounding: Default::default(),
             reduce_range: Default::default(),
+            integer_weights: Default::default(),
             activations: Activations::Static { range: RangeChoice::default(), bits: Bits::EIGHT },
             methods: Methods::Only(vec![Method::BiasCorrection]),
             data: Some(&data),

@@ -167,8 +167,12 @@ impl<'a> Found<'a> {
                 }
                 constant.uses.push(Use { node: at, input: i, axes, form });
             }
-            if !constant.read_by.iter().any(|op| op == node.op_type()) {
-                constant.read_by.push(node.op_type().to_string());
+            let reader = match node.is_onnx() {
+                true => node.op_type().to_string(),
+                false => format!("{}.{}", node.domain(), node.op_type()),
+            };
+            if !constant.read_by.contains(&reader) {
+                constant.read_by.push(reader);
             }
             if !constant.read_as.contains(&read_as) {
                 constant.read_as.push(read_as);

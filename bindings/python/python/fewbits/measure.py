@@ -74,6 +74,7 @@ def sweep(
     methods: str = "auto",
     rounding: str = "auto",
     reduce_range: ReduceRange = "auto",
+    requantize: bool = False,
     target: Target = "onnx",
     metric: Metric | None = None,
     folder: str | os.PathLike[str] | None = None,
@@ -91,7 +92,7 @@ def sweep(
         As for :func:`compare`.
     bits : iterable of int, 1 to 8
         For ``scheme="fixed-point"`` up to 15.
-    calibration, recipe, act_bits, scheme, granularity, scales, methods, rounding, reduce_range, target
+    calibration, recipe, act_bits, scheme, granularity, scales, methods, rounding, reduce_range, requantize, target
         As for :func:`quantize`.
     metric, threads
         As for :func:`compare`.
@@ -123,6 +124,7 @@ def sweep(
         rounding,
         scales,
         reduce_range,
+        requantize,
     )
     widths = ",".join(str(int(width)) for width in bits)
     with Watch() as watch:

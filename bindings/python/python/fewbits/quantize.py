@@ -44,6 +44,7 @@ def quantize(
     methods: str = "auto",
     rounding: str = "auto",
     reduce_range: ReduceRange = "auto",
+    requantize: bool = False,
     target: Target = "onnx",
     plan: "Plan | str | os.PathLike[str] | None" = None,
     min_sqnr: float | Literal["auto"] | None = "auto",
@@ -95,6 +96,8 @@ def quantize(
     reduce_range : {"auto", "all", "none"}
         How 8-bit weights are kept from saturating the sums of CPUs with AVX2 and no VNNI: just the
         channels that could use fewer integers, every weight has 7 bits, or nothing is done.
+    requantize : bool
+        Whether weights that have integers of 8 bits already are brought to fewer bits as well.
     target : {"onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"}
         The runtime that the file is for.
     plan : Plan or path, optional
@@ -156,6 +159,7 @@ def quantize(
         rounding,
         scales,
         reduce_range,
+        requantize,
         min_sqnr,
     )
     labelled, metric = _labelled(source, data, max_drop, metric, normalize)
@@ -183,6 +187,7 @@ def plan(
     methods: str = "auto",
     rounding: str = "auto",
     reduce_range: ReduceRange = "auto",
+    requantize: bool = False,
     target: Target = "onnx",
     min_sqnr: float | Literal["auto"] | None = "auto",
     example_input: Any = None,
@@ -211,6 +216,7 @@ def plan(
         rounding,
         scales,
         reduce_range,
+        requantize,
         min_sqnr,
     )
     with Watch() as watch:
@@ -251,6 +257,7 @@ def options_of(
     rounding: str = "auto",
     scales: str = "f32",
     reduce_range: str = "auto",
+    requantize: bool = False,
     min_sqnr: Any = "auto",
 ) -> dict[str, Any]:
     """How to quantize, as the native module reads it."""
@@ -277,6 +284,7 @@ def options_of(
         "methods": methods,
         "rounding": rounding,
         "reduce_range": reduce_range,
+        "integer_weights": "requantized" if requantize else "kept",
         "target": target,
         "min_sqnr": "none" if min_sqnr is None else min_sqnr,
     }

@@ -87,6 +87,20 @@ fn print(inspection: &Inspection, args: &InspectArgs) {
             println!("  {what} {}: {data_type} {}", value.name, value.shape);
         }
     }
+    for stored in &inspection.stored {
+        println!(
+            "  {} bytes of {} in {} {}",
+            show::bytes(stored.bytes),
+            stored.r#type.as_deref().unwrap_or("an unknown type"),
+            stored.tensors,
+            match stored.place {
+                "initializers" => "initializers",
+                "nodes" => "constants of nodes",
+                "subgraphs" => "constants of subgraphs",
+                _ => "constants of functions",
+            }
+        );
+    }
     let operators: Vec<String> =
         inspection.operators.iter().map(|(op, n)| format!("{n} {op}")).collect();
     println!("  operators: {}", operators.join(", "));

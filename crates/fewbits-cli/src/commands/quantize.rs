@@ -227,9 +227,20 @@ fn finished(
         Some(plan) => plan.to_json(),
         None => {
             let recipe = args.recipe.recipe(Some(data));
-            let Request { target, weights, rounding, reduce_range, activations, methods, data: _ } =
-                args.how.request(recipe, args.bits, None)?;
-            format!("{target} {weights:?} {rounding} {reduce_range} {activations:?} {methods:?}")
+            let Request {
+                target,
+                weights,
+                rounding,
+                reduce_range,
+                integer_weights,
+                activations,
+                methods,
+                data: _,
+            } = args.how.request(recipe, args.bits, None)?;
+            format!(
+                "{target} {weights:?} {rounding} {reduce_range} {integer_weights:?} {activations:?} \
+                 {methods:?}"
+            )
         }
     };
     // Neither is seen in the data's file.

@@ -3,7 +3,8 @@
 /// The axes along which a weight lies; negative ones count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Along {
-    pub(super) channel: isize,
+    /// None where every axis is summed over or shared with another value.
+    pub(super) channel: Option<isize>,
     pub(super) reduction: isize,
 }
 
@@ -23,6 +24,6 @@ impl Along {
             let first = if axis < 0 { rank } else { 0 };
             first.checked_add_signed(axis).filter(|&axis| rank > 1 && axis < rank)
         };
-        Axes { channel: on(self.channel), reduction: on(self.reduction) }
+        Axes { channel: self.channel.and_then(on), reduction: on(self.reduction) }
     }
 }

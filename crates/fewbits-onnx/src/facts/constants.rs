@@ -3,6 +3,7 @@
 use super::axes::{Along, Axes};
 use super::norms::is_norm;
 use super::products::{BiasPlace, ProductForm};
+use super::{einsum, fused};
 use crate::proto::NodeProto;
 
 /// What an operator makes of a constant.
@@ -33,7 +34,8 @@ pub enum ReadAs {
 impl ReadAs {
     /// What the constant is that a node reads at a place.
     pub fn of(node: &NodeProto, input: usize) -> ReadAs {
-        let weight = |channel, reduction| ReadAs::Weight(Along { channel, reduction });
+        let weight =
+            |channel, reduction| ReadAs::Weight(Along { channel: Some(channel), reduction });
         if is_norm(node) {
             return ReadAs::OfNorm;
         }
@@ -43,6 +45,9 @@ impl ReadAs {
                 _ if form.bias == BiasPlace::Input(input) => return ReadAs::Bias,
                 _ => {}
             }
+        }
+        if let Some(along) = fused::weight(node, input).or_else(|| einsum::weight(node, input)) {
+            return ReadAs::Weight(along);
         }
         match (node.op_type(), input) {
             _ if !node.is_onnx() => ReadAs::Other,

@@ -13,7 +13,9 @@
 mod axes;
 mod check;
 mod constants;
+pub(crate) mod einsum;
 mod folds;
+mod fused;
 mod integers;
 mod kinds;
 mod missing;

@@ -94,7 +94,7 @@ impl WeightLies {
             WeightLies::Rows | WeightLies::Convolution => (0, 1),
             WeightLies::TransposedConvolution => (1, 0),
         };
-        Along { channel, reduction }
+        Along { channel: Some(channel), reduction }
     }
 }
 

@@ -66,7 +66,7 @@ impl<'a> Emit<'a> {
         self.op_with("Cast", &[value], vec![AttributeProto::of_int("to", to as i64)])
     }
 
-    /// Adds a constant. It is a node, since functions have no initializers.
+    /// Adds a constant. It is a node, since the product may lie in a subgraph.
     pub fn constant(&mut self, tensor: TensorProto) -> String {
         self.op_with("Constant", &[], vec![AttributeProto::of_tensor("value", tensor)])
     }

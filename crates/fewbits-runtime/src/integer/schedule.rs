@@ -287,7 +287,6 @@ fn region(
     let mut part_model = Model::from_graph(part, model.opset());
     let proto: &mut ModelProto = part_model.proto_mut();
     proto.opset_import = model.proto().opset_import.clone();
-    proto.functions = model.proto().functions.clone();
     proto.ir_version = model.proto().ir_version;
     let options = RunOptions { threads: options.threads, ..RunOptions::default() };
     let runner = FloatRunner::new(&part_model, &options)?;

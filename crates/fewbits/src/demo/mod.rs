@@ -160,6 +160,7 @@ fn request(scheme: SchemeKind) -> Request<'static> {
         weights: WeightOptions::new(scheme, None, None).expect("integers take any width"),
         rounding: RoundingChoice::default(),
         reduce_range: Default::default(),
+        integer_weights: Default::default(),
         activations: Activations::Float,
         methods: Methods::Measured,
         data: None,

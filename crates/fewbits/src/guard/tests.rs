@@ -71,6 +71,7 @@ fn request(data: &Dataset) -> Request<'_> {
         weights: WeightOptions::default(),
         rounding: Default::default(),
         reduce_range: Default::default(),
+        integer_weights: Default::default(),
         activations: Activations::Static {
             range: RangeChoice::default(),
             bits: fewbits_quant::Bits::EIGHT,

@@ -218,6 +218,7 @@ mod tests {
                 weights: WeightOptions::default(),
                 rounding: Default::default(),
                 reduce_range: Default::default(),
+                integer_weights: Default::default(),
                 activations,
                 methods: Methods::Measured,
                 data: Some(&data),

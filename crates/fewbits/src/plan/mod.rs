@@ -4,6 +4,7 @@ mod activations;
 mod adjustment;
 mod alone;
 mod fit;
+mod integer_weights;
 mod reduce_range;
 mod regions;
 mod scores;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use activations::{ActivationKind, ActivationScheme, Inputs};
 pub use adjustment::{Adjustment, Edit, Method};
 pub(crate) use alone::Alone;
+pub use integer_weights::IntegerWeights;
 pub use reduce_range::{ReduceRange, Reduced};
 pub(crate) use regions::has_dynamic_form;
 pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
@@ -47,6 +49,9 @@ pub struct Plan {
     /// The runtime that the file is for.
     #[serde(default, skip_serializing_if = "Target::is_default")]
     pub target: Target,
+    /// What becomes of weights that are integers already.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub integer_weights: IntegerWeights,
     /// Edits that leave the float model's outputs as they are, or correct them, before anything is
     /// quantized.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -280,6 +285,7 @@ impl Plan {
         Plan {
             fewbits_plan: FORMAT,
             target,
+            integer_weights: IntegerWeights::default(),
             adjustments: Vec::new(),
             tried: Vec::new(),
             reduced_range: Vec::new(),

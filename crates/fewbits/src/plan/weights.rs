@@ -1,6 +1,7 @@
 //! The recipe `weights`: every weight becomes integers or small floats, activations stay float.
 
 use fewbits_onnx::Model;
+use fewbits_onnx::passes::unfuse;
 use fewbits_onnx::qweight::QWeightWriter;
 use fewbits_quant::{
     Bits, Layout, PackedInts, QuantError, ScaleType, Scheme, check, is_below_scales, quantize,
@@ -114,9 +115,13 @@ fn decide(
     };
     let Constant { tensor: name, shape, .. } = constant;
     let Some(axes) = constant.axes_beside(activations) else {
-        return float(match constant.role {
-            Role::Bias => "a bias: a small part of the file; int32 beside products of integers",
-            _ => "no product or convolution reads it as a weight",
+        let foreign = constant.read_by.iter().find_map(|reader| reader.rsplit_once('.'));
+        return float(&match (constant.role, foreign) {
+            (Role::Bias, _) => {
+                "a bias: a small part of the file; int32 beside products of integers".to_string()
+            }
+            (_, Some((domain, op))) => unfuse::why_unknown(domain, op),
+            (_, None) => "no product or convolution reads it as a weight".to_string(),
         });
     };
     let is_looked_up = constant.read_as.iter().any(|read_as| read_as.is_looked_up());

@@ -317,6 +317,7 @@ mod tests {
             weights: WeightOptions::default(),
             rounding: RoundingChoice::default(),
             reduce_range: Default::default(),
+            integer_weights: Default::default(),
             activations: Activations::Static {
                 range: RangeChoice::Measured,
                 bits: fewbits_quant::Bits::EIGHT,

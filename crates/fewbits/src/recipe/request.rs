@@ -7,7 +7,7 @@ use fewbits_quant::{Bits, RangeMethod, Rounding};
 
 use crate::data::Dataset;
 use crate::methods::Methods;
-use crate::plan::{ActivationUse, ReduceRange, Target, WeightOptions};
+use crate::plan::{ActivationUse, IntegerWeights, ReduceRange, Target, WeightOptions};
 
 /// What activations are to become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,6 +112,8 @@ pub struct Request<'a> {
     pub rounding: RoundingChoice,
     /// Which of them are left out.
     pub reduce_range: ReduceRange,
+    /// Of weights that are integers already.
+    pub integer_weights: IntegerWeights,
     /// Of activations.
     pub activations: Activations,
     /// Of the methods that make both lose less.

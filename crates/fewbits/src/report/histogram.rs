@@ -4,7 +4,7 @@ use fewbits_onnx::Model;
 
 use super::WeightHistogram;
 use crate::plan::Plan;
-use crate::prepare::prepare_for;
+use crate::prepare::prepare_as;
 use crate::{Error, Result, WeightLimits};
 
 /// Histograms of so many tensors are shown.
@@ -19,7 +19,7 @@ const BINS: usize = 48;
 /// If a weight cannot be read or quantized.
 pub fn worst_weights(source: &Model, plan: &Plan) -> Result<Vec<WeightHistogram>> {
     let mut prepared = source.clone();
-    prepare_for(&mut prepared, plan.least_opset())?;
+    prepare_as(&mut prepared, plan.least_opset(), plan.integer_weights)?;
     let limits = WeightLimits::new(&prepared, plan)?;
     let mut weights: Vec<(f64, Option<WeightHistogram>)> = Vec::new();
     for (planned, integers) in plan.tensors.iter().filter_map(|t| Some((t, t.integers()?))) {

@@ -220,6 +220,7 @@ fn base_plan(
         weights: WeightOptions::default(),
         rounding: RoundingChoice::default(),
         reduce_range: Default::default(),
+        integer_weights: Default::default(),
         activations: request.activations,
         methods: request.methods.clone(),
         data: match request.activations {

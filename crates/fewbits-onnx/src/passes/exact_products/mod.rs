@@ -16,24 +16,17 @@ use crate::graph::Names;
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
-/// Rewrites every `MatMulInteger` and `ConvInteger` of the model, those of subgraphs and of model-local functions
-/// included, to float operators that give the same int32 sums; returns how many.
+/// Rewrites every `MatMulInteger` and `ConvInteger` of the model, those of subgraphs included, to float operators
+/// that give the same int32 sums; returns how many.
 ///
 /// The sums are exact. Only sums of more than 65,535 products may round, and only of convolutions and of matrices
 /// of which the right one is no constant, so that the length of its columns is not known.
 pub fn exact_products(model: &mut Model) -> usize {
-    let functions = &model.proto().functions;
-    if !model.graph().node.iter().chain(functions.iter().flat_map(|f| &f.node)).any(has_product) {
+    if !model.graph().node.iter().any(has_product) {
         return 0;
     }
     let mut names = Names::new(model.graph());
-    let mut count = in_graph(model.graph_mut(), &Known::default(), &mut names);
-    for function in &mut model.proto_mut().functions {
-        let body = GraphProto { node: function.node.clone(), ..GraphProto::default() };
-        let mut names = Names::new(&body);
-        count += in_nodes(&mut function.node, &Known::default(), &mut names);
-    }
-    count
+    in_graph(model.graph_mut(), &Known::default(), &mut names)
 }
 
 fn has_product(node: &NodeProto) -> bool {
