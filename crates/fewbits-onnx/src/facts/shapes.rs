@@ -127,8 +127,12 @@ impl<K: Known> Reader<'_, K> {
                 Some(axes.map(|(axis, size)| if axis < 2 { *size } else { Some(1) }).collect())
             }
             "Flatten" => {
-                let axis = place(node.int("axis", 1), from.len() + 1)?;
-                Some(vec![elements(&from[..axis]), elements(&from[axis..])])
+                let (before, behind) = match node.int("axis", 1) {
+                    // All axes may be before it.
+                    axis if axis >= 0 => from.split_at_checked(usize::try_from(axis).ok()?)?,
+                    axis => from.split_at(place(axis, from.len())?),
+                };
+                Some(vec![elements(before), elements(behind)])
             }
             "MatMul" | "MatMulInteger" => product(from, &self.dims(1)?),
             "Transpose" => match node.ints("perm") {

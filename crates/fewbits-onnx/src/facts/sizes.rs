@@ -100,6 +100,10 @@ mod tests {
                 NodeProto::new("Split", &["g"], &["", "second"])
                     .with(AttributeProto::of_int("axis", 0)),
                 NodeProto::new("Expand", &["g", "wider"], &["expanded"]),
+                NodeProto::new("Flatten", &["expanded"], &["rows of it"])
+                    .with(AttributeProto::of_int("axis", -1)),
+                NodeProto::new("Flatten", &["expanded"], &["column of it"])
+                    .with(AttributeProto::of_int("axis", 3)),
                 NodeProto::new("Shape", &["conv"], &["image"])
                     .with(AttributeProto::of_int("start", -2)),
                 NodeProto::new("TopK", &["relu", "one"], &["top", "where"]),
@@ -138,6 +142,8 @@ mod tests {
             ("back and forth", Some(vec![Some(2), Some(1)])),
             ("second", Some(vec![Some(2), Some(48)])),
             ("expanded", Some(vec![Some(3), Some(5), Some(48)])),
+            ("rows of it", Some(vec![Some(15), Some(48)])),
+            ("column of it", Some(vec![Some(720), Some(1)])),
             ("image", Some(vec![Some(2)])),
             ("top", Some(vec![None, Some(4), Some(5), Some(1)])),
             ("where", Some(vec![None, Some(4), Some(5), Some(1)])),
