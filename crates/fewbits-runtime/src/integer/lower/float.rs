@@ -51,12 +51,22 @@ impl<'a> Lowering<'a> {
             let before = node.input.iter().filter_map(|name| self.net.index.producer(name));
             let behind = node.output.iter().flat_map(|o| self.net.index.consumers(o)).copied();
             for next in before.chain(behind) {
-                if candidates.contains(&next) && reached.insert(next) {
+                let links = candidates.contains(&next) || self.multiplies_bytes(&graph.node[next]);
+                if links && !constant.contains(&next) && reached.insert(next) {
                     open.push(next);
                 }
             }
         }
         self.own_float = reached;
+    }
+
+    /// Whether a node multiplies bytes by integer weights: what it gives is linked to integers, too.
+    fn multiplies_bytes(&self, node: &NodeProto) -> bool {
+        let [activation, weight, ..] = node.input.as_slice() else { return false };
+        let before = self.net.producer(activation);
+        (node.is("MatMul") || node.is("Gemm"))
+            && before.is_some_and(|(_, before)| before.is("DequantizeLinear"))
+            && self.net.weight(weight).is_some()
     }
 
     /// Whether a step of ours computes this node, by itself or with the one that reads it.
