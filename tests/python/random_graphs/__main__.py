@@ -67,7 +67,8 @@ def keep(judge: Judge, case: Case, recipe: str, fault: Fault, folder: Path, seed
     onnx.save(small.model, folder / f"{seed}-{recipe}.onnx")
     np.savez(folder / f"{seed}-{recipe}.npz", **small.rows)
     np.savez(folder / f"{seed}-{recipe}-calibration.npz", **small.calibration)
-    figure = judge.one(small, recipe).faults[0].figure
+    again = judge.one(small, recipe).faults
+    figure = again[0].figure if again else "did not fail again"
     return f"{' '.join(described(node) for node in small.model.graph.node)}: {figure}"
 
 
