@@ -22,7 +22,7 @@ import onnx
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python"))
 
 from meaning import Meaning, sqnr_db
-from package_models import PACKAGES, Arrays, Net, fetch
+from package_models import PACKAGES, Arrays, Net, chosen
 from random_graphs.pieces import NEAR_A_TIE, meaning_of_pieces, quantizers, shown
 from random_graphs.tool import Fault, Refused, Tool
 from whole_process import ROOT
@@ -133,18 +133,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2, help="rows to compare")
     arguments = parser.parse_args()
     wrong = False
-    for package in PACKAGES:
-        if not {"all", package.name} & set(arguments.names):
-            continue
-        models = fetch(package, arguments.folder)
-        for net in package.nets:
-            if not net.file.startswith(arguments.only or ""):
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                said = judge(models[net.file], net, arguments, Path(folder))
-            for recipe, text in said.items():
-                print(f"{package.name} {net.file} {recipe}: {text[:200]}", flush=True)
-                wrong |= text.startswith("WRONG")
+    for package, net, model in chosen(arguments.names, arguments.folder, arguments.only):
+        with tempfile.TemporaryDirectory() as folder:
+            said = judge(model, net, arguments, Path(folder))
+        for recipe, text in said.items():
+            print(f"{package.name} {net.file} {recipe}: {text[:200]}", flush=True)
+            wrong |= text.startswith("WRONG")
     sys.exit(1 if wrong else 0)
 
 

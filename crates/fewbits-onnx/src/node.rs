@@ -44,6 +44,16 @@ impl NodeProto {
         }
     }
 
+    /// The name of the input number `place`, if it is given: an empty name is none.
+    pub fn given_input(&self, place: usize) -> Option<&str> {
+        given(&self.input, place)
+    }
+
+    /// The name of the output number `place`, if it is wanted.
+    pub fn given_output(&self, place: usize) -> Option<&str> {
+        given(&self.output, place)
+    }
+
     /// The attribute `name`, if present.
     pub fn attr(&self, name: &str) -> Option<&AttributeProto> {
         self.attribute.iter().find(|a| a.name() == name)
@@ -86,6 +96,10 @@ impl NodeProto {
     pub fn tensor(&self, name: &str) -> Option<&TensorProto> {
         self.attr(name).and_then(|a| a.t.as_ref())
     }
+}
+
+fn given(names: &[String], place: usize) -> Option<&str> {
+    names.get(place).map(String::as_str).filter(|name| !name.is_empty())
 }
 
 impl AttributeProto {

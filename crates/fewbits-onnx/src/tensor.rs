@@ -85,6 +85,18 @@ impl TensorProto {
         raw(name, dims, data_type, bytes)
     }
 
+    /// A number of a type of floats; none where the type is another.
+    pub fn from_float(value: f32, data_type: DataType) -> Option<TensorProto> {
+        let bytes = match data_type {
+            DataType::Float => value.to_le_bytes().to_vec(),
+            DataType::Double => f64::from(value).to_le_bytes().to_vec(),
+            DataType::Float16 => f16::from_f32(value).to_le_bytes().to_vec(),
+            DataType::Bfloat16 => bf16::from_f32(value).to_le_bytes().to_vec(),
+            _ => return None,
+        };
+        Some(raw("", &[], data_type, bytes))
+    }
+
     /// A STRING tensor.
     pub fn from_strings<S: AsRef<str>>(name: &str, dims: &[usize], values: &[S]) -> TensorProto {
         TensorProto {

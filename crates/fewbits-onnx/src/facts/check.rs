@@ -44,8 +44,8 @@ fn of_node(node: &NodeProto, types: &ElementTypes, opset: i64) -> Option<String>
     let takes = takes(node, opset)?;
     let op = node.op_type();
     let input = |i: usize| {
-        let name = node.input.get(i).filter(|name| !name.is_empty())?;
-        Some((name.as_str(), *types.get(name)?))
+        let name = node.given_input(i)?;
+        Some((name, *types.get(name)?))
     };
     for &(i, allowed) in takes.types {
         if let Some((name, data_type)) = input(i).filter(|(_, t)| !allowed.contains(t)) {

@@ -26,7 +26,7 @@ fn quantized<'a>(node: &'a NodeProto, index: &Index) -> Option<QuantizedValue<'a
     node.is("QuantizeLinear").then_some(())?;
     let scale = index.initializer(node.input.get(1)?)?.floats().ok()?;
     let [scale] = scale[..] else { return None };
-    let (data_type, zero_point) = match node.input.get(2).filter(|name| !name.is_empty()) {
+    let (data_type, zero_point) = match node.given_input(2) {
         Some(name) => {
             let tensor = index.initializer(name)?;
             (tensor.element_type().ok()?, *tensor.ints().ok()?.first()?)

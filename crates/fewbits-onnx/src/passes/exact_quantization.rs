@@ -55,7 +55,7 @@ fn linear(
     emit: &mut Emit,
 ) -> Option<()> {
     let [x, scale] = node.input.get(..2)? else { return None };
-    let zero = node.input.get(2).filter(|name| !name.is_empty());
+    let zero = node.given_input(2);
     let to = *types.get(node.output.first()?)?;
     let is_plain = node.int("block_size", 0) == 0 && node.int("precision", 0) == 0;
     (is_plain && matches!(to, DataType::Int8 | DataType::Uint8)).then_some(())?;

@@ -209,7 +209,7 @@ impl Fold {
         }
         let scaled = view.scaled(&weight.floats().ok()?, &norm.scale)?;
         let mut bias = vec![0.0; norm.channels()];
-        if let Some(name) = node.input.get(2).filter(|name| !name.is_empty()) {
+        if let Some(name) = node.given_input(2) {
             let factor = if node.is("Gemm") { f64::from(node.float("beta", 1.0)) } else { 1.0 };
             // One number a channel, as an addition to a matrix would be.
             per_channel(constant(graph, name)?, 2, &mut bias, factor)?;

@@ -93,8 +93,7 @@ pub(crate) fn only(operators: &[&str], node: &NodeProto) -> Result<(), Refusal> 
 
 /// Finds the name of an input that a node must have.
 pub(crate) fn input(node: &NodeProto, at: usize) -> Result<&str, Refusal> {
-    let name = node.input.get(at).filter(|name| !name.is_empty());
-    name.map(String::as_str).ok_or(Refusal::of_node("an input is missing"))
+    node.given_input(at).ok_or(Refusal::of_node("an input is missing"))
 }
 
 #[cfg(test)]

@@ -144,11 +144,11 @@ impl Inline<'_> {
         // An output that the function hands through is a copy.
         let mut copies = Vec::new();
         for (place, formal) in function.output.iter().enumerate() {
-            let given = call.output.get(place).filter(|name| !name.is_empty());
+            let given = call.given_output(place);
             match values.get(formal) {
-                Some(value) => copies.extend(given.map(|given| (value.clone(), given.clone()))),
+                Some(value) => copies.extend(given.map(|given| (value.clone(), given.to_string()))),
                 None => {
-                    let given = given.cloned().unwrap_or_else(|| self.names.fresh(formal));
+                    let given = given.map_or_else(|| self.names.fresh(formal), str::to_string);
                     values.insert(formal.clone(), given);
                 }
             }

@@ -28,7 +28,7 @@ pub(super) fn drop_inference(graph: &mut GraphProto) {
 
 /// Whether a Dropout may be one that trains: its third input is no constant `false`.
 fn trains(index: &Index, node: &NodeProto) -> bool {
-    let Some(mode) = node.input.get(2).filter(|name| !name.is_empty()) else { return false };
+    let Some(mode) = node.given_input(2) else { return false };
     let constant =
         index.initializer(mode).filter(|t| matches!(t.element_type(), Ok(DataType::Bool)));
     constant

@@ -30,7 +30,7 @@ pub(super) fn with_statistics(graph: &mut GraphProto, opset: i64, sizes: &HashMa
 fn write(graph: &mut GraphProto, names: &mut Names, opset: i64, node: &NodeProto, rank: i64) {
     let first = node.int("axis", -1);
     let axes: Vec<i64> = (if first < 0 { first + rank } else { first }..rank).collect();
-    let given = |place: usize| node.output.get(place).filter(|name| !name.is_empty()).cloned();
+    let given = |place: usize| node.given_output(place).map(str::to_string);
     let x = &node.input[0];
     let epsilon = names.fresh("epsilon");
     graph.initializer.push(TensorProto::from_f32(&epsilon, &[], &[node.float("epsilon", 1e-5)]));
@@ -50,7 +50,7 @@ fn write(graph: &mut GraphProto, names: &mut Names, opset: i64, node: &NodeProto
     let deviation = op("Sqrt", &[&sum], None);
     let factor = op("Reciprocal", &[&deviation], given(2));
     let normal = op("Mul", &[&centred, &factor], None);
-    match node.input.get(2).filter(|bias| !bias.is_empty()) {
+    match node.given_input(2) {
         Some(bias) => {
             let scaled = op("Mul", &[&normal, &node.input[1]], None);
             op("Add", &[&scaled, bias], given(0));

@@ -22,7 +22,7 @@ pub use axes::on_axes;
 use super::fold_batch_norm::fold_batch_norm;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
-use crate::facts::{element_types, sizes};
+use crate::facts::Facts;
 
 /// The opset from which on Softmax and its like work along one axis.
 pub const ALONG_ONE_AXIS: i64 = 13;
@@ -38,21 +38,21 @@ pub fn normal_forms(model: &mut Model) {
     dropout::drop_inference(graph);
     composed::as_operators(graph);
     fold_batch_norm(graph);
-    if graph.node.iter().any(definitions::is_defined) {
-        let (types, sizes) = (element_types(graph), sizes(graph));
-        definitions::write_out(graph, opset, &types, &sizes);
+    let mut facts = Facts::of(graph);
+    if definitions::write_out(graph, opset, facts.types(), facts.sizes()) > 0 {
+        facts = Facts::of(graph);
     }
     // What the values of the graph are stays true while forms change around them.
-    let (types, sizes) = (element_types(graph), sizes(graph));
+    let (types, sizes) = (facts.types(), facts.sizes());
     if opset < ALONG_ONE_AXIS {
-        softmax::name_last_axis(graph, &sizes);
+        softmax::name_last_axis(graph, sizes);
     }
-    kernels::spell_out(graph, &sizes);
-    pads::write_out(graph, &sizes);
-    layer_norms::with_statistics(graph, opset, &sizes);
-    powers::of_one_type(graph, &types);
-    signs::by_comparisons(graph, &types);
-    booleans::by_comparisons(graph, &types);
-    booleans::reduced_as_integers(graph, &types);
-    vectors::as_matrices(graph, opset, &sizes);
+    kernels::spell_out(graph, sizes);
+    pads::write_out(graph, sizes);
+    layer_norms::with_statistics(graph, opset, sizes);
+    powers::of_one_type(graph, types);
+    signs::by_comparisons(graph, types);
+    booleans::by_comparisons(graph, types);
+    booleans::reduced_as_integers(graph, types);
+    vectors::as_matrices(graph, opset, sizes);
 }

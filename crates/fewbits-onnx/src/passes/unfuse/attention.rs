@@ -1,6 +1,6 @@
 //! Attention of several heads: products, a mask and a softmax.
 
-use super::emit::{Emit, Why, input, optional, without_input, without_output};
+use super::emit::{Emit, Why, input, without_input, without_output};
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
 /// What onnxruntime adds to the scores of padding where a node does not say.
@@ -35,12 +35,17 @@ pub(super) fn of_weights(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
         return Err("the sizes of its queries, keys and values are wrong".into());
     }
     let mut projected = emit.op("MatMul", &[x, weight]);
-    if let Some(bias) = optional(node, 2) {
+    if let Some(bias) = node.given_input(2) {
         projected = emit.op("Add", &[&projected, bias]);
     }
     let [query, key, value] = parts(emit, &projected, [widths[0], widths[1], widths[2]]);
     let projected = Projected { query, key, value, width: widths[0], data_type };
-    attend(node, emit, &projected, Masks { padding: optional(node, 3), bias: optional(node, 5) })
+    attend(
+        node,
+        emit,
+        &projected,
+        Masks { padding: node.given_input(3), bias: node.given_input(5) },
+    )
 }
 
 /// `MultiHeadAttention`: queries, keys and values come as they are, with a bias for all of them.
@@ -52,7 +57,7 @@ pub(super) fn of_heads(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
         without_output(node, place, what)?;
     }
     let query = input(node, 0)?;
-    let (Some(key), Some(value)) = (optional(node, 1), optional(node, 2)) else {
+    let (Some(key), Some(value)) = (node.given_input(1), node.given_input(2)) else {
         return Err("its queries, keys and values come in one".into());
     };
     if [query, key, value].into_iter().map(|x| emit.rank(x)).collect::<Result<Vec<_>, _>>()?
@@ -64,13 +69,18 @@ pub(super) fn of_heads(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let (width, values) = (emit.last_size(query)?, emit.last_size(value)?);
     let mut projected =
         Projected { query: query.into(), key: key.into(), value: value.into(), width, data_type };
-    if let Some(bias) = optional(node, 3) {
+    if let Some(bias) = node.given_input(3) {
         let [of_query, of_key, of_value] = parts(emit, bias, [width, width, values]);
         projected.query = emit.op("Add", &[query, &of_query]);
         projected.key = emit.op("Add", &[key, &of_key]);
         projected.value = emit.op("Add", &[value, &of_value]);
     }
-    attend(node, emit, &projected, Masks { padding: optional(node, 4), bias: optional(node, 5) })
+    attend(
+        node,
+        emit,
+        &projected,
+        Masks { padding: node.given_input(4), bias: node.given_input(5) },
+    )
 }
 
 /// What lies behind each other along the last axis, in parts of these sizes.

@@ -1,6 +1,6 @@
 //! Activation functions, alone, behind a bias, and as parts of other operators.
 
-use super::emit::{Emit, Why, input, optional};
+use super::emit::{Emit, Why, input};
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
 /// From here on ONNX has `Gelu`.
@@ -23,7 +23,7 @@ pub(super) fn bias_gelu(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
 
 pub(super) fn fast_gelu(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let x = input(node, 0)?;
-    let bias = optional(node, 1);
+    let bias = node.given_input(1);
     let data_type = emit.type_of(&[x, bias.unwrap_or(x)])?;
     let y = match bias {
         Some(bias) => {

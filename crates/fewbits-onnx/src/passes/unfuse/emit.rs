@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use half::f16;
-
 use crate::facts::{Dims, ElementTypes};
 use crate::graph::Names;
 use crate::passes::normal_forms::on_axes;
@@ -110,16 +108,9 @@ impl<'a> Emit<'a> {
 
     /// A number of a type of floats.
     pub fn float(&mut self, value: f32, data_type: DataType) -> Result<String, Why> {
-        let tensor = match data_type {
-            DataType::Float => TensorProto::from_f32("", &[], &[value]),
-            DataType::Double => TensorProto::from_f64("", &[], &[f64::from(value)]),
-            DataType::Float16 => {
-                let half = f16::from_f32(value).to_le_bytes().to_vec();
-                TensorProto::from_raw("", &[], DataType::Float16, half)
-            }
-            other => return Err(format!("it computes in {other:?}")),
-        };
-        Ok(self.add(tensor))
+        let tensor = Some(data_type).filter(|data_type| *data_type != DataType::Bfloat16);
+        let tensor = tensor.and_then(|data_type| TensorProto::from_float(value, data_type));
+        Ok(self.add(tensor.ok_or_else(|| format!("it computes in {data_type:?}"))?))
     }
 
     /// The places along the second axis of a value: 0, 1, …
@@ -146,8 +137,7 @@ impl<'a> Emit<'a> {
 
     /// Lets `value` be what `node` gives, and the last node bear its name.
     pub fn finish(&mut self, node: &NodeProto, value: &str) -> Result<(), Why> {
-        let output = node.output.first().filter(|name| !name.is_empty());
-        self.rename(value, output.ok_or("it has no output")?);
+        self.rename(value, node.given_output(0).ok_or("it has no output")?);
         if let Some(last) = self.made.node.last_mut() {
             last.name.clone_from(&node.name);
         }
@@ -157,17 +147,12 @@ impl<'a> Emit<'a> {
 
 /// The input number `place` of a node, which it must have.
 pub(super) fn input(node: &NodeProto, place: usize) -> Result<&str, Why> {
-    optional(node, place).ok_or_else(|| format!("its input {place} is missing"))
-}
-
-/// The input number `place` of a node, if it is given.
-pub(super) fn optional(node: &NodeProto, place: usize) -> Option<&str> {
-    node.input.get(place).map(String::as_str).filter(|name| !name.is_empty())
+    node.given_input(place).ok_or_else(|| format!("its input {place} is missing"))
 }
 
 /// Fails if the output number `place` is asked for, which is called `what`.
 pub(super) fn without_output(node: &NodeProto, place: usize, what: &str) -> Result<(), Why> {
-    match node.output.get(place).is_some_and(|name| !name.is_empty()) {
+    match node.given_output(place).is_some() {
         true => Err(format!("it gives {what}")),
         false => Ok(()),
     }
@@ -175,7 +160,7 @@ pub(super) fn without_output(node: &NodeProto, place: usize, what: &str) -> Resu
 
 /// Fails if the input number `place` is given, which is called `what`.
 pub(super) fn without_input(node: &NodeProto, place: usize, what: &str) -> Result<(), Why> {
-    match optional(node, place) {
+    match node.given_input(place) {
         Some(_) => Err(format!("it takes {what}")),
         None => Ok(()),
     }

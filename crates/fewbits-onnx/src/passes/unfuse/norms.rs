@@ -1,6 +1,6 @@
 //! Normalizations, alone and behind the sum of two values.
 
-use super::emit::{Emit, Why, input, optional, without_output};
+use super::emit::{Emit, Why, input, without_output};
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
 /// From here on ONNX has `LayerNormalization`.
@@ -11,7 +11,7 @@ const EPSILON: f32 = 1e-12;
 pub(super) fn skip(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let sum = skip_sum(node, emit, 4)?;
     let gamma = input(node, 2)?;
-    let y = layer_norm(emit, node, &sum, gamma, optional(node, 3))?;
+    let y = layer_norm(emit, node, &sum, gamma, node.given_input(3))?;
     give(node, emit, &sum, &y)
 }
 
@@ -37,7 +37,7 @@ fn skip_sum(node: &NodeProto, emit: &mut Emit, bias: usize) -> Result<String, Wh
     without_output(node, 1, "its mean")?;
     without_output(node, 2, "its deviation")?;
     let sum = emit.op("Add", &[input(node, 0)?, input(node, 1)?]);
-    Ok(match optional(node, bias) {
+    Ok(match node.given_input(bias) {
         Some(bias) => emit.op("Add", &[&sum, bias]),
         None => sum,
     })
@@ -45,7 +45,7 @@ fn skip_sum(node: &NodeProto, emit: &mut Emit, bias: usize) -> Result<String, Wh
 
 /// Names the result, and the sum where others read it.
 fn give(node: &NodeProto, emit: &mut Emit, sum: &str, y: &str) -> Result<(), Why> {
-    if let Some(name) = node.output.get(3).filter(|name| !name.is_empty()) {
+    if let Some(name) = node.given_output(3) {
         emit.rename(sum, name);
     }
     emit.finish(node, y)

@@ -1,15 +1,15 @@
 //! Products with an activation function, a sum, transposes or a factor.
 
 use super::elementwise::activation;
-use super::emit::{Emit, Why, input, optional};
+use super::emit::{Emit, Why, input};
 use crate::proto::{DataType, NodeProto};
 
 pub(super) fn conv(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
     let (x, w) = (input(node, 0)?, input(node, 1)?);
     let data_type = emit.type_of(&[w, x])?;
-    let inputs = [x, w, optional(node, 2).unwrap_or("")];
+    let inputs = [x, w, node.given_input(2).unwrap_or("")];
     let mut y = emit.op_like("Conv", node, &inputs, &["activation", "activation_params"]);
-    if let Some(other) = optional(node, 3) {
+    if let Some(other) = node.given_input(3) {
         y = emit.op("Add", &[&y, other]);
     }
     let params = node.floats("activation_params");
@@ -22,7 +22,7 @@ pub(super) fn gemm(node: &NodeProto, emit: &mut Emit) -> Result<(), Why> {
         ["activation", "activation_alpha", "activation_beta", "activation_gamma"];
     let (a, b) = (input(node, 0)?, input(node, 1)?);
     let data_type = emit.type_of(&[b, a])?;
-    let y = emit.op_like("Gemm", node, &[a, b, optional(node, 2).unwrap_or("")], &OWN);
+    let y = emit.op_like("Gemm", node, &[a, b, node.given_input(2).unwrap_or("")], &OWN);
     let params: Vec<f32> =
         OWN[1..].iter().filter_map(|name| node.attr(name)).map(|given| given.f()).collect();
     let y = activation(emit, &y, &node.string("activation", ""), &params, data_type)?;

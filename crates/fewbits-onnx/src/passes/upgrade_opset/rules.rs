@@ -1,5 +1,7 @@
 //! The conversions, in the order of the table.
 
+use std::ops::Range;
+
 use super::Step;
 use crate::proto::{AttributeProto, NodeProto};
 
@@ -48,17 +50,22 @@ pub(super) fn broadcasting_becomes_implicit(mut node: NodeProto, step: &mut Step
             return Err("its second input does not fit into the first at the axis".into());
         }
         if missing > 0 && behind > 0 {
-            let wide = step.fresh(&format!("{}_wide", stem(&node)));
-            let axes: Vec<i64> = (behind..behind + missing).collect();
-            step.push(
-                NodeProto::new("Unsqueeze", &[&node.input[1]], &[&wide])
-                    .with(AttributeProto::of_ints("axes", &axes)),
-            );
-            node.input[1] = wide;
+            widen_second(&mut node, "wide", behind..behind + missing, step);
         }
     }
     step.push(node);
     Ok(())
+}
+
+/// Adds axes to the second input of a node.
+fn widen_second(node: &mut NodeProto, what: &str, axes: Range<i64>, step: &mut Step) {
+    let wide = step.fresh(&format!("{}_{what}", stem(node)));
+    let axes: Vec<i64> = axes.collect();
+    step.push(
+        NodeProto::new("Unsqueeze", &[&node.input[1]], &[&wide])
+            .with(AttributeProto::of_ints("axes", &axes)),
+    );
+    node.input[1] = wide;
 }
 
 /// What is not said to be a test trains.
@@ -90,13 +97,7 @@ pub(super) fn slopes_are_broadcast(mut node: NodeProto, step: &mut Step) -> Done
         return Err("the axes of its inputs are not known; infer shapes first".into());
     };
     if slopes.len() == 1 && slopes[0] != Some(1) && rank > 2 {
-        let wide = step.fresh(&format!("{}_slopes", stem(&node)));
-        let axes: Vec<i64> = (1..rank as i64 - 1).collect();
-        step.push(
-            NodeProto::new("Unsqueeze", &[&node.input[1]], &[&wide])
-                .with(AttributeProto::of_ints("axes", &axes)),
-        );
-        node.input[1] = wide;
+        widen_second(&mut node, "slopes", 1..rank as i64 - 1, step);
     }
     step.push(node);
     Ok(())

@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use half::{bf16, f16};
-
 use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
@@ -152,21 +150,10 @@ impl<'a> Step<'a> {
     pub fn number(&mut self, wanted: &str, value: f32, node: &NodeProto) -> Result<String, String> {
         let data = node.input.first().and_then(|name| self.elem_type(name));
         let data = data.or_else(|| node.output.first().and_then(|name| self.elem_type(name)));
-        let tensor = match data {
-            None if self.surroundings.only_float => TensorProto::from_f32("", &[], &[value]),
-            Some(DataType::Float) => TensorProto::from_f32("", &[], &[value]),
-            Some(DataType::Double) => TensorProto::from_f64("", &[], &[f64::from(value)]),
-            Some(half @ DataType::Float16) => {
-                let bytes = f16::from_f32(value).to_le_bytes().to_vec();
-                TensorProto::from_raw("", &[], half, bytes)
-            }
-            Some(half @ DataType::Bfloat16) => {
-                let bytes = bf16::from_f32(value).to_le_bytes().to_vec();
-                TensorProto::from_raw("", &[], half, bytes)
-            }
-            _ => return Err("the element type of its data is not known; infer shapes first".into()),
-        };
-        Ok(self.add(wanted, tensor))
+        let data = data.or(self.surroundings.only_float.then_some(DataType::Float));
+        let tensor = data.and_then(|data_type| TensorProto::from_float(value, data_type));
+        let unknown = "the element type of its data is not known; infer shapes first";
+        Ok(self.add(wanted, tensor.ok_or(unknown)?))
     }
 
     /// The element type of a value.

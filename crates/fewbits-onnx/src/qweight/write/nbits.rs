@@ -124,10 +124,10 @@ impl QWeightWriter<'_> {
             let node = &self.model.graph().node[position];
             let mut inputs = vec![node.input[0].clone()];
             inputs.extend(rest.iter().cloned());
-            if let Some(bias) = node.input.get(2).filter(|name| !name.is_empty()) {
+            if let Some(bias) = node.given_input(2) {
                 // Behind zero points and an index of groups.
                 inputs.resize(5, String::new());
-                inputs.push(bias.clone());
+                inputs.push(bias.to_string());
             }
             let mut product = self.node("MatMulNBits", &inputs, &node.output[0]);
             product.name = node.name.clone();

@@ -67,7 +67,7 @@ impl<'a> Lowering<'a> {
 
     /// An input that may be absent.
     fn given(&mut self, node: &'a NodeProto, at: usize) -> Option<ValueId> {
-        let name = node.input.get(at).filter(|name| !name.is_empty())?;
+        let name = node.given_input(at)?;
         Some(self.tensor(name))
     }
 }

@@ -1,12 +1,12 @@
 //! Functions of each element.
 
-use super::{Known, along, input};
+use super::{Known, along};
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
 /// `Celu`: alpha times the Elu of what is divided by it.
 pub(super) fn celu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let alpha = known.number(node.float("alpha", 1.0), x, emit)?;
     let scaled = emit.op("Div", &[x, &alpha]);
     let elu = emit.op_with("Elu", &[&scaled], vec![AttributeProto::of_float("alpha", 1.0)]);
@@ -17,7 +17,7 @@ pub(super) fn celu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<(
 
 /// `Selu`: gamma times the Elu of alpha.
 pub(super) fn selu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let alpha = node.float("alpha", 1.673_263_2);
     let gamma = known.number(node.float("gamma", 1.050_701), x, emit)?;
     let elu = emit.op_with("Elu", &[x], vec![AttributeProto::of_float("alpha", alpha)]);
@@ -28,7 +28,7 @@ pub(super) fn selu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<(
 
 /// `Shrink`: what is farther from 0 than lambd, nearer to it by the bias.
 pub(super) fn shrink(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let (far, bias) = (node.float("lambd", 0.5), node.float("bias", 0.0));
     let above = known.number(far, x, emit)?;
     let below = known.number(-far, x, emit)?;
@@ -44,7 +44,7 @@ pub(super) fn shrink(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option
 
 /// `ThresholdedRelu`: 0 up to alpha.
 pub(super) fn thresholded_relu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let alpha = known.number(node.float("alpha", 1.0), x, emit)?;
     let zero = known.number(0.0, x, emit)?;
     let is_above = emit.op("Greater", &[x, &alpha]);
@@ -55,7 +55,7 @@ pub(super) fn thresholded_relu(node: &NodeProto, known: &Known, emit: &mut Emit)
 
 /// `Mish`: times the Tanh of the Softplus.
 pub(super) fn mish(node: &NodeProto, _: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let soft = emit.op("Softplus", &[x]);
     let gate = emit.op("Tanh", &[&soft]);
     emit.op("Mul", &[x, &gate]);
@@ -65,7 +65,7 @@ pub(super) fn mish(node: &NodeProto, _: &Known, emit: &mut Emit) -> Option<()> {
 
 /// `SwiGLU`: one half times the Swish of the other.
 pub(super) fn swiglu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let (a, b) = (input(node, 0)?, input(node, 1)?);
+    let (a, b) = (node.given_input(0)?, node.given_input(1)?);
     let alpha = known.number(node.float("alpha", 1.0), a, emit)?;
     let scaled = emit.op("Mul", &[a, &alpha]);
     let gate = emit.op("Sigmoid", &[&scaled]);
@@ -77,7 +77,7 @@ pub(super) fn swiglu(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option
 
 /// `Hardmax` along an axis: 1 where the first of the largest elements is.
 pub(super) fn hardmax(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     (known.opset >= 13 && known.data_type(x)? == DataType::Float).then_some(())?;
     let rank = known.rank(x)?;
     let axis = node.int("axis", -1);

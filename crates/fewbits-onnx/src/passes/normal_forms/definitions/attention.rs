@@ -1,7 +1,7 @@
 //! `Attention` with what executors lack of it: scores as an output, windows, lengths beside a mask.
 
 use super::loops::size;
-use super::{Known, along, input, output};
+use super::{Known, along};
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
@@ -11,17 +11,17 @@ pub(super) fn attention(node: &NodeProto, known: &Known, emit: &mut Emit) -> Opt
     let (left, right) = (window("left_window_size"), window("right_window_size"));
     let has_window =
         ["left_window_size", "right_window_size"].iter().any(|w| node.attr(w).is_some());
-    let has_both = input(node, 3).is_some() && input(node, 6).is_some();
-    (output(node, 3).is_some() || has_window || has_both).then_some(())?;
+    let has_both = node.given_input(3).is_some() && node.given_input(6).is_some();
+    (node.given_output(3).is_some() || has_window || has_both).then_some(())?;
     let heads = Heads::of(node, known)?;
     let [query, key, value] = [(0, heads.query), (1, heads.key), (2, heads.key)]
         .map(|(place, count)| heads.apart(&node.input[place], count, emit));
     let with_past = |past: usize, present: usize, new: String, emit: &mut Emit| {
-        let all = match input(node, past) {
+        let all = match node.given_input(past) {
             Some(past) => emit.op_with("Concat", &[past, &new], along(2)),
             None => new,
         };
-        if let Some(present) = output(node, present) {
+        if let Some(present) = node.given_output(present) {
             emit.op_as("Identity", &[&all], vec![], present);
         }
         all
@@ -47,7 +47,7 @@ pub(super) fn attention(node: &NodeProto, known: &Known, emit: &mut Emit) -> Opt
     scores.push(capped.clone());
     let rows = size(&query, 2, emit);
     let hidden = Hidden { left, right, is_causal: node.int("is_causal", 0) != 0 };
-    let mask = match input(node, 3) {
+    let mask = match node.given_input(3) {
         Some(mask) => Some(of_mask(mask, &total, known, emit)?),
         None => None,
     };
@@ -71,12 +71,12 @@ pub(super) fn attention(node: &NodeProto, known: &Known, emit: &mut Emit) -> Opt
         weights = emit.op("Where", &[&sees_nothing, &zero, &weights]);
     }
     scores.push(weights.clone());
-    if let Some(wanted) = output(node, 3) {
+    if let Some(wanted) = node.given_output(3) {
         let mode = usize::try_from(node.int("qk_matmul_output_mode", 0)).ok()?;
         emit.op_as("Identity", &[scores.get(mode)?], vec![], wanted);
     }
     let mixed = emit.op("MatMul", &[&weights, &value]);
-    heads.together(&mixed, output(node, 0)?, emit);
+    heads.together(&mixed, node.given_output(0)?, emit);
     Some(())
 }
 
@@ -184,12 +184,12 @@ impl Hidden {
         let (zero, one) = (emit.index(0), emit.index(1));
         let columns = emit.op("Range", &[&zero, total, &one]);
         let mut hidden = Vec::new();
-        let lengths = input(node, 6).map(|lengths| emit.reshape(lengths, &[-1, 1, 1, 1]));
+        let lengths = node.given_input(6).map(|lengths| emit.reshape(lengths, &[-1, 1, 1, 1]));
         if self.is_causal || self.left >= 0 || self.right >= 0 {
             let places = emit.op("Range", &[&zero, rows, &one]);
             let places = emit.reshape(&places, &[-1, 1]);
             // Rows end where the keys do that are given.
-            let first = match (&lengths, input(node, 4)) {
+            let first = match (&lengths, node.given_input(4)) {
                 (Some(lengths), _) => emit.op("Sub", &[lengths, rows]),
                 (None, Some(past)) => size(past, 2, emit),
                 (None, None) => zero.clone(),

@@ -1,13 +1,13 @@
 //! What chooses, moves and pads elements.
 
-use super::{Known, along, input};
+use super::{Known, along};
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, NodeProto};
 
 /// `Compress`: what a condition is true for, along an axis or of all elements in a row.
 pub(super) fn compress(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
     (known.opset >= 13).then_some(())?;
-    let (x, condition) = (input(node, 0)?, input(node, 1)?);
+    let (x, condition) = (node.given_input(0)?, node.given_input(1)?);
     let places = emit.op("NonZero", &[condition]);
     let first = emit.ints(&[0]);
     let places = emit.op("Squeeze", &[&places, &first]);
@@ -24,8 +24,8 @@ pub(super) fn compress(node: &NodeProto, known: &Known, emit: &mut Emit) -> Opti
 
 /// A `Pad` of some axes: one of all, the others by nothing.
 pub(super) fn pad(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let (x, pads) = (input(node, 0)?, input(node, 1)?);
-    let axes = known.ints(input(node, 3)?)?;
+    let (x, pads) = (node.given_input(0)?, node.given_input(1)?);
+    let axes = known.ints(node.given_input(3)?)?;
     let rank = known.rank(x)?;
     let places: Vec<i64> = axes.iter().map(|&a| if a < 0 { a + rank } else { a }).collect();
     places.iter().all(|axis| (0..rank).contains(axis)).then_some(())?;
@@ -40,7 +40,7 @@ pub(super) fn pad(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()
     };
     let places = emit.ints(&[side(0), side(count)].concat());
     let pads = emit.op_with("Gather", &[&pads, &places], along(0));
-    let value = input(node, 2).unwrap_or_default();
+    let value = node.given_input(2).unwrap_or_default();
     let mode = AttributeProto::of_string("mode", &node.string("mode", "constant"));
     emit.op_with("Pad", &[x, &pads, value], vec![mode]);
     emit.finish(node);
@@ -49,7 +49,7 @@ pub(super) fn pad(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()
 
 /// `SpaceToDepth`: blocks of an image as channels.
 pub(super) fn space_to_depth(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let [_, channels, height, width] = *known.dims(x)?.as_slice() else { return None };
     let block = usize::try_from(node.attr("blocksize")?.i()).ok()?;
     let (height, width) = (height?.checked_div(block)?, width?.checked_div(block)?);

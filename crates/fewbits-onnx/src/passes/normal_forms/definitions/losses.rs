@@ -1,6 +1,6 @@
 //! Losses of classes.
 
-use super::{Known, along, input, output};
+use super::{Known, along};
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, NodeProto};
 
@@ -10,14 +10,14 @@ pub(super) fn negative_log_likelihood(
     known: &Known,
     emit: &mut Emit,
 ) -> Option<()> {
-    let (x, target) = (input(node, 0)?, input(node, 1)?);
+    let (x, target) = (node.given_input(0)?, node.given_input(1)?);
     of_targets(node, x, x, target, known, emit)
 }
 
 /// `SoftmaxCrossEntropyLoss`: the same of the logarithms of a softmax, which are an output, too.
 pub(super) fn cross_entropy(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let (x, target) = (input(node, 0)?, input(node, 1)?);
-    let logarithms = output(node, 1).map_or_else(|| emit.fresh(), str::to_string);
+    let (x, target) = (node.given_input(0)?, node.given_input(1)?);
+    let logarithms = node.given_output(1).map_or_else(|| emit.fresh(), str::to_string);
     emit.op_as("LogSoftmax", &[x], along(1), &logarithms);
     of_targets(node, &logarithms, x, target, known, emit)
 }
@@ -51,7 +51,7 @@ fn of_targets(
     let found = emit.op("Squeeze", &[&found, &class_axis]);
     let loss = emit.op("Neg", &[&found]);
     let weights =
-        input(node, 2).map(|weights| emit.op_with("Gather", &[weights, &target], along(0)));
+        node.given_input(2).map(|weights| emit.op_with("Gather", &[weights, &target], along(0)));
     let weights = match (weights, is_ignored) {
         (Some(weights), Some(ignored)) => Some(emit.op("Where", &[&ignored, &zero, &weights])),
         (None, Some(ignored)) => Some(emit.op("Where", &[&ignored, &zero, &one])),
@@ -60,7 +60,7 @@ fn of_targets(
     let weighted = weights.as_ref().map(|weights| emit.op("Mul", &[&loss, weights]));
     let whole = || vec![AttributeProto::of_int("keepdims", 0)];
     let loss = weighted.unwrap_or(loss);
-    let result = output(node, 0)?;
+    let result = node.given_output(0)?;
     match (node.string("reduction", "mean").as_str(), weights) {
         ("none", _) => emit.op_as("Identity", &[&loss], vec![], result),
         ("sum", _) => emit.op_as("ReduceSum", &[&loss], whole(), result),

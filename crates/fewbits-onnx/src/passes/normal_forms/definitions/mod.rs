@@ -17,8 +17,6 @@ mod volumes;
 
 use std::collections::{HashMap, HashSet};
 
-use half::f16;
-
 use crate::facts::{Dims, ElementTypes};
 use crate::graph::Names;
 use crate::passes::constants::constants_to_initializers;
@@ -62,18 +60,17 @@ const DEFINITIONS: &[(&str, Define)] = &[
     ("ThresholdedRelu", activations::thresholded_relu),
 ];
 
-/// Whether a node is of an operator that is written out here.
-pub(super) fn is_defined(node: &NodeProto) -> bool {
-    DEFINITIONS.iter().any(|(op, _)| node.is(op))
-}
-
-/// Writes out every operator of the table that enough is known of.
+/// Writes out every operator of the table that enough is known of; returns how many.
 pub(super) fn write_out(
     graph: &mut GraphProto,
     opset: i64,
     types: &ElementTypes,
     sizes: &HashMap<String, Dims>,
-) {
+) -> usize {
+    if !graph.node.iter().any(|node| DEFINITIONS.iter().any(|(op, _)| node.is(op))) {
+        return 0;
+    }
+    let mut written = 0;
     let mut names = Names::new(graph);
     let replaceable: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
     let constants = graph.initializer.iter().filter(|t| !replaceable.contains(t.name()));
@@ -84,12 +81,18 @@ pub(super) fn write_out(
         let define = DEFINITIONS.iter().find(|(op, _)| node.is(op));
         let mut emit = Emit::new(&node, "form", &mut names);
         match define.and_then(|(_, define)| define(&node, &known, &mut emit)) {
-            Some(()) => nodes.append(&mut emit.into_nodes()),
+            Some(()) => {
+                written += 1;
+                nodes.append(&mut emit.into_nodes());
+            }
             None => nodes.push(node),
         }
     }
     graph.node = nodes;
-    constants_to_initializers(graph);
+    if written > 0 {
+        constants_to_initializers(graph);
+    }
+    written
 }
 
 /// What is known of the graph around a node.
@@ -128,14 +131,9 @@ impl Known<'_> {
 
     /// Adds a number of the type of `like`, if that is known to be one of floats.
     pub fn number(&self, value: f32, like: &str, emit: &mut Emit) -> Option<String> {
-        match self.data_type(like)? {
-            DataType::Float => Some(emit.float(value)),
-            half @ DataType::Float16 => {
-                let bytes = f16::from_f32(value).to_le_bytes().to_vec();
-                Some(emit.constant(TensorProto::from_raw("", &[], half, bytes)))
-            }
-            _ => None,
-        }
+        let data_type = self.data_type(like)?;
+        matches!(data_type, DataType::Float | DataType::Float16).then_some(())?;
+        Some(emit.constant(TensorProto::from_float(value, data_type)?))
     }
 
     /// Adds an integer of the type of `like`.
@@ -146,16 +144,6 @@ impl Known<'_> {
             _ => None,
         }
     }
-}
-
-/// An input of a node, if it is given.
-fn input(node: &NodeProto, place: usize) -> Option<&str> {
-    node.input.get(place).map(String::as_str).filter(|name| !name.is_empty())
-}
-
-/// An output of a node, if it is wanted.
-fn output(node: &NodeProto, place: usize) -> Option<&str> {
-    node.output.get(place).map(String::as_str).filter(|name| !name.is_empty())
 }
 
 /// The attribute of a node along one axis.

@@ -1,6 +1,6 @@
 //! Norms of groups, of channels that are neighbours, and over the axes of a batch.
 
-use super::{Known, input};
+use super::Known;
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
@@ -9,7 +9,7 @@ const SCALES_OF_CHANNELS: i64 = 21;
 
 /// `GroupNormalization`: the norm of an instance whose channels are the groups.
 pub(super) fn group(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let (x, scale, bias) = (input(node, 0)?, input(node, 1)?, input(node, 2)?);
+    let (x, scale, bias) = (node.given_input(0)?, node.given_input(1)?, node.given_input(2)?);
     let groups = node.int("num_groups", 0);
     let is_float = [x, scale, bias].iter().all(|v| known.data_type(v) == Some(DataType::Float));
     let in_single = node.int("stash_type", 1) == DataType::Float as i64;
@@ -41,7 +41,7 @@ pub(super) fn group(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<
 
 /// `MeanVarianceNormalization`: less the mean, by the deviation.
 pub(super) fn mean_variance(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let axes = match node.ints("axes") {
         [] => &[0, 2, 3],
         axes => axes,
@@ -60,7 +60,7 @@ pub(super) fn mean_variance(node: &NodeProto, known: &Known, emit: &mut Emit) ->
 
 /// `LRN`: by a power of the mean of the squares of channels around each, those beyond the ends being 0.
 pub(super) fn local_response(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     (known.data_type(x)? == DataType::Float && known.rank(x)? >= 3).then_some(())?;
     let size = node.attr("size")?.i();
     (size >= 1).then_some(())?;

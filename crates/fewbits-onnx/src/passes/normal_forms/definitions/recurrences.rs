@@ -1,7 +1,7 @@
 //! Layers with states, a step a turn of a loop: those that executors lack, or take for others.
 
 use super::loops::{Loop, Made, Turn, reversed, size, turn};
-use super::{Known, along, input, output};
+use super::{Known, along};
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
@@ -16,13 +16,14 @@ pub(super) fn layer(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<
     let batch_first = node.int("layout", 0) != 0;
     let is_lacking = matches!(cell, Cell::Simple | Cell::Gated)
         || batch_first
-        || input(node, 4).is_some()
-        || input(node, 7).is_some();
+        || node.given_input(4).is_some()
+        || node.given_input(7).is_some();
     let unknown = ["clip", "activation_alpha", "activation_beta"];
     let is_plain = unknown.iter().all(|name| node.attr(name).is_none())
         && node.int("input_forget", 0) == 0
         && known.opset >= 13;
-    let (x, weights, recurrent) = (input(node, 0)?, input(node, 1)?, input(node, 2)?);
+    let (x, weights, recurrent) =
+        (node.given_input(0)?, node.given_input(1)?, node.given_input(2)?);
     (is_lacking && is_plain && known.data_type(x)? == DataType::Float).then_some(())?;
     let hidden = match node.int("hidden_size", 0) {
         // It need not be said where the weights tell.
@@ -42,14 +43,14 @@ pub(super) fn layer(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<
     };
     (functions.len() == cell.functions().len() * directions.len()).then_some(())?;
     let x = if batch_first { transposed(x, &[1, 0, 2], emit) } else { x.to_string() };
-    let lengths = input(node, 4).map(|lengths| emit.cast(lengths, DataType::Int64));
+    let lengths = node.given_input(4).map(|lengths| emit.cast(lengths, DataType::Int64));
     let layer = Layer { cell, hidden, lengths, count: size(&x, 0, emit), x };
     let (mut all, mut ends) = (Vec::new(), vec![Vec::new(); cell.states()]);
     for (direction, is_backward) in directions.iter().enumerate() {
         let place = emit.index(direction as i64);
         let of_direction =
             |value: &str, emit: &mut Emit| emit.op_with("Gather", &[value, &place], along(0));
-        let state = |at: usize, emit: &mut Emit| match input(node, 5 + at) {
+        let state = |at: usize, emit: &mut Emit| match node.given_input(5 + at) {
             Some(states) if batch_first => {
                 let states = transposed(states, &[1, 0, 2], emit);
                 of_direction(&states, emit)
@@ -64,8 +65,8 @@ pub(super) fn layer(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<
         let one = OneWay {
             weights: sides[0].clone(),
             recurrent: sides[1].clone(),
-            bias: input(node, 3).map(|bias| of_direction(bias, emit)),
-            peepholes: input(node, 7).map(|peepholes| of_direction(peepholes, emit)),
+            bias: node.given_input(3).map(|bias| of_direction(bias, emit)),
+            peepholes: node.given_input(7).map(|peepholes| of_direction(peepholes, emit)),
             states: (0..cell.states()).map(|at| state(at, emit)).collect(),
             functions: &functions[direction * cell.functions().len()..],
             is_backward: *is_backward,
@@ -74,12 +75,12 @@ pub(super) fn layer(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<
         all.push(stacked);
         states.into_iter().zip(&mut ends).for_each(|(state, ends)| ends.push(state));
     }
-    if let Some(output) = output(node, 0) {
+    if let Some(output) = node.given_output(0) {
         let order: &[i64] = if batch_first { &[2, 0, 1, 3] } else { &[0, 1, 2, 3] };
         joined(&all, 1, order, output, emit);
     }
     for (at, ends) in ends.iter().enumerate() {
-        if let Some(output) = output(node, 1 + at) {
+        if let Some(output) = node.given_output(1 + at) {
             let order: &[i64] = if batch_first { &[1, 0, 2] } else { &[0, 1, 2] };
             joined(ends, 0, order, output, emit);
         }

@@ -2,13 +2,13 @@
 
 use std::f32::consts::TAU;
 
-use super::{Known, along, input, output};
+use super::{Known, along};
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
 /// `HannWindow`, `HammingWindow` and `BlackmanWindow`: sums of cosines.
 pub(super) fn window(node: &NodeProto, _: &Known, emit: &mut Emit) -> Option<()> {
-    let size = input(node, 0)?;
+    let size = node.given_input(0)?;
     let single = DataType::Float as i64;
     (node.int("output_datatype", single) == single).then_some(())?;
     let [offset, first, second] = match node.op_type() {
@@ -39,10 +39,10 @@ pub(super) fn window(node: &NodeProto, _: &Known, emit: &mut Emit) -> Option<()>
 
 /// `CausalConvWithState`: a convolution of each channel, in front of which lies what came before.
 pub(super) fn causal_convolution(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let (x, weight) = (input(node, 0)?, input(node, 1)?);
+    let (x, weight) = (node.given_input(0)?, node.given_input(1)?);
     let [channels, Some(1), kernel] = *known.dims(weight)?.as_slice() else { return None };
     let (channels, kernel) = (i64::try_from(channels?).ok()?, i64::try_from(kernel?).ok()?);
-    let padded = match input(node, 3) {
+    let padded = match node.given_input(3) {
         Some(state) => emit.op_with("Concat", &[state, x], along(2)),
         None => {
             let zero = known.number(0.0, x, emit)?;
@@ -51,13 +51,13 @@ pub(super) fn causal_convolution(node: &NodeProto, known: &Known, emit: &mut Emi
         }
     };
     let mut inputs = vec![padded.as_str(), weight];
-    inputs.extend(input(node, 2));
+    inputs.extend(node.given_input(2));
     let groups = vec![
         AttributeProto::of_int("group", channels),
         AttributeProto::of_ints("kernel_shape", &[kernel]),
     ];
     let sums = emit.op_with("Conv", &inputs, groups);
-    let result = output(node, 0)?;
+    let result = node.given_output(0)?;
     match node.string("activation", "none").as_str() {
         "none" => emit.op_as("Identity", &[&sums], vec![], result),
         "silu" | "swish" => {
@@ -66,7 +66,7 @@ pub(super) fn causal_convolution(node: &NodeProto, known: &Known, emit: &mut Emi
         }
         _ => return None,
     }
-    if let Some(state) = output(node, 1) {
+    if let Some(state) = node.given_output(1) {
         let (end, axis) = (emit.ints(&[i64::from(i32::MAX)]), emit.ints(&[2]));
         // Nothing is kept of a kernel of one element.
         let shape = emit.op("Shape", &[&padded]);

@@ -1,7 +1,7 @@
 //! Windows that executors lack: along three axes, with gaps, of other sums than means. An axis is cut into its
 //! windows by a look-up of the places in them, which makes an axis of places for each window.
 
-use super::{Known, along, input};
+use super::{Known, along};
 use crate::facts::Windows;
 use crate::passes::emit::Emit;
 use crate::proto::{AttributeProto, DataType, NodeProto};
@@ -88,7 +88,7 @@ fn kernel_of(node: &NodeProto) -> Option<Vec<usize>> {
 
 /// A pooling, an axis after the other.
 pub(super) fn pool(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let x = input(node, 0)?;
+    let x = node.given_input(0)?;
     let kernel = kernel_of(node)?;
     let has_gaps = node.ints("dilations").iter().any(|&gap| gap != 1);
     let is_lacking = node.is("LpPool") || kernel.len() > 2 || (node.is("AveragePool") && has_gaps);
@@ -136,7 +136,7 @@ pub(super) fn pool(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<(
 
 /// A `Conv` of volumes: one of images, each with the slices of its window as channels.
 pub(super) fn convolution(node: &NodeProto, known: &Known, emit: &mut Emit) -> Option<()> {
-    let (x, weight) = (input(node, 0)?, input(node, 1)?);
+    let (x, weight) = (node.given_input(0)?, node.given_input(1)?);
     let filters = known.dims(weight);
     let kernel = match node.ints("kernel_shape") {
         [] => filters?.get(2..)?.iter().copied().collect::<Option<Vec<usize>>>()?,
@@ -164,7 +164,7 @@ pub(super) fn convolution(node: &NodeProto, known: &Known, emit: &mut Emit) -> O
         AttributeProto::of_ints("pads", &[each(|w| w.before), each(|w| w.behind)].concat()),
         AttributeProto::of_int("group", groups),
     ];
-    let bias = input(node, 2);
+    let bias = node.given_input(2);
     let operands: Vec<&str> = [images.as_str(), &filters].into_iter().chain(bias).collect();
     let images = emit.op_with("Conv", &operands, attributes);
     // The filters may be unpacked: how many there are is seen when they are.
