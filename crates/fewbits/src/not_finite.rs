@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use fewbits_onnx::Model;
-use fewbits_onnx::facts::ReadAs;
+use fewbits_onnx::facts::{ReadAs, held_tensor};
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::passes::constants::held_tensor;
 use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 
 use crate::Result;

@@ -20,11 +20,6 @@ pub fn constants_to_initializers(graph: &mut GraphProto) {
     graph.initializer.append(&mut moved);
 }
 
-/// The tensor that a `Constant` holds as one.
-pub fn held_tensor(node: &NodeProto) -> Option<&TensorProto> {
-    node.is("Constant").then(|| node.tensor("value")).flatten()
-}
-
 /// The tensor that a `Constant` gives, under the name of its output.
 pub(super) fn constant_tensor(node: &NodeProto) -> Option<TensorProto> {
     if !node.is("Constant") {

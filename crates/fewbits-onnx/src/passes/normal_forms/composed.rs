@@ -64,10 +64,11 @@ impl<'a> Way<'a> {
         Some(node)
     }
 
-    /// The floats of a constant that no caller can replace, and its shape.
-    fn constant(&self, name: &str) -> Option<(Vec<f32>, Vec<usize>)> {
+    /// The elements of a vector of floats that no caller can replace.
+    fn vector(&self, name: &str) -> Option<usize> {
         let tensor = self.index.initializer(name).filter(|_| !self.replaceable.contains(name))?;
-        Some((tensor.floats().ok()?, tensor.shape().ok()?))
+        let &[length] = tensor.shape().ok()?.as_slice() else { return None };
+        tensor.is_float().then_some(length)
     }
 
     /// A constant that is one number, near this one.
@@ -119,17 +120,17 @@ fn layer_norm<'a>(way: &mut Way<'a>, last: &'a NodeProto) -> Option<NodeProto> {
     let with_bias = last.is("Add");
     let (scaled, bias) = match with_bias {
         true => both(last)?.into_iter().find_map(|(bias, scaled)| {
-            way.constant(bias).filter(|(_, shape)| shape.len() == 1)?;
+            way.vector(bias)?;
             Some((way.back(scaled, "Mul")?, Some(bias)))
         })?,
         false => (last.is("Mul").then_some(last)?, None),
     };
     let (gain, normal) = both(scaled)?.into_iter().find_map(|(gain, normal)| {
-        way.constant(gain).filter(|(_, shape)| shape.len() == 1)?;
+        way.vector(gain)?;
         Some((gain, way.back(normal, "Div")?))
     })?;
-    let length = way.constant(gain)?.0.len();
-    let fits = |name: &str| way.constant(name).is_some_and(|(values, _)| values.len() == length);
+    let length = way.vector(gain)?;
+    let fits = |name: &str| way.vector(name) == Some(length);
     (length > 1 && bias.is_none_or(fits)).then_some(())?;
     let [centred, deviation] = normal.input.as_slice() else { return None };
     let sum = way.back(deviation, "Sqrt")?.input.first()?;
