@@ -136,6 +136,62 @@ def test_activations(
     assert weights and all(w.dtype == np.int8 for w in weights)
 
 
+def behind_signed(view: str, opset: int) -> onnx.ModelProto:
+    """A product whose rows go through a view: between them onnxruntime adds nodes of its own."""
+    rng = np.random.default_rng(7)
+    weights = {"w": (14, 31), "v": (14, 26)}
+    constants = [
+        onnx.numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        for name, shape in weights.items()
+    ]
+    constants.append(onnx.numpy_helper.from_array(np.ones((1, 31), np.float32), "b"))
+    constants.append(onnx.numpy_helper.from_array(np.array([-1, 14]), "shape"))
+    node = onnx.helper.make_node
+    turned = {
+        "none": [],
+        "Reshape": [node("Reshape", ["x", "shape"], ["t"])],
+        "Transpose": [node("Transpose", ["x"], ["t"], perm=[1, 0, 2])],
+    }[view]
+    x = "t" if turned else "x"
+    nodes = [
+        *turned,
+        node("MatMul", [x, "w"], ["m"]),
+        node("Add", ["m", "b"], ["y"]),
+        node("MatMul", [x, "v"], ["z"]),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [1, 7, 14])],
+        [value(name, onnx.TensorProto.FLOAT, None) for name in "yz"],
+        constants,
+    )
+    imports = [onnx.helper.make_opsetid("", opset)]
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+@pytest.mark.parametrize("opset", [17, 21, 23])
+@pytest.mark.parametrize("view", ["none", "Reshape", "Transpose"])
+def test_signed_activations_of_newer_opsets_load(
+    fewbits: Fewbits, tmp_path: Path, view: str, opset: int
+) -> None:
+    model = tmp_path / "model.onnx"
+    onnx.save(behind_signed(view, opset), model)
+    rows = np.random.default_rng(8).standard_normal((32, 7, 14)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows)
+    out = tmp_path / "out.onnx"
+    fewbits(
+        "quantize", model, "-o", out, "--recipe", "static", "--target", "tensorrt",
+        "--min-sqnr", "none", "--calibrate", tmp_path / "rows.npz",
+    )  # fmt: skip
+    assert onnx.load(out).opset_import[0].version == min(opset, 20)
+    assert "QuantizeLinear" in ops(out)
+    one = {"x": rows[:1]}
+    for a, b in zip(run(out, one, "yz"), run(model, one, "yz")):
+        assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_biases(fewbits: Fewbits, cnn: Path, target: str) -> None:
     out = written(quantize(fewbits, cnn, target, "--recipe", "static"))

@@ -2,6 +2,7 @@
 
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::{Mismatch, mismatches};
+use fewbits_onnx::passes::lower_opset::lower_opset;
 use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
 use fewbits_onnx::qweight::WeightReader;
 use fewbits_runtime::{RunOptions, Tensor, input_specs};
@@ -403,6 +404,9 @@ pub(crate) fn quantized(
 ) -> Result<Model> {
     let mut model = apply(prepared, plan, learning, progress)?;
     store_as_before(model.graph_mut(), &constant_types(source.graph()))?;
+    if plan.target.prefers_older_opset(plan.activation_use()) {
+        lower_opset(&mut model);
+    }
     if let Some(digest) = source_digest {
         model.set_metadata("fewbits.source", digest);
     }

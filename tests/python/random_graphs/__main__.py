@@ -59,7 +59,11 @@ def keep(judge: Judge, case: Case, recipe: str, fault: Fault, folder: Path, seed
     """Saves a minimized case; its nodes in a line."""
 
     def fails(smaller: Case) -> bool:
-        found = judge.one(smaller, recipe).faults
+        try:
+            found = judge.one(smaller, recipe).faults
+        except Exception:
+            # What was left out may leave a model that means nothing.
+            return False
         return bool(found) and found[0].kind == fault.kind
 
     small = minimized(case, fails)

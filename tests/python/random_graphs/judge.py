@@ -105,7 +105,7 @@ class Judge:
         Of a fixed batch: what it means for one batch after the other. Files with quantized
         activations are not asked: how far they may be off depends on the rows.
         """
-        if quantizers(model) or is_dynamic(model):
+        if quantizers(model) or is_dynamic(model) or not case.many:
             return
         count = len(next(iter(case.many.values()), np.zeros(0)))
         step = case.fixed or max(count, 1)

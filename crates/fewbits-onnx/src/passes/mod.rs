@@ -16,6 +16,7 @@ pub mod hoist;
 pub mod inline;
 pub mod learnt_scales;
 pub mod lower_ml;
+pub mod lower_opset;
 pub mod normal_forms;
 pub mod own_shapes;
 pub mod qdq;

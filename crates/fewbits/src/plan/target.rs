@@ -140,6 +140,13 @@ impl Target {
         }
     }
 
+    /// Whether files whose activations are `activations` are better written in the older opset that
+    /// [`lower_opset`](fewbits_onnx::passes::lower_opset::lower_opset) brings them to.
+    pub fn prefers_older_opset(self, activations: ActivationUse) -> bool {
+        // Where onnxruntime opens signed activations of opset 21 and more it may refuse the file.
+        self.activations() == ActivationKind::Signed && activations == ActivationUse::Static
+    }
+
     /// Why what was asked for makes no sense for the target, and what does.
     pub fn obstacle(self, weights: &WeightOptions, activations: ActivationUse) -> Option<String> {
         if let Some(why) = weights.obstacle(activations) {
