@@ -196,3 +196,90 @@ def test_declared_initializers(fewbits: Fewbits, tmp_path: Path, recipe: str) ->
     check(fewbits, source, data, out, recipe, 28)
     stored = {t.name: t.data_type for t in onnx.load(out).graph.initializer}
     assert stored["table"] == TensorProto.INT8
+
+
+MOST = 2**31 - 1
+# Nodes, constants, rows, and whether they are refused: numpy's and onnxruntime's answers are the same.
+LONG: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], np.ndarray, bool]] = {
+    "Cast": (
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT64)],
+        {},
+        np.array([[3e9, -5.7, 1e12, -2.5e15]], np.float32),
+        False,
+    ),
+    "Cast of halves": (
+        [
+            helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["h"], ["i"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["i", "i"], ["y"]),
+        ],
+        {},
+        np.array([[60000, -7.5]], np.float32),
+        False,
+    ),
+    "CumSum": (
+        [helper.make_node("CumSum", ["x", "axis"], ["y"])],
+        {"axis": np.array(1)},
+        np.array([[MOST, 5, MOST, -7], [1, 2, 3, 4]]),
+        False,
+    ),
+    "CumSum from the last": (
+        [helper.make_node("CumSum", ["x", "axis"], ["y"], reverse=1, exclusive=1)],
+        {"axis": np.array(-2)},
+        np.array([[[MOST, 5], [MOST, -7], [1, 2]]]),
+        False,
+    ),
+    "ReduceSum": (
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
+        {"axes": np.array([-1, 1])},
+        np.array([[[MOST, 5, 1], [MOST, 3, 2]], [[1, 2, 3], [4, 5, 6]]]),
+        False,
+    ),
+    "ReduceSum in the middle": (
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"])],
+        {"axes": np.array([1])},
+        np.array([[[MOST, 5, 1], [MOST, 3, 2]], [[1, 2, 3], [4, 5, 6]]]),
+        False,
+    ),
+    "Pow": (
+        [helper.make_node("Pow", ["x", "three"], ["y"])],
+        {"three": np.array(3)},
+        np.array([[3000, -2000, 0]]),
+        False,
+    ),
+    "ReduceProd": (
+        [helper.make_node("ReduceProd", ["x", "axes"], ["y"])],
+        {"axes": np.array([1])},
+        np.array([[MOST, MOST]]),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_integers_beyond_32_bits(fewbits: Fewbits, tmp_path: Path, name: str) -> None:
+    nodes, constants, rows, refused = LONG[name]
+    kind = helper.np_dtype_to_tensor_dtype(rows.dtype)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", kind, [None, *rows.shape[1:]])],
+        [value("y", TensorProto.INT64, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    imports = [helper.make_opsetid("", 18)]
+    model = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), model)
+    np.savez(tmp_path / "rows.npz", x=rows)
+    answer = tmp_path / "answer.npz"
+    done = fewbits("run", model, "--data", tmp_path / "rows.npz", "-o", answer, "--batch", "whole")
+    if refused:
+        done.assert_refused(1)
+        assert "64-bit integers" in done.err
+        return
+    done.assert_done()
+    wanted = meaning(onnx.load(model), {"x": rows}, ["y"])[0]
+    given = np.load(answer)["y"]
+    assert np.abs(wanted).max() > MOST
+    assert given.dtype == wanted.dtype and given.tolist() == wanted.tolist()

@@ -358,7 +358,7 @@ fn compile(
     let mut lowering = Lowering::new(net, cpu);
     let constant = constant_nodes(model.graph());
     lowering.choose_integer_products(&constant);
-    lowering.choose_integer_arithmetic();
+    lowering.choose_integer_arithmetic()?;
     lowering.choose_float_nodes(&constant);
     for input in &model.graph().input {
         lowering.tensor(input.name());

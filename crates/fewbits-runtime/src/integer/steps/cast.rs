@@ -1,4 +1,4 @@
-//! Integers that become floats.
+//! Numbers that become others.
 
 use fewbits_onnx::proto::DataType;
 
@@ -6,15 +6,16 @@ use crate::Result;
 use crate::integer::program::Step;
 use crate::integer::state::{State, ValueId};
 
-/// The integers of a value as floats.
-pub(crate) struct ToFloats {
+/// Integers as floats, or floats as 64-bit integers: what lies beyond these becomes the nearest.
+pub(crate) struct Convert {
     pub input: ValueId,
     pub output: ValueId,
+    pub to: DataType,
 }
 
-impl Step for ToFloats {
+impl Step for Convert {
     fn run(&self, state: &mut State) -> Result<()> {
-        let floats = state.tensor(self.input)?.cast(DataType::Float)?;
-        state.set_tensor(self.output, &floats)
+        let converted = state.tensor(self.input)?.cast(self.to)?;
+        state.set_tensor(self.output, &converted)
     }
 }

@@ -1,9 +1,9 @@
 //! Steps on 64-bit integers.
 
-use crate::Result;
 use crate::integer::program::Step;
 use crate::integer::state::{MAX_RANK, Shape, State, ValueId};
 use crate::integer::steps::elementwise::broadcast;
+use crate::{Result, RuntimeError};
 
 /// What is done with two integers; beyond 64 bits it wraps.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,9 @@ pub(crate) enum Operation {
     Add,
     Sub,
     Mul,
+    Pow,
+    /// The exponents are floats; what comes of them is cut off.
+    PowOfFloats,
 }
 
 /// An operation on elements that meet.
@@ -25,20 +28,153 @@ impl Step for IntegerBinary {
         let [a, b] = self.inputs;
         let (a_shape, b_shape) = (state.shape(a), state.shape(b));
         let shape = broadcast(a_shape, b_shape)?;
-        let apply = match self.operation {
-            Operation::Add => i64::wrapping_add,
-            Operation::Sub => i64::wrapping_sub,
-            Operation::Mul => i64::wrapping_mul,
-        };
         let mut out = state.take(self.output, shape, shape.len() * 8);
-        let (left, right) = (state.ints(a)?, state.ints(b)?);
+        let left = state.ints(a)?;
         let (left_at, right_at) = (Places::new(a_shape, shape), Places::new(b_shape, shape));
-        for (place, element) in out.i64s_mut().iter_mut().enumerate() {
-            *element = apply(left[left_at.of(place)], right[right_at.of(place)]);
+        let elements = out.i64s_mut().iter_mut().enumerate();
+        if let Operation::PowOfFloats = self.operation {
+            let right = state.floats(b);
+            for (place, element) in elements {
+                let exponent = f64::from(right[right_at.of(place)]);
+                *element = (left[left_at.of(place)] as f64).powf(exponent) as i64;
+            }
+        } else {
+            let apply = match self.operation {
+                Operation::Add => i64::wrapping_add,
+                Operation::Sub => i64::wrapping_sub,
+                Operation::Mul => i64::wrapping_mul,
+                Operation::Pow | Operation::PowOfFloats => power,
+            };
+            let right = state.ints(b)?;
+            for (place, element) in elements {
+                *element = apply(left[left_at.of(place)], right[right_at.of(place)]);
+            }
         }
         state.give(self.output, out);
         Ok(())
     }
+}
+
+/// Raises an integer to an integer. One over it is cut off towards zero; over zero it is the largest.
+fn power(base: i64, exponent: i64) -> i64 {
+    match (base, u64::try_from(exponent)) {
+        (_, Ok(exponent)) => {
+            let (mut product, mut factor, mut left) = (1_i64, base, exponent);
+            while left > 0 {
+                if left % 2 == 1 {
+                    product = product.wrapping_mul(factor);
+                }
+                factor = factor.wrapping_mul(factor);
+                left /= 2;
+            }
+            product
+        }
+        (0, Err(_)) => i64::MAX,
+        (1, Err(_)) => 1,
+        (-1, Err(_)) => 1 - 2 * (exponent & 1),
+        (_, Err(_)) => 0,
+    }
+}
+
+/// The sums over some axes; beyond 64 bits they wrap.
+pub(crate) struct IntegerSum {
+    pub input: ValueId,
+    pub output: ValueId,
+    /// As ONNX counts them, from either end; all if there are none.
+    pub axes: Vec<i64>,
+    /// Whether the axes stay, of size 1.
+    pub keep_axes: bool,
+}
+
+impl Step for IntegerSum {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let from = state.shape(self.input);
+        let rank = from.dims().len();
+        let mut is_summed = vec![self.axes.is_empty(); rank];
+        for &axis in &self.axes {
+            is_summed[place_of(axis, rank)?] = true;
+        }
+        let sized = |summed: usize| -> Vec<usize> {
+            let sizes = from.dims().iter().zip(&is_summed);
+            sizes.map(|(&size, &is_summed)| if is_summed { summed } else { size }).collect()
+        };
+        let full = super::shape(&sized(1))?;
+        let to = match self.keep_axes {
+            true => full,
+            false => {
+                let kept = from.dims().iter().zip(&is_summed).filter(|(_, summed)| !**summed);
+                super::shape(&kept.map(|(&size, _)| size).collect::<Vec<_>>())?
+            }
+        };
+        let mut out = state.take(self.output, to, to.len() * 8);
+        let sums = out.i64s_mut();
+        sums.fill(0);
+        let places = Places::new(full, from);
+        for (place, &value) in state.ints(self.input)?.iter().enumerate() {
+            let sum = &mut sums[places.of(place)];
+            *sum = sum.wrapping_add(value);
+        }
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// The sums of all elements up to each, along an axis; beyond 64 bits they wrap.
+pub(crate) struct IntegerRunningSum {
+    pub input: ValueId,
+    pub output: ValueId,
+    /// As ONNX counts it, from either end.
+    pub axis: i64,
+    pub which: Which,
+    pub from: From,
+}
+
+/// Which elements a running sum holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    UpToThis,
+    BeforeThis,
+}
+
+/// From where a running sum begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    First,
+    Last,
+}
+
+impl Step for IntegerRunningSum {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let shape = state.shape(self.input);
+        let dims = shape.dims();
+        let axis = place_of(self.axis, dims.len())?;
+        let (count, pitch) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+        let mut out = state.take(self.output, shape, shape.len() * 8);
+        let sums = out.i64s_mut();
+        let input = state.ints(self.input)?;
+        let lines = if shape.len() == 0 { 0 } else { shape.len() / count };
+        for line in 0..lines {
+            let first = line / pitch * count * pitch + line % pitch;
+            let mut sum = 0_i64;
+            for step in 0..count {
+                let step = if self.from == From::First { step } else { count - 1 - step };
+                let place = first + step * pitch;
+                let with_this = sum.wrapping_add(input[place]);
+                sums[place] = if self.which == Which::UpToThis { with_this } else { sum };
+                sum = with_this;
+            }
+        }
+        state.give(self.output, out);
+        Ok(())
+    }
+}
+
+/// An axis counted from the front.
+fn place_of(axis: i64, rank: usize) -> Result<usize> {
+    let from_front = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(from_front).ok().filter(|&place| place < rank).ok_or_else(|| {
+        RuntimeError::Run { reason: format!("axis {axis} of a value with {rank} axes") }
+    })
 }
 
 /// Where the elements of a value lie that is broadcast.
@@ -66,5 +202,20 @@ impl Places {
             place /= size;
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_those_of_integers() {
+        assert_eq!(power(3, 4), 81);
+        assert_eq!(power(-2, 63), i64::MIN);
+        assert_eq!(power(7, 0), 1);
+        assert_eq!(power(0, 0), 1);
+        assert_eq!(power(2, 64), 0);
+        assert_eq!([power(5, -1), power(1, -3), power(-1, -3), power(-1, -2)], [0, 1, -1, 1]);
     }
 }
