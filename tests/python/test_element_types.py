@@ -283,3 +283,92 @@ def test_integers_beyond_32_bits(fewbits: Fewbits, tmp_path: Path, name: str) ->
     given = np.load(answer)["y"]
     assert np.abs(wanted).max() > MOST
     assert given.dtype == wanted.dtype and given.tolist() == wanted.tolist()
+
+
+def branch(name: str, op: str, **attributes: int) -> onnx.GraphProto:
+    nodes = [
+        helper.make_node(op, ["x"], [f"{name}_inner"], **attributes),
+        helper.make_node("Cast", [f"{name}_inner"], [name], to=TensorProto.FLOAT),
+    ]
+    given = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return helper.make_graph(nodes, name, [], [given])
+
+
+def branches() -> list[onnx.NodeProto]:
+    """A Cast to bool inside an If, or a Sign, as the limit says."""
+    node = helper.make_node
+    inner = {
+        "then_branch": branch("then", "Cast", to=TensorProto.BOOL),
+        "else_branch": branch("else", "Sign"),
+    }
+    return [
+        node("ReduceMax", ["x"], ["most"], keepdims=0),
+        node("Cast", ["most"], ["most_single"], to=TensorProto.FLOAT),
+        node("Greater", ["most_single", "limit"], ["large"]),
+        node("If", ["large"], ["y"], **inner),
+    ]
+
+
+def state_of_loop() -> list[onnx.NodeProto]:
+    """The Sign of a state whose type follows from what is fed."""
+    node, value = helper.make_node, helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["goes"]), node("Identity", ["state"], ["next"])],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            onnx.ValueInfoProto(name="state"),
+        ],
+        [value("goes", TensorProto.BOOL, []), onnx.ValueInfoProto(name="next")],
+    )
+    loop = node("Loop", ["count", "", "x"], ["last"], body=body)
+    return [loop, node("Sign", ["last"], ["y"])]
+
+
+TYPED_ROWS = {
+    TensorProto.FLOAT: np.array([[0.4, -0.3, 0.0, 2.0]], np.float32),
+    TensorProto.FLOAT16: np.array([[0.4, -0.3, 0.0, 2.0]], np.float16),
+    TensorProto.DOUBLE: np.array([[0.4, -0.3, 0.0, 2.0]]),
+    TensorProto.INT64: np.array([[4, -3, 0, 2]]),
+    TensorProto.INT32: np.array([[4, -3, 0, 2]], np.int32),
+    TensorProto.UINT8: np.array([[4, 3, 0, 2]], np.uint8),
+}
+
+
+@pytest.mark.parametrize("limit", [-100.0, 100.0])
+@pytest.mark.parametrize("form", ["bool", "sign", "branches", "state"])
+@pytest.mark.parametrize("kind", TYPED_ROWS)
+def test_zero_and_its_neighbours(
+    fewbits: Fewbits, tmp_path: Path, kind: int, form: str, limit: float
+) -> None:
+    """Cast to bool and Sign, of every type and in every place, are those of ONNX."""
+    rows, node = TYPED_ROWS[kind], helper.make_node
+    nodes, output = {
+        "bool": ([node("Cast", ["x"], ["y"], to=TensorProto.BOOL)], TensorProto.BOOL),
+        "sign": ([node("Sign", ["x"], ["y"])], kind),
+        "branches": (branches(), TensorProto.FLOAT),
+        "state": (state_of_loop(), kind),
+    }[form]
+    constants = {"limit": np.array(limit, np.float32), "count": np.array(2)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind, [None, 4])],
+        [helper.make_tensor_value_info("y", output, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = tmp_path / "model.onnx"
+    imports = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), model)
+    np.savez(tmp_path / "rows.npz", x=rows)
+    answer = tmp_path / "answer.npz"
+    done = fewbits("run", model, "--data", tmp_path / "rows.npz", "-o", answer, "--batch", "whole")
+    if kind == TensorProto.UINT8 and form != "bool":
+        done.assert_refused(1)
+        assert "is a Sign" in done.err
+        return
+    done.assert_done()
+    wanted = meaning(onnx.load(model), {"x": rows}, ["y"])[0]
+    given = np.load(answer)["y"]
+    assert given.dtype == wanted.dtype and given.tolist() == wanted.tolist()

@@ -53,8 +53,8 @@ pub use scaling::Scaling;
 pub use shapes::{Dims, Known, elements, result_dims};
 pub use sizes::Sizes;
 pub(crate) use sizes::sizes;
-pub(crate) use types::element_types;
 pub use types::{ElementTypes, result_type};
+pub(crate) use types::{element_types, types_inside};
 pub use windows::Windows;
 
 use self::sizes::sizes_beside;

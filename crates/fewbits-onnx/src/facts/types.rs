@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::ml;
 use super::operators::{Gives, gives};
-use crate::proto::{DataType, GraphProto, NodeProto};
+use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto};
 
 /// Element types by the names of values; what is not in it is not known.
 pub type ElementTypes = HashMap<String, DataType>;
@@ -33,7 +33,56 @@ pub(super) fn extend(types: &mut ElementTypes, graph: &GraphProto) {
             let given = result_type(node, i, |name| types.get(name).copied());
             types.extend(given.map(|data_type| (output.clone(), data_type)));
         }
+        if node.is_onnx() {
+            of_inner_results(types, node);
+        }
     }
+}
+
+/// Adds those of the results of a node that come from the graphs inside it.
+fn of_inner_results(types: &mut ElementTypes, node: &NodeProto) {
+    let leading = match node.op_type() {
+        "If" | "Scan" => 0,
+        // The condition to go on.
+        "Loop" => 1,
+        _ => return,
+    };
+    let mut found: Vec<Vec<Option<DataType>>> = Vec::new();
+    for body in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
+        let inner = types_inside(types, node, body);
+        let given = body.output.iter().skip(leading);
+        found.push(given.map(|output| inner.get(output.name()).copied()).collect());
+    }
+    for (place, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        let mut each = found.iter().map(|given| given.get(place).copied().flatten());
+        let first = each.next().flatten();
+        if let Some(data_type) = first.filter(|_| each.all(|other| other == first)) {
+            types.insert(output.clone(), data_type);
+        }
+    }
+}
+
+/// The types of the values in a graph inside `node`, and of those around it.
+pub(crate) fn types_inside(
+    around: &ElementTypes,
+    node: &NodeProto,
+    body: &GraphProto,
+) -> ElementTypes {
+    let mut types = around.clone();
+    let fed = |input: usize| node.input.get(input).and_then(|name| around.get(name)).copied();
+    for (place, input) in body.input.iter().enumerate() {
+        let data_type = match node.op_type() {
+            "Loop" if place == 0 => Some(DataType::Int64),
+            "Loop" if place == 1 => Some(DataType::Bool),
+            "Loop" | "Scan" => fed(place),
+            _ => None,
+        };
+        // It hides a value of the same name around it.
+        types.remove(input.name());
+        types.extend(data_type.map(|data_type| (input.name().to_string(), data_type)));
+    }
+    extend(&mut types, body);
+    types
 }
 
 /// The types that a graph declares for its values.
@@ -96,6 +145,62 @@ fn constant(node: &NodeProto) -> Option<DataType> {
 mod tests {
     use super::*;
     use crate::proto::{AttributeProto, TensorProto, ValueInfoProto};
+
+    #[test]
+    fn results_of_inner_graphs_have_their_types() {
+        use DataType::*;
+        let value = |name: &str| ValueInfoProto { name: Some(name.into()), ..Default::default() };
+        let body = |inputs: &[&str], node: NodeProto, outputs: &[&str]| GraphProto {
+            node: vec![node],
+            input: inputs.iter().map(|name| value(name)).collect(),
+            output: outputs.iter().map(|name| value(name)).collect(),
+            ..GraphProto::default()
+        };
+        let of_graph = AttributeProto::of_graph;
+        let same = NodeProto::new("Relu", &["half"], &["then"]);
+        let other = NodeProto::new("Shape", &["half"], &["else"]);
+        let branch = |name: &str, node: &NodeProto| {
+            of_graph(name, body(&[], node.clone(), &[node.output[0].as_str()]))
+        };
+        let step = NodeProto::new("Add", &["state", "state"], &["next"]);
+        let graph = GraphProto {
+            node: vec![
+                NodeProto::new("If", &["condition"], &["either"])
+                    .with(branch("then_branch", &same))
+                    .with(branch("else_branch", &same)),
+                NodeProto::new("If", &["condition"], &["neither"])
+                    .with(branch("then_branch", &same))
+                    .with(branch("else_branch", &other)),
+                NodeProto::new("Loop", &["count", "condition", "half"], &["last", "places"]).with(
+                    of_graph(
+                        "body",
+                        body(&["i", "go", "state"], step.clone(), &["go", "next", "i"]),
+                    ),
+                ),
+                NodeProto::new("Scan", &["half"], &["each"])
+                    .with(of_graph("body", body(&["state"], step, &["next"]))),
+            ],
+            input: vec![
+                ValueInfoProto::tensor("half", Float16 as i32, &[None]),
+                ValueInfoProto::tensor("condition", Bool as i32, &[]),
+                // Hidden by the state of the bodies.
+                ValueInfoProto::tensor("state", Double as i32, &[]),
+            ],
+            ..GraphProto::default()
+        };
+        let types = element_types(&graph);
+        for (name, expected) in [
+            ("either", Some(Float16)),
+            ("neither", None),
+            ("last", Some(Float16)),
+            ("places", Some(Int64)),
+            ("each", Some(Float16)),
+            ("state", Some(Double)),
+            ("next", None),
+        ] {
+            assert_eq!(types.get(name).copied(), expected, "{name}");
+        }
+    }
 
     #[test]
     fn types_follow_the_operators() {

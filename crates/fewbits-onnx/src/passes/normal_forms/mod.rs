@@ -22,12 +22,13 @@ pub use axes::on_axes;
 use super::fold_batch_norm::fold_batch_norm;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
-use crate::facts::Facts;
+use crate::facts::{ElementTypes, Facts, types_inside};
+use crate::proto::GraphProto;
 
 /// The opset from which on Softmax and its like work along one axis.
 pub const ALONG_ONE_AXIS: i64 = 13;
 
-/// Brings a model to the forms, subgraphs left out.
+/// Brings a model to the forms; of those of subgraphs to what asks for element types alone.
 pub fn normal_forms(model: &mut Model) {
     if model.opset() < ALONG_ONE_AXIS {
         // What has no equal there stays; what it means is for the executor to know.
@@ -51,8 +52,25 @@ pub fn normal_forms(model: &mut Model) {
     pads::write_out(graph, sizes);
     layer_norms::with_statistics(graph, opset, sizes);
     powers::of_one_type(graph, types);
-    signs::by_comparisons(graph, types);
-    booleans::by_comparisons(graph, types);
-    booleans::reduced_as_integers(graph, types);
+    for form in [signs::by_comparisons, booleans::by_comparisons, booleans::reduced_as_integers] {
+        in_every_graph(graph, types, form);
+    }
     vectors::as_matrices(graph, opset, sizes);
+}
+
+/// Brings a graph and those inside it to a form.
+fn in_every_graph(
+    graph: &mut GraphProto,
+    types: &ElementTypes,
+    form: fn(&mut GraphProto, &ElementTypes),
+) {
+    for node in &mut graph.node {
+        let mut attributes = std::mem::take(&mut node.attribute);
+        for body in attributes.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+            let inner = types_inside(types, node, body);
+            in_every_graph(body, &inner, form);
+        }
+        node.attribute = attributes;
+    }
+    form(graph, types);
 }
