@@ -72,11 +72,20 @@ pub(crate) fn distrusted(node: &NodeProto, opset: i64) -> Option<String> {
         "ConvTranspose" if !node.ints("output_shape").is_empty() => {
             Some("ConvTranspose with output_shape".to_string())
         }
-        "Resize" => is("mode", "nearest", &["cubic"])
-            .or_else(|| {
-                (node.int("antialias", 0) != 0).then(|| "Resize with antialias".to_string())
-            })
-            .or_else(|| is("keep_aspect_ratio_policy", "stretch", &["not_larger", "not_smaller"])),
+        "Resize" => {
+            let flags = ["antialias", "exclude_outside"].into_iter();
+            let flag = flags.filter(|name| node.int(name, 0) != 0).chain(
+                // It knows the last two axes alone.
+                node.attr("axes").map(|_| "axes"),
+            );
+            let ways = ["half_pixel_symmetric", "tf_crop_and_resize"];
+            is("mode", "nearest", &["cubic"])
+                .or_else(|| flag.map(|name| format!("Resize with {name}")).next())
+                .or_else(|| {
+                    is("keep_aspect_ratio_policy", "stretch", &["not_larger", "not_smaller"])
+                })
+                .or_else(|| is("coordinate_transformation_mode", "half_pixel", &ways))
+        }
         "Conv" | "ConvTranspose" | "MaxPool" | "AveragePool" | "LpPool" => {
             let axes = node.ints("kernel_shape").len();
             let volumes = (axes > 2).then(|| format!("{op} along {axes} axes"));

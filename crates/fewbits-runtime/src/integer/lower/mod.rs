@@ -25,6 +25,7 @@ mod label;
 mod movement;
 mod product;
 mod reduce;
+mod resize;
 mod rules;
 mod sums;
 mod why;

@@ -54,14 +54,16 @@ impl<'a> Lowering<'a> {
     const FROM_BYTES: [FromBytes<'a>; 3] =
         [Self::dequantized, Self::given_out, Self::matrix_to_floats];
 
-    /// Those that need no bytes of ours, but integers all the same.
-    const OF_INTEGERS: [Rule<'a>; 6] = [
+    /// Those that need no bytes of ours, but compute what the float executor cannot: integers, most of
+    /// them.
+    const OF_NO_OTHER: [Rule<'a>; 7] = [
         Self::integer_product,
         Self::integer_arithmetic,
         Self::floats_of_integers,
         Self::dynamic_product,
         Self::dynamic_convolution_with_bias,
         Self::dynamic_quantize,
+        Self::resize,
     ];
 
     /// Those for floats, where [`choose_float_nodes`](Self::choose_float_nodes) lets them.
@@ -110,7 +112,7 @@ impl<'a> Lowering<'a> {
         if from_bytes.is_some() {
             return from_bytes;
         }
-        for rule in Self::OF_INTEGERS {
+        for rule in Self::OF_NO_OTHER {
             let result = rule(self, node);
             if let Some(rewrite) = self.noted(position, result) {
                 return Some(rewrite(self));

@@ -17,6 +17,7 @@ pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod quantize;
 pub(crate) mod region;
+pub(crate) mod resize;
 
 use std::cell::RefCell;
 
