@@ -193,11 +193,15 @@ impl Resize {
                 }
             }
         }
+        let is_scale = |scale: f64| scale.is_finite() && scale > 0.0;
         match self.target {
             Target::Scales(scales) => {
                 let scales = state.floats(scales);
                 if scales.len() != told.len() {
                     return Err(fault("as many scales are needed as axes"));
+                }
+                if !scales.iter().all(|&scale| is_scale(f64::from(scale))) {
+                    return Err(fault("a scale is not a positive number"));
                 }
                 for (&axis, &scale) in told.iter().zip(scales) {
                     let axis = &mut axes[axis];
@@ -226,10 +230,11 @@ impl Resize {
                     axis.scale = common.unwrap_or(1.0);
                     axis.to = (axis.scale * axis.size as f64 + 0.5) as usize;
                 }
+                // An axis that becomes empty has a scale of 0, or none.
+                if axes.iter().any(|axis| axis.to > 0 && !is_scale(axis.scale)) {
+                    return Err(fault("an empty axis cannot become larger"));
+                }
             }
-        }
-        if axes.iter().any(|axis| axis.to > 0 && !(axis.scale.is_finite() && axis.scale > 0.0)) {
-            return Err(fault("a scale is not a positive number"));
         }
         if axes.iter().any(|axis| axis.to > MOST_ALONG_AN_AXIS) {
             return Err(too_large());
