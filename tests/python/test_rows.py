@@ -191,6 +191,36 @@ def test_rows_that_depend_on_each_other_are_one_call(fewbits: Fewbits, tmp_path:
         assert abs(together["max_abs_error"] - np.abs(error).max()) < 1e-5
 
 
+def test_a_mean_over_the_batch_counts_however_small_it_is(
+    fewbits: Fewbits, tmp_path: Path
+) -> None:
+    """An If hides it from what the graph tells, and the answer changes by a thousandth."""
+    branch = lambda name, op: helper.make_graph(
+        [helper.make_node(op, ["x"], [name])], name, [], [value(name, ["n", 6])]
+    )
+    model = save(
+        tmp_path / "model.onnx",
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+            helper.make_node("Greater", ["mean", "limit"], ["large"]),
+            helper.make_node(
+                "If", ["large"], ["found"],
+                then_branch=branch("then", "Exp"), else_branch=branch("else", "Abs"),
+            ),
+            helper.make_node("Mul", ["mean", "small"], ["less"]),
+            helper.make_node("Add", ["found", "less"], ["y"]),
+        ],
+        [value("x", ["n", 6])],
+        [value("y", ["n", 6])],
+        [
+            numpy_helper.from_array(np.array(1e6, np.float32), "limit"),
+            numpy_helper.from_array(np.array(0.05, np.float32), "small"),
+        ],
+    )  # fmt: skip
+    feeds = {"x": normal(150, 6)}
+    assert_same(answers(fewbits, model, feeds), expected(model, feeds))
+
+
 def test_states_are_cut_along_the_axis_that_is_called_as_the_batch(
     fewbits: Fewbits, tmp_path: Path
 ) -> None:

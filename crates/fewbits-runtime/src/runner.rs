@@ -161,6 +161,8 @@ pub enum RowsKnown {
     Apart,
     /// Nothing.
     Unknown,
+    /// Nothing but that they are rounded to few integers, as with `QuantizeLinear`.
+    Rounded,
     /// Nothing but that a batch has scales in common, as with `DynamicQuantizeLinear`.
     Scaled,
 }

@@ -12,8 +12,10 @@ use crate::run::{row_axis, rows_a_call, runner};
 
 /// Rows that are given together and one by one.
 const TRIED: usize = 3;
-/// Signal to noise in decibels above which two answers are the same but for rounding: of floats, which
-/// a quantized model may round to the next integer now and then.
+/// Signal to noise in decibels above which two answers are the same but for rounding. A mean over the
+/// batch may count for little in an answer, so that of floats no more is forgiven than their last bits.
+const FLOAT_DB: f64 = 80.0;
+/// The same where floats become one of few integers, which may be the next one now and then.
 const ROUNDED_DB: f64 = 30.0;
 /// The same where a batch has scales in common, as with `DynamicQuantizeLinear`.
 const SCALED_DB: f64 = 10.0;
@@ -46,7 +48,11 @@ pub fn of_runner(data: &Dataset, runner: &dyn Runner) -> Cut {
         let axes = axes.map(|(spec, (_, output))| row_axis(Some(spec), output, rows).unwrap_or(0));
         return Cut::Along(axes.collect());
     }
-    let least_db = if known == RowsKnown::Scaled { SCALED_DB } else { ROUNDED_DB };
+    let least_db = match known {
+        RowsKnown::Apart | RowsKnown::Unknown => FLOAT_DB,
+        RowsKnown::Rounded => ROUNDED_DB,
+        RowsKnown::Scaled => SCALED_DB,
+    };
     match tried(runner, data, least_db) {
         Ok(Some(axes)) => Cut::Along(axes),
         Ok(None) => Cut::Nowhere,

@@ -106,6 +106,11 @@ pub fn has_common_scales(node: &NodeProto) -> bool {
     node.op_type().starts_with("DynamicQuantize")
 }
 
+/// Whether a node rounds what it computes to few integers.
+pub fn rounds_to_integers(node: &NodeProto) -> bool {
+    node.op_type().starts_with("Quantize") || node.op_type().starts_with("QLinear")
+}
+
 /// Whether a node is a convolution of floats.
 pub fn is_convolution(node: &NodeProto) -> bool {
     node.is("Conv")

@@ -39,7 +39,7 @@ pub use folds::{Conversion, conversion, folds};
 pub use integers::IntegerForm;
 pub use kinds::{
     Kind, Moved, has_common_scales, held_tensor, is_convolution, is_exact, is_random, kind, moved,
-    moves,
+    moves, rounds_to_integers,
 };
 pub use missing::takes_missing;
 pub use names::operator_names;

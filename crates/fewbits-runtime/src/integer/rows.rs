@@ -1,7 +1,7 @@
 //! What a graph tells of the rows of a batch.
 
-use fewbits_onnx::facts::{CommonScales, has_common_scales, rows_are_apart};
-use fewbits_onnx::proto::GraphProto;
+use fewbits_onnx::facts::{CommonScales, has_common_scales, rounds_to_integers, rows_are_apart};
+use fewbits_onnx::proto::{GraphProto, NodeProto};
 
 use crate::integer::net::Net;
 use crate::{RowsKnown, ValueSpec, input_specs};
@@ -10,15 +10,16 @@ use crate::{RowsKnown, ValueSpec, input_specs};
 pub(crate) fn known(net: &Net) -> RowsKnown {
     match are_apart(net, CommonScales::Round) {
         true => RowsKnown::Apart,
-        false if scales_in_common(net.graph) => RowsKnown::Scaled,
+        false if has_any(net.graph, has_common_scales) => RowsKnown::Scaled,
+        false if has_any(net.graph, rounds_to_integers) => RowsKnown::Rounded,
         false => RowsKnown::Unknown,
     }
 }
 
-fn scales_in_common(graph: &GraphProto) -> bool {
+fn has_any(graph: &GraphProto, is: fn(&NodeProto) -> bool) -> bool {
     graph.node.iter().any(|node| {
         let mut inside = node.attribute.iter().flat_map(|a| a.subgraphs());
-        has_common_scales(node) || inside.any(scales_in_common)
+        is(node) || inside.any(|graph| has_any(graph, is))
     })
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn are_apart(net: &Net, scales: CommonScales) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fewbits_onnx::proto::{DataType, NodeProto, TensorProto, ValueInfoProto};
+    use fewbits_onnx::proto::{DataType, TensorProto, ValueInfoProto};
 
     use super::*;
 
@@ -81,6 +82,8 @@ mod tests {
         assert_eq!(known_of(&graph(false)), RowsKnown::Apart);
         assert_eq!(known_of(&graph(true)), RowsKnown::Scaled);
         assert_eq!(known_of(&[node("ReduceMean", &["x"])]), RowsKnown::Unknown);
+        let rounded = NodeProto::new("QuantizeLinear", &["x", "matrix"], &["v"]);
+        assert_eq!(known_of(&[rounded, node("ReduceMean", &["v"])]), RowsKnown::Rounded);
         assert!(!with_net(&graph(false), |net| are_apart(net, CommonScales::Mix)));
     }
 }
