@@ -254,7 +254,7 @@ mod tests {
                 ints("scalar", &[]),
                 ints("absurd", &[-7, i64::MAX]),
                 ints("too many", &[1; MOST_AXES + 1]),
-                ints("other", &[5, 1, 1]),
+                ints("other", &[5, 5, 1]),
             ],
             ..GraphProto::default()
         })

@@ -10,7 +10,7 @@ use crate::proto::{DataType, NodeProto};
 pub(super) fn result_elements(node: &NodeProto, known: &impl Known) -> Option<Vec<Element>> {
     node.is_onnx().then_some(())?;
     let reader = Reader { node, known };
-    let elements = match node.op_type() {
+    Some(match node.op_type() {
         "Shape" => reader.told(&reader.extents(0)?).iter().map(|&size| size.into()).collect(),
         "Size" => vec![product(&reader.extents(0)?).into()],
         "Cast" | "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" => reader.held(0)?,
@@ -42,14 +42,13 @@ pub(super) fn result_elements(node: &NodeProto, known: &impl Known) -> Option<Ve
         "Mul" => pairs(&reader, times)?,
         "Div" => pairs(&reader, ratio)?,
         _ => return None,
-    };
-    elements.iter().any(|&element| element != Element::Unknown).then_some(elements)
+    })
 }
 
-/// The elements of a value of that type; none where it is of no type that shapes have.
+/// The elements of a value of that type; none where it is of no type that shapes have, or nothing is known of them.
 pub(super) fn fitting(elements: Vec<Element>, data_type: DataType) -> Option<Vec<Element>> {
-    match data_type {
-        DataType::Int64 => Some(elements),
+    let elements: Vec<Element> = match data_type {
+        DataType::Int64 => elements,
         // What is beyond the type is another number in it. The sizes of axes are not: no tensor is so large.
         DataType::Int32 => {
             let fits = |int: i64| i32::try_from(int).is_ok();
@@ -57,10 +56,11 @@ pub(super) fn fitting(elements: Vec<Element>, data_type: DataType) -> Option<Vec
                 Element::Is(int) if !fits(int) => Element::Unknown,
                 element => element,
             };
-            Some(elements.into_iter().map(fitting).collect())
+            elements.into_iter().map(fitting).collect()
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    elements.iter().any(|&element| element != Element::Unknown).then_some(elements)
 }
 
 /// Whether a node goes along the first axis of values that have no other.
@@ -161,7 +161,7 @@ mod tests {
                 TensorProto::from_i32("two", &[1], &[2]),
                 TensorProto::from_i32("many", &[1], &[i32::MAX]),
                 TensorProto::from_f32("float", &[1], &[2.0]),
-                TensorProto::from_raw("damaged", &[3], DataType::Int64, vec![0; 7]),
+                TensorProto { dims: vec![3], ..TensorProto::from_i64("damaged", &[1], &[1]) },
                 ints("axis", &[0]),
                 ints("minus", &[-1]),
                 ints("least", &[i64::MIN]),

@@ -66,6 +66,9 @@ impl Windows {
 
     /// The same, as far as the sizes are known.
     pub(super) fn extents(&self, sizes: &[Extent]) -> Vec<Extent> {
+        if self.axes.len() != sizes.len() {
+            return vec![Extent::Unknown; sizes.len()];
+        }
         let count = |(window, &size): (&Window, &Extent)| match size {
             Extent::Is(size) => window.count(size).into(),
             size if window.keeps_sizes() => size,

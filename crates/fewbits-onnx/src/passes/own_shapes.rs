@@ -224,16 +224,16 @@ mod tests {
             let nodes = [vec![step.clone()], size("x", "zero")].concat();
             assert_eq!(shape_of(nodes), Some(vec![0, 12]), "{step:?}");
         }
-        // All sizes, where the shape stays.
-        let nodes = |op: &str| {
+        // All sizes, where the shape stays; those of channels behind a pooling, and no others.
+        let nodes = |op: &str, end: i64| {
             vec![
-                node(op, &["x"], "y"),
-                node("Shape", &["x"], "s"),
-                node("Slice", &["s", "first", "third"], "part"),
+                node(op, &["w"], "y").with(AttributeProto::of_ints("kernel_shape", &[2])),
+                node("Shape", &["w"], "part").with(int("end", end)),
             ]
         };
-        assert_eq!(shape_of(nodes("Relu")), Some(vec![0, 0, 12]));
-        assert_eq!(shape_of(nodes("MaxPool")), None);
+        assert_eq!(shape_of(nodes("Relu", 3)), Some(vec![0, 0, 0, 12]));
+        assert_eq!(shape_of(nodes("MaxPool", 2)), Some(vec![0, 0, 12]));
+        assert_eq!(shape_of(nodes("MaxPool", 3)), None);
     }
 
     #[test]
