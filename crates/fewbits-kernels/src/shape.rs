@@ -20,20 +20,6 @@ impl Size for usize {
     }
 }
 
-/// A size that may not be known.
-impl Size for Option<usize> {
-    const ONE: Option<usize> = Some(1);
-
-    fn meet(self, other: Option<usize>) -> Option<Option<usize>> {
-        match (self, other) {
-            (Some(1), size) | (size, Some(1)) => Some(size),
-            (Some(size), Some(other)) => size.meet(other).map(Some),
-            // Of an unknown size and another it is the other, which is not 1.
-            (size, other) => Some(size.or(other)),
-        }
-    }
-}
-
 /// Gives the size of every axis that shapes `a` and `b` broadcast to, none where they do not go together.
 pub fn broadcast_sizes<'a, S: Size>(
     a: &'a [S],
@@ -64,14 +50,5 @@ mod tests {
         assert_eq!(broadcast_shape::<usize>(&[], &[]), Some(vec![]));
         assert_eq!(broadcast_shape(&[1], &[0]), Some(vec![0]));
         assert_eq!(broadcast_shape(&[4], &[0]), None);
-    }
-
-    #[test]
-    fn unknown_sizes_are_what_they_meet() {
-        let shape = |a: &[Option<usize>], b: &[Option<usize>]| broadcast_shape(a, b);
-        assert_eq!(shape(&[None], &[Some(3)]), Some(vec![Some(3)]));
-        assert_eq!(shape(&[None], &[Some(1)]), Some(vec![None]));
-        assert_eq!(shape(&[Some(1), None], &[None]), Some(vec![Some(1), None]));
-        assert_eq!(shape(&[Some(2)], &[Some(3)]), None);
     }
 }

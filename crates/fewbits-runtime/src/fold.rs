@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::{
-    Conversion, Dims, Known, conversion, elements, folds, moves, result_dims, result_type,
+    Conversion, Element, Extent, Extents, Known, conversion, elements, folds, moves, result_dims,
+    result_type,
 };
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::cleanup;
@@ -268,12 +269,14 @@ impl<'a> Constants<'a> {
 }
 
 impl Known for Constants<'_> {
-    fn dims(&self, name: &str) -> Option<Dims> {
-        Some(self.known.get(name)?.shape().into_iter().map(Some).collect())
+    fn extents(&self, name: &str) -> Option<Extents> {
+        let shape = self.known.get(name)?.shape();
+        Some(shape.into_iter().map(|size| Extent::from(Some(size))).collect())
     }
 
-    fn ints(&self, name: &str) -> Option<Vec<i64>> {
-        self.known.get(name)?.to_initializer()?.ints().ok()
+    fn elements(&self, name: &str) -> Option<Vec<Element>> {
+        let ints = self.known.get(name)?.to_initializer()?.ints().ok()?;
+        Some(ints.into_iter().map(Element::Is).collect())
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is known of the operators of `ai.onnx.ml`.
 
+use super::extents::{Extent, Extents, product};
 use super::operators::Gives;
-use super::shapes::{Dims, Known, elements};
+use super::shapes::Known;
 use crate::MODEL_DOMAIN_ML;
 use crate::proto::{DataType, NodeProto};
 
@@ -46,36 +47,42 @@ pub(super) fn label(node: &NodeProto) -> DataType {
 }
 
 /// The axes of result number `place` of a node.
-pub(super) fn dims(node: &NodeProto, place: usize, known: &impl Known) -> Option<Dims> {
-    let input = |i: usize| known.dims(node.input.get(i)?);
+pub(super) fn extents(node: &NodeProto, place: usize, known: &impl Known) -> Option<Extents> {
+    let input = |i: usize| known.extents(node.input.get(i)?);
+    let rows = || match input(0).as_deref() {
+        Some(&[rows, _]) => rows,
+        _ => Extent::Unknown,
+    };
     match node.op_type() {
         "Binarizer" | "Imputer" | "LabelEncoder" | "Normalizer" | "Scaler" => input(0),
         "ArrayFeatureExtractor" => {
-            let (mut dims, count) = (input(0)?, input(1).and_then(|dims| elements(&dims)));
+            let mut extents = input(0)?;
+            let count = input(1).map_or(Extent::Unknown, |places| product(&places));
             // A vector gives one row.
-            if dims.len() == 1 {
-                return Some(vec![Some(1), count]);
+            if extents.len() == 1 {
+                return Some(vec![Extent::Is(1), count]);
             }
-            *dims.last_mut()? = count;
-            Some(dims)
+            *extents.last_mut()? = count;
+            Some(extents)
         }
         "OneHotEncoder" => {
             let count = node.ints("cats_int64s").len() + node.strings("cats_strings").len();
-            Some([input(0)?, vec![Some(count)]].concat())
+            Some([input(0)?, vec![Extent::Is(count)]].concat())
         }
         "FeatureVectorizer" => {
-            let width = usize::try_from(node.ints("inputdimensions").iter().sum::<i64>());
-            Some(vec![None, width.ok()])
+            let widths = node.ints("inputdimensions").iter();
+            let widths = widths.map(|&width| Extent::from(usize::try_from(width).ok()));
+            Some(vec![Extent::Unknown, widths.fold(Extent::Is(0), Extent::plus)])
         }
         "LinearClassifier" | "SVMClassifier" | "TreeEnsembleClassifier" if place == 0 => {
-            Some(vec![None])
+            Some(vec![rows()])
         }
         "LinearClassifier"
         | "SVMClassifier"
         | "TreeEnsembleClassifier"
         | "LinearRegressor"
         | "SVMRegressor"
-        | "TreeEnsembleRegressor" => Some(vec![None, None]),
+        | "TreeEnsembleRegressor" => Some(vec![rows(), Extent::Unknown]),
         _ => None,
     }
 }

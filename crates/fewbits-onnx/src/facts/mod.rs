@@ -1,8 +1,9 @@
 //! What is known of ONNX's operators, and of the values of a graph by it.
 //!
 //! Of values: [`operators`] is the one table of what operators give and take; [`types`] follows it through
-//! a graph; [`check`] finds what contradicts it. [`shapes`] holds the axes of a node's results, and
-//! [`mod@sizes`] follows them. [`kinds`] and [`folds`] are further properties of operators, [`ml`] those of
+//! a graph; [`check`] finds what contradicts it. [`shapes`] holds the axes of a node's results, [`values`] the
+//! elements of those that hold sizes, and [`mod@sizes`] follows both; an axis of [`extents`] has a size, or a
+//! symbol that says which others have the same. [`kinds`] and [`folds`] are further properties of operators, [`ml`] those of
 //! `ai.onnx.ml`; [`rows`] tells which values have their rows from the same rows of the inputs.
 //!
 //! Of operators, as quantizing asks it: [`products`], [`constants`] (what a constant is to who reads it),
@@ -14,6 +15,7 @@ mod axes;
 mod check;
 mod constants;
 pub(crate) mod einsum;
+mod extents;
 mod folds;
 mod fused;
 mod integers;
@@ -23,6 +25,7 @@ mod ml;
 mod names;
 mod norms;
 mod operators;
+mod places;
 mod products;
 mod quantized;
 mod rows;
@@ -30,11 +33,13 @@ mod scaling;
 mod shapes;
 mod sizes;
 mod types;
+mod values;
 mod windows;
 
 pub use axes::{Along, Axes};
 pub use check::{Mismatch, mismatches};
 pub use constants::ReadAs;
+pub use extents::{Element, Extent, Extents, Symbol};
 pub use folds::{Conversion, conversion, folds};
 pub use integers::IntegerForm;
 pub use kinds::{
@@ -52,19 +57,27 @@ pub use rows::{CommonScales, rows_are_apart};
 pub use scaling::Scaling;
 pub use shapes::{Dims, Known, elements, result_dims};
 pub use sizes::Sizes;
-pub(crate) use sizes::sizes;
 pub use types::{ElementTypes, result_type};
 pub(crate) use types::{element_types, types_inside};
 pub use windows::Windows;
 
-use self::sizes::sizes_beside;
+use self::shapes::known_sizes;
+use self::sizes::Shapes;
 use crate::proto::{DataType, GraphProto};
 
-/// The element types and axes of the values of a graph, as far as they are known.
+/// The element types and axes of the values of a graph, as far as they are known, and the integers of those that
+/// hold sizes.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     types: ElementTypes,
+    shapes: Shapes,
+    /// The sizes in `shapes` that are known, for those who ask for no others.
     sizes: Sizes,
+}
+
+/// The known sizes of every value of the main graph whose number of axes is known.
+pub(crate) fn sizes(graph: &GraphProto) -> Sizes {
+    Facts::of(graph).sizes
 }
 
 impl Facts {
@@ -75,7 +88,11 @@ impl Facts {
 
     /// The same, where the axes of some values are known from elsewhere, as those of weights that nodes unpack.
     pub fn beside(graph: &GraphProto, others: impl IntoIterator<Item = (String, Dims)>) -> Facts {
-        Facts { types: element_types(graph), sizes: sizes_beside(graph, others) }
+        let types = element_types(graph);
+        let shapes = Shapes::of(graph, &types, others);
+        let known = shapes.extents.iter();
+        let sizes = known.map(|(name, extents)| (name.clone(), known_sizes(extents))).collect();
+        Facts { types, shapes, sizes }
     }
 
     /// All element types that are known.
@@ -93,9 +110,19 @@ impl Facts {
         self.types.get(name).copied()
     }
 
-    /// The axes of a value, if their number is known.
+    /// The sizes of the axes of a value, if their number is known.
     pub fn dims(&self, name: &str) -> Option<&[Option<usize>]> {
         self.sizes.get(name).map(Vec::as_slice)
+    }
+
+    /// The same, with the symbols of sizes that are not known: each has one.
+    pub fn extents(&self, name: &str) -> Option<&[Extent]> {
+        self.shapes.extents.get(name).map(Vec::as_slice)
+    }
+
+    /// The elements of a value of integers that has one axis or none and holds sizes or a few constants.
+    pub fn elements(&self, name: &str) -> Option<&[Element]> {
+        self.shapes.elements.get(name).map(Vec::as_slice)
     }
 
     /// The number of axes of a value.

@@ -1,5 +1,6 @@
 //! How a convolution or a pooling moves its window.
 
+use super::extents::Extent;
 use crate::proto::NodeProto;
 
 /// The window of a node along each spatial axis.
@@ -59,12 +60,19 @@ impl Windows {
     }
 
     /// How many results there are along each axis of such sizes.
-    pub fn counts(&self, sizes: &[Option<usize>]) -> Vec<Option<usize>> {
-        let count = |(window, size): (&Window, &Option<usize>)| {
-            let size = (*size)?;
-            let (before, behind) = window.pads(Some(size))?;
-            let padded = size.checked_add(before)?.checked_add(behind)?;
-            Some(padded.checked_sub(window.extent)? / window.stride + 1)
+    pub fn counts(&self, sizes: &[usize]) -> Option<Vec<usize>> {
+        self.axes.iter().zip(sizes).map(|(window, &size)| window.count(size)).collect()
+    }
+
+    /// The same, as far as the sizes are known.
+    pub(super) fn extents(&self, sizes: &[Extent]) -> Vec<Extent> {
+        if self.axes.len() != sizes.len() {
+            return vec![Extent::Unknown; sizes.len()];
+        }
+        let count = |(window, &size): (&Window, &Extent)| match size {
+            Extent::Is(size) => window.count(size).into(),
+            size if window.keeps_sizes() => size,
+            _ => Extent::Unknown,
         };
         self.axes.iter().zip(sizes).map(count).collect()
     }
@@ -80,13 +88,26 @@ impl Windows {
 }
 
 impl Window {
+    fn count(&self, size: usize) -> Option<usize> {
+        let (before, behind) = self.pads(Some(size))?;
+        let padded = size.checked_add(before)?.checked_add(behind)?;
+        (padded.checked_sub(self.extent)? / self.stride).checked_add(1)
+    }
+
+    /// Whether there are as many results as elements, whatever their number.
+    fn keeps_sizes(&self) -> bool {
+        let added = self.pads(None).and_then(|(before, behind)| before.checked_add(behind));
+        self.stride == 1 && added == Some(self.extent - 1)
+    }
+
     fn pads(&self, size: Option<usize>) -> Option<(usize, usize)> {
         let total = || match self.stride {
             // Whatever the size.
             1 => Some(self.extent - 1),
             stride => {
                 let size = size?;
-                let wanted = (size.div_ceil(stride).checked_sub(1)?) * stride + self.extent;
+                let steps = size.div_ceil(stride).checked_sub(1)?;
+                let wanted = steps.checked_mul(stride)?.checked_add(self.extent)?;
                 Some(wanted.saturating_sub(size))
             }
         };

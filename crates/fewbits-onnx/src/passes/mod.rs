@@ -20,7 +20,6 @@ pub mod lower_opset;
 pub mod normal_forms;
 pub mod own_shapes;
 pub mod qdq;
-mod same_sizes;
 pub mod section;
 pub mod single_precision;
 pub mod to_qdq;

@@ -6,13 +6,19 @@
 //! another value where it has the same ones whatever is fed, such as the batch size of what `x` was
 //! computed from.
 
-use super::same_sizes::SameSizes;
-use crate::graph::{Index, Names};
-use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
+use std::collections::HashSet;
+
+use crate::facts::{Element, Extent, Facts};
+use crate::graph::Names;
+use crate::proto::{GraphProto, NodeProto, TensorProto};
 
 /// Rewrites every such `Reshape`; returns their number. What computed the shapes stays, dead.
 pub fn own_shapes(graph: &mut GraphProto) -> usize {
-    let found = found(graph);
+    let facts = Facts::of(graph);
+    let constants: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    let own = |node: &NodeProto| own_shape(node, &facts, &constants);
+    let nodes = graph.node.iter().enumerate();
+    let found: Vec<_> = nodes.filter_map(|(at, node)| Some((at, own(node)?))).collect();
     let mut names = Names::new(graph);
     let count = found.len();
     for (position, dims) in found {
@@ -23,116 +29,22 @@ pub fn own_shapes(graph: &mut GraphProto) -> usize {
     count
 }
 
-/// The positions of such nodes, and their constant shapes.
-fn found(graph: &GraphProto) -> Vec<(usize, Vec<i64>)> {
-    let shapes = Shapes { graph, index: Index::new(graph) };
-    let mut sizes = SameSizes::new(graph);
-    let mut found = Vec::new();
-    for (position, node) in graph.node.iter().enumerate() {
-        let own = shapes.own_shape(node, &sizes);
-        let dims = own.clone().or_else(|| shapes.constant(node.input.get(1)?));
-        sizes.learn(node, dims.as_deref(), &shapes.index);
-        found.extend(own.map(|dims| (position, dims)));
-    }
-    found
-}
-
-/// A part of a shape.
-enum Part<'a> {
-    Constant(i64),
-    /// The size of a value along an axis.
-    Size(&'a str, usize),
-}
-
-/// What computes shapes in a graph.
-struct Shapes<'a> {
-    graph: &'a GraphProto,
-    index: Index<'a>,
-}
-
-impl<'a> Shapes<'a> {
-    /// The constant for the new shape of a Reshape, if each of its parts is a constant or the size of
-    /// the input there.
-    fn own_shape(&self, node: &'a NodeProto, sizes: &SameSizes<'a>) -> Option<Vec<i64>> {
-        (node.is("Reshape") && node.int("allowzero", 0) == 0).then_some(())?;
-        let [input, shape] = node.input.as_slice() else { return None };
-        let of_input = sizes.of(input);
-        let concat = self.producer(shape).filter(|n| n.is("Concat"))?;
-        let mut parts = Vec::new();
-        for part in &concat.input {
-            parts.extend(self.parts(part, sizes)?);
-        }
-        let dim = |(here, part): (usize, &Part<'a>)| match part {
-            // A part that is constant and 0 means the size of the input, too.
-            Part::Constant(value) => Some(*value),
-            Part::Size(of, place) => {
-                (*place == here && sizes.of(of).agree(&of_input, here)).then_some(0)
-            }
-        };
-        parts.iter().enumerate().map(dim).collect()
-    }
-
-    /// The parts of a shape that a value of one axis holds.
-    fn parts(&self, name: &'a str, sizes: &SameSizes<'a>) -> Option<Vec<Part<'a>>> {
-        if let Some(values) = self.constant(name) {
-            return Some(values.into_iter().map(Part::Constant).collect());
-        }
-        let node = self.producer(name)?;
-        let first = node.input.first()?;
-        match node.op_type() {
-            // A scalar, so that one size is one part.
-            "Unsqueeze" => self.gathered(first, 0),
-            "Gather" => self.gathered(name, 1),
-            "Slice" => {
-                let of = self.sizes_of(first)?;
-                let one = |i: usize, default: i64| match node.input.get(i).map(String::as_str) {
-                    None | Some("") => Some(default),
-                    Some(name) => match self.constant(name)?[..] {
-                        [value] => Some(value),
-                        _ => None,
-                    },
-                };
-                // Before opset 10 these were attributes.
-                (node.input.len() >= 3 && one(3, 0)? == 0 && one(4, 1)? == 1).then_some(())?;
-                slice(of, one(1, 0)?, one(2, 0)?, sizes)
-            }
-            "Shape" => slice(first, node.int("start", 0), node.attr("end")?.i(), sizes),
-            _ => None,
-        }
-    }
-
-    /// The sizes that a Gather with an index of `rank` axes takes.
-    fn gathered(&self, name: &str, rank: usize) -> Option<Vec<Part<'a>>> {
-        let gather = self.producer(name).filter(|n| n.is("Gather") && n.int("axis", 0) == 0)?;
-        let [of, places] = gather.input.as_slice() else { return None };
-        let of = self.sizes_of(of)?;
-        (self.index.initializer(places)?.dims.len() == rank).then_some(())?;
-        // Counted from the front.
-        let size = |place: i64| Some(Part::Size(of, usize::try_from(place).ok()?));
-        self.constant(places)?.into_iter().map(size).collect()
-    }
-
-    /// The value whose sizes `name` holds, all of them.
-    fn sizes_of(&self, name: &str) -> Option<&'a str> {
-        let shape = self.producer(name).filter(|n| n.is("Shape") && n.attribute.is_empty())?;
-        shape.input.first().map(String::as_str)
-    }
-
-    fn producer(&self, name: &str) -> Option<&'a NodeProto> {
-        self.index.producer(name).map(|i| &self.graph.node[i])
-    }
-
-    fn constant(&self, name: &str) -> Option<Vec<i64>> {
-        let tensor = self.index.initializer(name)?;
-        let is_ints = matches!(tensor.element_type(), Ok(DataType::Int64));
-        tensor.ints().ok().filter(|_| is_ints)
-    }
-}
-
-/// Some sizes of a value that follow each other, if it is known to have so many axes.
-fn slice<'a>(of: &'a str, start: i64, end: i64, sizes: &SameSizes<'a>) -> Option<Vec<Part<'a>>> {
-    let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
-    (end <= sizes.of(of).least_rank).then(|| (start..end).map(|at| Part::Size(of, at)).collect())
+/// The constant for the computed shape of a Reshape, if each of its elements is known or the size of the input
+/// there.
+fn own_shape(node: &NodeProto, facts: &Facts, constants: &HashSet<&str>) -> Option<Vec<i64>> {
+    (node.is("Reshape") && node.int("allowzero", 0) == 0).then_some(())?;
+    let [input, shape] = node.input.as_slice() else { return None };
+    (!constants.contains(shape.as_str())).then_some(())?;
+    let from = facts.extents(input).unwrap_or(&[]);
+    let dim = |(axis, element): (usize, &Element)| match (*element, from.get(axis)) {
+        (Element::Like(symbol), Some(&Extent::Like(own))) => (symbol == own).then_some(0),
+        // What is computed, and the size of the input as it is declared, follows what is fed in its place.
+        (Element::Is(size), Some(&Extent::Is(own))) if usize::try_from(size) == Ok(own) => Some(0),
+        // A size that is 0 means that of the input, too.
+        (Element::Is(size @ -1..), _) => Some(size),
+        _ => None,
+    };
+    facts.elements(shape)?.iter().enumerate().map(dim).collect()
 }
 
 #[cfg(test)]
@@ -140,8 +52,8 @@ mod tests {
     use super::*;
     use crate::proto::{AttributeProto, ValueInfoProto};
 
-    /// A graph of the inputs `x` `[?, 4, 6]` and `z` of the same shape, its last nodes those given: a
-    /// Reshape of them reads `shape`, which is `part` and 12.
+    /// A graph of the inputs `x` `[?, 4, 6]`, `z` of the same shape and `w` of three axes of any size, its last nodes
+    /// those given: a Reshape of them reads `shape`, which is `part` and 12.
     fn graph(nodes: Vec<NodeProto>) -> GraphProto {
         let input = |name| ValueInfoProto::tensor(name, 1, &[None, Some(4), Some(6)]);
         let axis = AttributeProto::of_int("axis", 0);
@@ -155,10 +67,16 @@ mod tests {
         node.insert(node.len() - 1, concat);
         GraphProto {
             node,
-            input: vec![input("x"), input("z")],
+            input: vec![
+                input("x"),
+                input("z"),
+                ValueInfoProto::tensor("w", 1, &[None, None, None]),
+            ],
             initializer: vec![
                 TensorProto::from_i64("zero", &[], &[0]),
                 TensorProto::from_i64("one", &[], &[1]),
+                TensorProto::from_i64("two", &[], &[2]),
+                ints("rotated", &[0, 2]),
                 ints("first", &[0]),
                 ints("second", &[1]),
                 ints("third", &[2]),
@@ -228,22 +146,63 @@ mod tests {
 
     #[test]
     fn sizes_of_other_places_stay() {
-        let y = || node("Relu", &["x"], "y");
+        let y = || node("Relu", &["w"], "y");
         for part in [
             size("y", "one"),
             vec![node("Shape", &["y"], "s"), node("Gather", &["s", "last"], "part")],
             vec![node("Shape", &["y"], "s"), node("Slice", &["s", "second", "third"], "part")],
-            vec![node("Shape", &["y"], "s"), node("Slice", &["s", "first", "last"], "part")],
-            // As many as there are, which may be fewer.
-            vec![node("Shape", &["y"], "s"), node("Slice", &["s", "first", "twelve"], "part")],
             vec![node("Shape", &["y"], "part").with(int("start", 1)).with(int("end", 2))],
-            vec![node("Shape", &["y"], "part")],
+            // Of no known rank, and not known to have any.
+            vec![node("Mystery", &["y"], "u"), node("Shape", &["u"], "part")],
+            vec![node("Mystery", &["y"], "part")],
         ] {
             assert_eq!(shape_of([vec![y()], part].concat()), None);
         }
         let mut allows = graph([vec![y()], size("y", "zero"), vec![reshape()]].concat());
         allows.node.last_mut().unwrap().attribute.push(int("allowzero", 1));
         assert_eq!(own_shapes(&mut allows), 0);
+    }
+
+    #[test]
+    fn sizes_that_the_model_fixes_become_numbers_elsewhere_and_zeros_in_their_places() {
+        let sliced = |from: &str, to: &str| {
+            vec![node("Shape", &["y"], "s"), node("Slice", &["s", from, to], "part")]
+        };
+        for (part, of_x, of_w) in [
+            (size("y", "one"), Some(vec![4, 12]), None),
+            (size("y", "two"), Some(vec![6, 12]), None),
+            (sliced("second", "third"), Some(vec![4, 12]), None),
+            (sliced("first", "last"), Some(vec![0, 0, 12]), Some(vec![0, 0, 12])),
+            // As many as there are, of which the number is known.
+            (sliced("first", "twelve"), Some(vec![0, 0, 0, 12]), Some(vec![0, 0, 0, 12])),
+            (sliced("third", "first"), Some(vec![12]), Some(vec![12])),
+            (vec![node("Shape", &["y"], "part")], Some(vec![0, 0, 0, 12]), Some(vec![0, 0, 0, 12])),
+            (vec![node("Shape", &["z"], "part").with(int("end", 1))], None, None),
+            (
+                vec![node("Shape", &["z"], "part").with(int("start", 1))],
+                Some(vec![4, 6, 12]),
+                Some(vec![4, 6, 12]),
+            ),
+        ] {
+            for (input, expected) in [("x", of_x), ("w", of_w)] {
+                let nodes = [vec![node("Relu", &[input], "y")], part.clone()].concat();
+                assert_eq!(shape_of(nodes), expected, "{input} {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_axes_than_the_first_are_followed() {
+        let perm = AttributeProto::of_ints("perm", &[0, 2, 1]);
+        let nodes = |of: &str| {
+            vec![
+                node("Transpose", &["w"], "y").with(perm.clone()),
+                node("Shape", &[of], "s"),
+                node("Gather", &["s", "rotated"], "part"),
+            ]
+        };
+        assert_eq!(shape_of(nodes("w")), Some(vec![0, 0, 12]));
+        assert_eq!(shape_of(nodes("y")), None);
     }
 
     #[test]
@@ -265,16 +224,16 @@ mod tests {
             let nodes = [vec![step.clone()], size("x", "zero")].concat();
             assert_eq!(shape_of(nodes), Some(vec![0, 12]), "{step:?}");
         }
-        // All sizes, where the shape stays.
-        let nodes = |op: &str| {
+        // All sizes, where the shape stays; those of channels behind a pooling, and no others.
+        let nodes = |op: &str, end: i64| {
             vec![
-                node(op, &["x"], "y"),
-                node("Shape", &["x"], "s"),
-                node("Slice", &["s", "first", "third"], "part"),
+                node(op, &["w"], "y").with(AttributeProto::of_ints("kernel_shape", &[2])),
+                node("Shape", &["w"], "part").with(int("end", end)),
             ]
         };
-        assert_eq!(shape_of(nodes("Relu")), Some(vec![0, 0, 12]));
-        assert_eq!(shape_of(nodes("MaxPool")), None);
+        assert_eq!(shape_of(nodes("Relu", 3)), Some(vec![0, 0, 0, 12]));
+        assert_eq!(shape_of(nodes("MaxPool", 2)), Some(vec![0, 0, 12]));
+        assert_eq!(shape_of(nodes("MaxPool", 3)), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Windows {
         let windows = facts::Windows::of(node, kernel)?;
         let known: Vec<Option<usize>> = size.iter().copied().map(Some).collect();
         let pads = windows.pads(&known)?;
-        let count: Vec<usize> = windows.counts(&known).into_iter().collect::<Option<_>>()?;
+        let count = windows.counts(size)?;
         let (channels, size, kernel) = (*channels, size.to_vec(), kernel.to_vec());
         Some(Windows { channels, size, kernel, strides, dilations, pads, count })
     }
