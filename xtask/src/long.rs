@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::rust::cargo;
-use crate::step::Result;
+use crate::step::{Result, Step};
 
 /// How often the property tests run, every time with new random inputs.
 const ROUNDS: usize = 10;
@@ -24,4 +24,16 @@ pub fn properties(root: &Path) -> Result<()> {
             .run()?;
     }
     Ok(())
+}
+
+/// Holds what the fact base says of sizes against what is computed, for ONNX's own sets and random graphs.
+pub fn facts(root: &Path, python: &Path) -> Result<()> {
+    cargo("Building the program that prints facts", root)
+        .args(["build", "--release", "--locked", "--workspace", "--example", "facts"])
+        .run()?;
+    Step::new("Holding facts against what is computed", python)
+        .args(["-m", "facts_hold", "--seeds", "0..400"])
+        .current_dir(&root.join("tests/python"))
+        .env("FACTS_BIN", root.join("target/release/examples/facts"))
+        .run()
 }

@@ -36,7 +36,8 @@ Commands:
   python          the release binary and the Python package, driven end to end by
                   pytest from tests/python
   long            what takes too long for every change: the property tests with many
-                  more inputs, then the tests that pytest knows as `long`
+                  more inputs, the fact base against what is computed, then the tests that
+                  pytest knows as `long`
   golden          compares hashes of written files, and of outputs at every level of
                   kernels that this CPU has, with those of tests/golden.txt
   golden --write  keeps the hashes of now; say in the commit what changes them
@@ -81,6 +82,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["python"] => python_tests(&root, pytest_arguments),
         ["long"] => {
             long::properties(&root)?;
+            long::facts(&root, &venv::ensure(&root)?)?;
             long_tests(&root, pytest_arguments)
         }
         ["golden"] => golden::run(&root, golden::Mode::Compare),
