@@ -159,6 +159,8 @@ pub enum RowsKnown {
     /// Each row of the outputs comes from the same row of the inputs, but for scales that a batch has in
     /// common.
     Apart,
+    /// They depend on each other, or may in a way that a few of them do not show.
+    Mixed,
     /// Nothing.
     Unknown,
     /// Nothing but that they are rounded to few integers, as with `QuantizeLinear`.

@@ -39,7 +39,7 @@ pub fn for_model(data: Dataset, model: &Model, uncut: usize) -> Dataset {
 /// How the rows of data may be cut for `runner`.
 pub fn of_runner(data: &Dataset, runner: &dyn Runner) -> Cut {
     let known = runner.rows_known();
-    if data.rows() < 2 || known == RowsKnown::Apart {
+    if data.rows() < 2 {
         return Cut::Anywhere;
     }
     if let Some(rows) = rows_a_call(runner, data) {
@@ -49,7 +49,9 @@ pub fn of_runner(data: &Dataset, runner: &dyn Runner) -> Cut {
         return Cut::Along(axes.collect());
     }
     let least_db = match known {
-        RowsKnown::Apart | RowsKnown::Unknown => FLOAT_DB,
+        RowsKnown::Apart => return Cut::Anywhere,
+        RowsKnown::Mixed => return Cut::Nowhere,
+        RowsKnown::Unknown => FLOAT_DB,
         RowsKnown::Rounded => ROUNDED_DB,
         RowsKnown::Scaled => SCALED_DB,
     };

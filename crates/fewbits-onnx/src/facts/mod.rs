@@ -4,7 +4,8 @@
 //! a graph; [`check`] finds what contradicts it. [`shapes`] holds the axes of a node's results, [`values`] the
 //! elements of those that hold sizes, and [`mod@sizes`] follows both; an axis of [`extents`] has a size, or a
 //! symbol that says which others have the same. [`kinds`] and [`folds`] are further properties of operators, [`ml`] those of
-//! `ai.onnx.ml`; [`rows`] tells which values have their rows from the same rows of the inputs.
+//! `ai.onnx.ml`; [`rows`] tells which values have their rows from the same rows of the inputs, [`mixing`] which surely
+//! have not.
 //!
 //! Of operators, as quantizing asks it: [`products`], [`constants`] (what a constant is to who reads it),
 //! [`norms`], [`integers`] (what computes on integers between products), [`scaling`] (what gives factors of
@@ -21,6 +22,7 @@ mod fused;
 mod integers;
 mod kinds;
 mod missing;
+mod mixing;
 mod ml;
 mod names;
 mod norms;
@@ -47,6 +49,7 @@ pub use kinds::{
     moves, rounds_to_integers,
 };
 pub use missing::takes_missing;
+pub use mixing::mixes_rows;
 pub use names::operator_names;
 pub use norms::{ScaleAndShift, layer_norm};
 pub use products::{

@@ -1,6 +1,8 @@
 //! What a graph tells of the rows of a batch.
 
-use fewbits_onnx::facts::{CommonScales, has_common_scales, rounds_to_integers, rows_are_apart};
+use fewbits_onnx::facts::{
+    CommonScales, has_common_scales, mixes_rows, rounds_to_integers, rows_are_apart,
+};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
 
 use crate::integer::net::Net;
@@ -10,6 +12,7 @@ use crate::{RowsKnown, ValueSpec, input_specs};
 pub(crate) fn known(net: &Net) -> RowsKnown {
     match are_apart(net, CommonScales::Round) {
         true => RowsKnown::Apart,
+        false if are_mixed(net) => RowsKnown::Mixed,
         false if has_any(net.graph, has_common_scales) => RowsKnown::Scaled,
         false if has_any(net.graph, rounds_to_integers) => RowsKnown::Rounded,
         false => RowsKnown::Unknown,
@@ -21,6 +24,12 @@ fn has_any(graph: &GraphProto, is: fn(&NodeProto) -> bool) -> bool {
         let mut inside = node.attribute.iter().flat_map(|a| a.subgraphs());
         is(node) || inside.any(|graph| has_any(graph, is))
     })
+}
+
+fn are_mixed(net: &Net) -> bool {
+    let specs = input_specs(net.graph);
+    let rows = specs.iter().filter_map(|spec| Some((spec.name.as_str(), spec.row_axis?)));
+    mixes_rows(net.graph, &net.facts, &rows.collect::<Vec<_>>())
 }
 
 /// Whether the rows of all outputs depend on the same rows of the inputs only.
@@ -74,16 +83,17 @@ mod tests {
                 NodeProto::new("Mul", &["sums", "s"], &["v"]),
             ];
             nodes.push(match mixes {
-                true => node("ReduceMean", &["v"]),
+                true => node("NonZero", &["v"]),
                 false => node("Relu", &["v"]),
             });
             nodes
         };
         assert_eq!(known_of(&graph(false)), RowsKnown::Apart);
         assert_eq!(known_of(&graph(true)), RowsKnown::Scaled);
-        assert_eq!(known_of(&[node("ReduceMean", &["x"])]), RowsKnown::Unknown);
+        assert_eq!(known_of(&[node("ReduceMean", &["x"])]), RowsKnown::Mixed);
+        assert_eq!(known_of(&[node("NonZero", &["x"])]), RowsKnown::Unknown);
         let rounded = NodeProto::new("QuantizeLinear", &["x", "matrix"], &["v"]);
-        assert_eq!(known_of(&[rounded, node("ReduceMean", &["v"])]), RowsKnown::Rounded);
+        assert_eq!(known_of(&[rounded, node("NonZero", &["v"])]), RowsKnown::Rounded);
         assert!(!with_net(&graph(false), |net| are_apart(net, CommonScales::Mix)));
     }
 }
