@@ -119,6 +119,9 @@ class Judge:
         expected = means[0]
         if len(means) > 1:
             expected = {n: np.concatenate([one[n] for one in means]) for n in expected}
+        # As for the other rows: executors differ in what a Relu makes of what is no number.
+        if not all(np.isfinite(a).all() for a in expected.values() if a.dtype.kind == "f"):
+            return
         try:
             parts[0].close(answer, expected, parts[0].tolerance)
         except Fault as fault:

@@ -155,7 +155,10 @@ impl Step for Reduce {
             *out = match self.reduction {
                 Reduction::Sum => row.sum(),
                 Reduction::Mean => row.sum::<f32>() / width as f32,
-                Reduction::Max => row.fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a }),
+                // NaN stays: nothing is larger.
+                Reduction::Max => {
+                    row.fold(f32::NEG_INFINITY, |a, b| if b > a || b.is_nan() { b } else { a })
+                }
             };
         }
         state.give(self.output, out);
