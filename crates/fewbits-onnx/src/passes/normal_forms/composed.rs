@@ -12,7 +12,7 @@ type Find = for<'a> fn(&mut Way<'a>, &'a NodeProto) -> Option<NodeProto>;
 
 /// Puts the operator in the place of the last node of each; what only led there goes with it.
 pub(super) fn as_operators(graph: &mut GraphProto) {
-    let finds: [Find; 3] = [layer_norm, hard_swish, gelu];
+    let finds: [Find; 4] = [layer_norm, rms_norm, hard_swish, gelu];
     let mut gone = HashSet::new();
     let mut made = Vec::new();
     let index = Index::new(graph);
@@ -133,22 +133,62 @@ fn layer_norm<'a>(way: &mut Way<'a>, last: &'a NodeProto) -> Option<NodeProto> {
     let fits = |name: &str| way.vector(name) == Some(length);
     (length > 1 && bias.is_none_or(fits)).then_some(())?;
     let [centred, deviation] = normal.input.as_slice() else { return None };
-    let sum = way.back(deviation, "Sqrt")?.input.first()?;
-    let sum = way.back(sum, "Add")?;
-    let (variance, epsilon) = both(sum)?
-        .into_iter()
-        .find_map(|(variance, epsilon)| Some((variance, way.number(epsilon)?)))?;
-    let squares = mean_of(way, variance)?;
-    let squares = way.back(squares, "Mul").or_else(|| way.back(squares, "Pow"))?;
-    way.is_square_of(squares, centred).then_some(())?;
+    let (squared, epsilon) = root_of_mean_square(way, deviation)?;
+    (squared == centred).then_some(())?;
     let less = way.back(centred, "Sub")?;
     let [x, mean] = less.input.as_slice() else { return None };
-    (mean_of(way, mean)? == x && epsilon > 0.0).then_some(())?;
+    (mean_of(way, mean)? == x).then_some(())?;
     let inputs: Vec<&str> = [x.as_str(), gain].into_iter().chain(bias).collect();
     let node = NodeProto::new("LayerNormalization", &inputs, &[&last.output[0]])
         .with(AttributeProto::of_int("axis", -1))
         .with(AttributeProto::of_float("epsilon", epsilon));
     Some(node)
+}
+
+/// By the root of the mean of the squares, times a gain: along the last axis.
+fn rms_norm<'a>(way: &mut Way<'a>, last: &'a NodeProto) -> Option<NodeProto> {
+    last.is("Mul").then_some(())?;
+    let (gain, normal) = both(last)?.into_iter().find(|(gain, _)| way.vector(gain).is_some())?;
+    let (x, root) = match way.back(normal, "Div") {
+        Some(node) => {
+            let [x, root] = node.input.as_slice() else { return None };
+            (x.as_str(), root.as_str())
+        }
+        None => {
+            let product = way.back(normal, "Mul")?;
+            both(product)?
+                .into_iter()
+                .find_map(|(x, inverse)| Some((x, inverse_of(way, inverse)?)))?
+        }
+    };
+    let (squared, epsilon) = root_of_mean_square(way, root)?;
+    (squared == x && way.vector(gain)? > 1).then_some(())?;
+    let node = NodeProto::new("RMSNormalization", &[x, gain], &[&last.output[0]])
+        .with(AttributeProto::of_int("axis", -1))
+        .with(AttributeProto::of_float("epsilon", epsilon));
+    Some(node)
+}
+
+/// What a value is one over.
+fn inverse_of<'a>(way: &mut Way<'a>, inverse: &str) -> Option<&'a str> {
+    if let Some(node) = way.back(inverse, "Reciprocal") {
+        return node.input.first().map(String::as_str);
+    }
+    let [one, root] = way.back(inverse, "Div")?.input.as_slice() else { return None };
+    way.is_number(one, 1.0).then_some(root)
+}
+
+/// What is squared, where a value is the root of the mean of the squares and a number above 0, and that number.
+fn root_of_mean_square<'a>(way: &mut Way<'a>, root: &str) -> Option<(&'a str, f32)> {
+    let sum = way.back(root, "Sqrt")?.input.first()?;
+    let sum = way.back(sum, "Add")?;
+    let (mean, epsilon) = both(sum)?
+        .into_iter()
+        .find_map(|(mean, epsilon)| Some((mean, way.number(epsilon).filter(|e| *e > 0.0)?)))?;
+    let squares = mean_of(way, mean)?;
+    let squares = way.back(squares, "Mul").or_else(|| way.back(squares, "Pow"))?;
+    let squared = squares.input.first()?;
+    way.is_square_of(squares, squared).then_some((squared, epsilon))
 }
 
 /// What a value is the mean of, along the last axis, which stays.
@@ -306,6 +346,40 @@ mod tests {
         let mut without = NORM[..8].to_vec();
         without[7].2 = "y";
         assert_eq!(ops(graph(&without, &NORM_NUMBERS)), ["LayerNormalization x gain"]);
+    }
+
+    #[test]
+    fn a_norm_that_leaves_the_mean_is_found_in_each_of_its_forms() {
+        let root = [
+            ("Mul", "x x", "squares"),
+            ("ReduceMean", "squares", "mean"),
+            ("Add", "epsilon mean", "sum"),
+            ("Sqrt", "sum", "root"),
+        ];
+        let numbers = [("epsilon", 1e-6), ("one", 1.0), ("two", 2.0)];
+        for ends in [
+            vec![("Div", "x root", "normal"), ("Mul", "normal gain", "y")],
+            vec![
+                ("Div", "one root", "inverse"),
+                ("Mul", "x inverse", "normal"),
+                ("Mul", "gain normal", "y"),
+            ],
+            vec![
+                ("Reciprocal", "root", "inverse"),
+                ("Mul", "inverse x", "normal"),
+                ("Mul", "gain normal", "y"),
+            ],
+        ] {
+            let mut nodes = [&root[..], &ends].concat();
+            assert_eq!(ops(graph(&nodes, &numbers)), ["RMSNormalization x gain"], "{ends:?}");
+            // The squares of something else.
+            nodes[0].1 = "gain gain";
+            assert_eq!(ops(graph(&nodes, &numbers)).len(), nodes.len());
+        }
+        let two =
+            [("Div", "two root", "inverse"), ("Mul", "x inverse", "n"), ("Mul", "gain n", "y")];
+        let nodes = [&root[..], &two].concat();
+        assert_eq!(ops(graph(&nodes, &numbers)).len(), nodes.len());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
 use crate::integer::refusal::{Refusal, check, input, only};
 use crate::integer::state::ValueId;
-use crate::integer::steps::float::{LayerNorm, Reduce, Reduction, Softmax};
+use crate::integer::steps::float::{Norm, NormKind, Reduce, Reduction, Softmax};
 
 /// Why a step along one axis does not take another.
 const OTHER_AXIS: &str = "its axis is not known to be the last";
@@ -19,8 +19,8 @@ impl<'a> Lowering<'a> {
     }
 
     /// Normalizes the last axis.
-    pub(super) fn layer_norm(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
-        only(&["LayerNormalization"], node)?;
+    pub(super) fn norm(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["LayerNormalization", "RMSNormalization"], node)?;
         check(node.output.len() == 1, "it has several outputs")?;
         check(self.is_last_axis(node, -1), OTHER_AXIS)?;
         let constant = |name: &str| {
@@ -28,18 +28,19 @@ impl<'a> Lowering<'a> {
             Ok(floats.ok_or(Refusal::of_node("its scale or bias is not constant"))?.0)
         };
         let gain = constant(input(node, 1)?)?;
-        let bias = match node.input.get(2).map_or("", String::as_str) {
-            "" => Vec::new(),
-            name => constant(name)?,
+        let kind = match (node.is("LayerNormalization"), node.given_input(2)) {
+            (true, Some(name)) => NormKind::Layer { bias: constant(name)? },
+            (true, None) => NormKind::Layer { bias: Vec::new() },
+            (false, _) => NormKind::RootMeanSquare,
         };
         let epsilon = node.float("epsilon", 1e-5);
         Ok(Box::new(move |lowering| {
             let input = lowering.tensor(&node.input[0]);
-            lowering.step(Form::Plain, &[input], node.op_type(), node, |output| LayerNorm {
+            lowering.step(Form::Plain, &[input], node.op_type(), node, |output| Norm {
                 input,
                 output,
+                kind,
                 gain,
-                bias,
                 epsilon,
             })
         }))

@@ -75,7 +75,7 @@ impl<'a> Lowering<'a> {
         Self::float_convolution,
         Self::float_pool,
         Self::float_global_average,
-        Self::layer_norm,
+        Self::norm,
         Self::softmax,
         Self::reduction,
         Self::cast,

@@ -1,6 +1,8 @@
 //! Steps in f32.
 
-use fewbits_kernels::float::{self, Binary, Function, apply, binary, layer_norm, softmax};
+use fewbits_kernels::float::{
+    self, Binary, Function, apply, binary, layer_norm, rms_norm, softmax,
+};
 
 use crate::integer::program::Step;
 use crate::integer::state::{State, ValueId};
@@ -61,21 +63,33 @@ impl Step for FloatBinary {
     }
 }
 
-/// LayerNormalization over the last axis.
-pub(crate) struct LayerNorm {
+/// What a row is divided by, and what is done with its mean.
+pub(crate) enum NormKind {
+    /// The deviation, once the mean is taken off; a bias is added, if there is one.
+    Layer { bias: Vec<f32> },
+    /// The root of the mean of the squares.
+    RootMeanSquare,
+}
+
+/// LayerNormalization or RMSNormalization over the last axis.
+pub(crate) struct Norm {
     pub input: ValueId,
     pub output: ValueId,
+    pub kind: NormKind,
     pub gain: Vec<f32>,
-    pub bias: Vec<f32>,
     pub epsilon: f32,
 }
 
-impl Step for LayerNorm {
+impl Step for Norm {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);
         let width = shape.last();
-        if self.gain.len() != width || (!self.bias.is_empty() && self.bias.len() != width) {
+        let fits = match &self.kind {
+            NormKind::Layer { bias } => bias.is_empty() || bias.len() == width,
+            NormKind::RootMeanSquare => true,
+        };
+        if self.gain.len() != width || !fits {
             return Err(RuntimeError::Run {
                 reason: format!("rows of {} are normalized, {width} given", self.gain.len()),
             });
@@ -84,7 +98,14 @@ impl Step for LayerNorm {
         let input = state.floats(self.input);
         threads.rows(out.f32s_mut(), width, LEAST.div_ceil(width.max(1)), |first, out| {
             let input = &input[first * width..][..out.len()];
-            layer_norm(cpu, input, width, &self.gain, &self.bias, self.epsilon, out);
+            match &self.kind {
+                NormKind::Layer { bias } => {
+                    layer_norm(cpu, input, width, &self.gain, bias, self.epsilon, out);
+                }
+                NormKind::RootMeanSquare => {
+                    rms_norm(cpu, input, width, &self.gain, self.epsilon, out);
+                }
+            }
         });
         state.give(self.output, out);
         Ok(())
