@@ -396,7 +396,10 @@ mod tests {
         assert_eq!(ops(graph(&NORM, &cubes)).len(), NORM.len());
         let mut other = NORM;
         other[1].1 = "x gain";
-        assert_eq!(ops(graph(&other, &NORM_NUMBERS)).len(), NORM.len());
+        // What is taken off is no mean, but what is left is divided by the root of its mean square.
+        let found = ops(graph(&other, &NORM_NUMBERS));
+        assert!(found.contains(&"RMSNormalization centred gain".to_string()), "{found:?}");
+        assert!(!found.iter().any(|node| node.starts_with("LayerNormalization")), "{found:?}");
     }
 
     #[test]
