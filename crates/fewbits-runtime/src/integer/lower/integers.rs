@@ -7,7 +7,7 @@ use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
 use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
-use crate::integer::refusal::{Refusal, input};
+use crate::integer::refusal::{Refusal, input, only};
 use crate::integer::steps::cast::Convert;
 use crate::integer::steps::integers::{
     From, IntegerBinary, IntegerRunningSum, IntegerSum, Operation, Which,
@@ -167,6 +167,21 @@ impl<'a> Lowering<'a> {
         Ok(Box::new(move |lowering| {
             let input = lowering.tensor(&node.input[0]);
             let (what, to) = ("Cast", DataType::Float);
+            lowering.step(Form::Plain, &[input], what, node, |output| Convert { input, output, to })
+        }))
+    }
+
+    /// Floats rounded to halves, as those that read them compare them.
+    pub(super) fn halves_of_floats(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["Cast"], node)?;
+        let to_half = node.int("to", 0) == DataType::Float16 as i64;
+        let from = input(node, 0)?;
+        if !to_half || !self.is_float(from) {
+            return Err(Refusal::other());
+        }
+        Ok(Box::new(move |lowering| {
+            let input = lowering.tensor(from);
+            let (what, to) = ("Cast", DataType::Float16);
             lowering.step(Form::Plain, &[input], what, node, |output| Convert { input, output, to })
         }))
     }

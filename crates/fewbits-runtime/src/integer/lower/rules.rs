@@ -56,10 +56,11 @@ impl<'a> Lowering<'a> {
 
     /// Those that need no bytes of ours, but compute what the float executor cannot: integers, most of
     /// them.
-    const OF_NO_OTHER: [Rule<'a>; 7] = [
+    const OF_NO_OTHER: [Rule<'a>; 8] = [
         Self::integer_product,
         Self::integer_arithmetic,
         Self::floats_of_integers,
+        Self::halves_of_floats,
         Self::dynamic_product,
         Self::dynamic_convolution_with_bias,
         Self::dynamic_quantize,
