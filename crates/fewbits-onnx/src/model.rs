@@ -163,7 +163,7 @@ impl Model {
         self.proto
             .opset_import
             .iter()
-            .filter(|o| matches!(o.domain(), "" | "ai.onnx"))
+            .filter(|import| import.is_default())
             .map(OperatorSetIdProto::version)
             .max()
             .unwrap_or(0)

@@ -2,7 +2,21 @@
 
 use bytes::Bytes;
 
-use crate::proto::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto};
+use crate::proto::{
+    AttributeProto, AttributeType, GraphProto, NodeProto, OperatorSetIdProto, TensorProto,
+};
+
+/// Whether a domain is that of ONNX's own operators, which has two names.
+pub(crate) fn is_default_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+impl OperatorSetIdProto {
+    /// Whether this is the import of ONNX's own operators.
+    pub(crate) fn is_default(&self) -> bool {
+        is_default_domain(self.domain())
+    }
+}
 
 impl NodeProto {
     /// A node of the default domain. An empty input name is an absent optional input.
@@ -33,7 +47,7 @@ impl NodeProto {
 
     /// Whether the operator belongs to the default ONNX domain.
     pub fn is_onnx(&self) -> bool {
-        matches!(self.domain(), "" | "ai.onnx")
+        is_default_domain(self.domain())
     }
 
     /// The node's name, or that of its first output: something to find it by.

@@ -48,21 +48,12 @@ impl Extent {
 
     /// That of two axes behind each other.
     pub(super) fn plus(self, other: Extent) -> Extent {
-        match (self, other) {
-            (Extent::Is(0), extent) | (extent, Extent::Is(0)) => extent,
-            (Extent::Is(a), Extent::Is(b)) => a.checked_add(b).into(),
-            _ => Extent::Unknown,
-        }
+        Element::from(self).plus(other.into()).extent()
     }
 
     /// That of two axes that become one.
     pub(super) fn times(self, other: Extent) -> Extent {
-        match (self, other) {
-            (Extent::Is(0), _) | (_, Extent::Is(0)) => Extent::Is(0),
-            (Extent::Is(1), extent) | (extent, Extent::Is(1)) => extent,
-            (Extent::Is(a), Extent::Is(b)) => a.checked_mul(b).into(),
-            _ => Extent::Unknown,
-        }
+        Element::from(self).times(other.into()).extent()
     }
 }
 
@@ -94,6 +85,25 @@ impl Element {
             Element::Is(size) => usize::try_from(size).ok().into(),
             Element::Like(symbol) => Extent::Like(symbol),
             Element::Unknown => Extent::Unknown,
+        }
+    }
+
+    /// The sum of two.
+    pub(super) fn plus(self, other: Element) -> Element {
+        match (self, other) {
+            (Element::Is(0), element) | (element, Element::Is(0)) => element,
+            (Element::Is(a), Element::Is(b)) => a.checked_add(b).into(),
+            _ => Element::Unknown,
+        }
+    }
+
+    /// The product of two.
+    pub(super) fn times(self, other: Element) -> Element {
+        match (self, other) {
+            (Element::Is(0), _) | (_, Element::Is(0)) => Element::Is(0),
+            (Element::Is(1), element) | (element, Element::Is(1)) => element,
+            (Element::Is(a), Element::Is(b)) => a.checked_mul(b).into(),
+            _ => Element::Unknown,
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::Facts;
 use super::extents::{Element, Extent, Symbol};
 use super::places::places;
+use super::shapes::Reader;
 use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// Whether a graph chooses by what is fed, or reduces over the batch. `inputs` are those that hold rows, and the axis
@@ -74,13 +75,13 @@ impl Walk<'_> {
         if node.input.iter().take(chosen).any(|name| fed.contains(name)) {
             return true;
         }
-        let carried = node.input.iter().skip(chosen).any(|name| fed.contains(name));
         let mut bodies = node.attribute.iter().flat_map(AttributeProto::subgraphs);
         bodies.any(|body| {
             let mut inside = fed.clone();
             for (place, input) in body.input.iter().enumerate() {
-                // The number of the round and the condition are told from outside.
-                match carried && place >= chosen {
+                // The number of the round and the condition are told from outside; what is carried on may come
+                // to depend on what is fed.
+                match place >= chosen {
                     true => inside.insert(input.name().to_string()),
                     false => inside.remove(input.name()),
                 };
@@ -93,21 +94,16 @@ impl Walk<'_> {
 
     /// Whether a node reduces over an axis that is as long as a batch.
     fn reduces(self, node: &NodeProto) -> bool {
-        let is_one = node.is_onnx() && node.op_type().starts_with("Reduce");
-        let extents = node.given_input(0).and_then(|name| self.facts?.extents(name));
-        let Some(extents) = extents.filter(|_| is_one) else { return false };
-        let axes = match (node.given_input(1), node.ints("axes")) {
-            (Some(name), _) => match self.facts.and_then(|facts| facts.elements(name)) {
-                Some(elements) => elements.iter().map(|element| element.int()).collect(),
-                None => None,
-            },
-            (None, axes) => Some(axes.to_vec()),
+        let Some(facts) = self.facts.filter(|_| node.is_onnx()) else { return false };
+        let reader = Reader { node, known: facts };
+        let (Some(extents), Some(axes)) = (reader.extents(0), reader.list(1, "axes")) else {
+            return false;
         };
-        let places = match axes.as_deref() {
-            Some([]) if node.int("noop_with_empty_axes", 0) != 0 => return false,
-            Some([]) => (0..extents.len()).collect(),
-            Some(axes) => places(axes, extents.len()).unwrap_or_default(),
-            None => return false,
+        let places = match &axes[..] {
+            _ if !node.op_type().starts_with("Reduce") => return false,
+            [] if node.int("noop_with_empty_axes", 0) != 0 => return false,
+            [] => (0..extents.len()).collect(),
+            axes => places(axes, extents.len()).unwrap_or_default(),
         };
         places.iter().any(|&place| match extents[place] {
             Extent::Like(symbol) => self.batch.contains(&symbol),
@@ -203,5 +199,10 @@ mod tests {
         assert!(!mixes(&[round(node("Identity", &["go"], "goes"))]));
         assert!(mixes(&[round(node("Less", &["state", "limit"], "goes"))]));
         assert!(!mixes(&[round(node("Less", &["i", "count"], "goes"))]));
+        // What is fed comes in within the first round.
+        let nodes =
+            vec![node("Less", &["state", "limit"], "goes"), node("Add", &["state", "x"], "next")];
+        let inner = body(&["i", "go", "state"], nodes, &["goes", "next"]);
+        assert!(mixes(&[node("Loop", &["count", "", "limit"], "y").with(inner)]));
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn extents(node: &NodeProto, place: usize, known: &impl Known) -> Opt
 #[cfg(test)]
 mod tests {
     use crate::MODEL_DOMAIN_ML;
-    use crate::facts::{element_types, sizes};
+    use crate::facts::Facts;
     use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, ValueInfoProto};
 
     #[test]
@@ -116,7 +116,8 @@ mod tests {
             input: vec![ValueInfoProto::tensor("x", DataType::Double as i32, &[None, Some(2)])],
             ..GraphProto::default()
         };
-        let (types, sizes) = (element_types(&graph), sizes(&graph));
+        let facts = Facts::of(&graph);
+        let (types, sizes) = (facts.types(), facts.sizes());
         for (name, data_type, dims) in [
             ("s", Some(DataType::Float), Some(vec![None, Some(2)])),
             ("f", Some(DataType::Float), Some(vec![None, Some(4)])),

@@ -52,6 +52,7 @@ pub use missing::takes_missing;
 pub use mixing::mixes_rows;
 pub use names::operator_names;
 pub use norms::{ScaleAndShift, layer_norm};
+pub use places::place;
 pub use products::{
     BiasPlace, OnIntegers, ProductForm, WeightLies, bias_behind, bias_of, convolves,
 };
@@ -76,11 +77,6 @@ pub struct Facts {
     shapes: Shapes,
     /// The sizes in `shapes` that are known, for those who ask for no others.
     sizes: Sizes,
-}
-
-/// The known sizes of every value of the main graph whose number of axes is known.
-pub(crate) fn sizes(graph: &GraphProto) -> Sizes {
-    Facts::of(graph).sizes
 }
 
 impl Facts {
@@ -131,5 +127,15 @@ impl Facts {
     /// The number of axes of a value.
     pub fn rank(&self, name: &str) -> Option<usize> {
         self.dims(name).map(<[_]>::len)
+    }
+}
+
+impl Known for Facts {
+    fn extents(&self, name: &str) -> Option<Extents> {
+        self.extents(name).map(<[_]>::to_vec)
+    }
+
+    fn elements(&self, name: &str) -> Option<Vec<Element>> {
+        self.elements(name).map(<[_]>::to_vec)
     }
 }

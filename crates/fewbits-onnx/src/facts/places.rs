@@ -36,7 +36,7 @@ impl Cut {
 }
 
 /// The place of an axis among `rank`, where negative ones count from the end.
-pub(super) fn place(axis: i64, rank: usize) -> Option<usize> {
+pub fn place(axis: i64, rank: usize) -> Option<usize> {
     let axis = if axis < 0 { axis + i64::try_from(rank).ok()? } else { axis };
     usize::try_from(axis).ok().filter(|&axis| axis < rank)
 }

@@ -89,7 +89,7 @@ impl<K: Known> Reader<'_, K> {
     }
 
     /// What an input lists, or in older operator sets an attribute; empty where neither is there.
-    fn list(&self, input: usize, attribute: &str) -> Option<Vec<i64>> {
+    pub fn list(&self, input: usize, attribute: &str) -> Option<Vec<i64>> {
         match self.node.given_input(input) {
             Some(_) => self.ints(input),
             None => Some(self.node.ints(attribute).to_vec()),

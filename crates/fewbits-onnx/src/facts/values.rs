@@ -37,9 +37,9 @@ pub(super) fn result_elements(node: &NodeProto, known: &impl Known) -> Option<Ve
             }
             all
         }
-        "Add" => pairs(&reader, sum)?,
+        "Add" => pairs(&reader, Element::plus)?,
         "Sub" => pairs(&reader, difference)?,
-        "Mul" => pairs(&reader, times)?,
+        "Mul" => pairs(&reader, Element::times)?,
         "Div" => pairs(&reader, ratio)?,
         _ => return None,
     })
@@ -93,28 +93,11 @@ fn pairs(
     })
 }
 
-fn sum(a: Element, b: Element) -> Element {
-    match (a, b) {
-        (Element::Is(0), element) | (element, Element::Is(0)) => element,
-        (Element::Is(a), Element::Is(b)) => a.checked_add(b).into(),
-        _ => Element::Unknown,
-    }
-}
-
 fn difference(a: Element, b: Element) -> Element {
     match (a, b) {
         (element, Element::Is(0)) => element,
         (Element::Is(a), Element::Is(b)) => a.checked_sub(b).into(),
         (Element::Like(a), Element::Like(b)) if a == b => Element::Is(0),
-        _ => Element::Unknown,
-    }
-}
-
-fn times(a: Element, b: Element) -> Element {
-    match (a, b) {
-        (Element::Is(0), _) | (_, Element::Is(0)) => Element::Is(0),
-        (Element::Is(1), element) | (element, Element::Is(1)) => element,
-        (Element::Is(a), Element::Is(b)) => a.checked_mul(b).into(),
         _ => Element::Unknown,
     }
 }

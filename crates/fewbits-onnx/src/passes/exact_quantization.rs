@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::emit::Emit;
 use crate::Model;
-use crate::facts::{Dims, ElementTypes, element_types, sizes};
+use crate::facts::{Dims, ElementTypes, Facts, place};
 use crate::graph::Names;
 use crate::proto::{AttributeProto, DataType, NodeProto};
 
@@ -21,7 +21,8 @@ pub fn exact_quantization(model: &mut Model) {
     if opset < AXES_AS_INPUT || !graph.node.iter().any(wanted) {
         return;
     }
-    let (types, sizes) = (element_types(graph), sizes(graph));
+    let facts = Facts::of(graph);
+    let (types, sizes) = (facts.types(), facts.sizes());
     let mut names = Names::new(graph);
     for mut node in std::mem::take(&mut graph.node) {
         let mut emit = Emit::new(&node, "exact", &mut names);
@@ -40,7 +41,7 @@ pub fn exact_quantization(model: &mut Model) {
             graph.node.append(&mut emit.into_nodes());
             continue;
         }
-        match node.is("QuantizeLinear") && linear(&node, &types, &sizes, &mut emit).is_some() {
+        match node.is("QuantizeLinear") && linear(&node, types, sizes, &mut emit).is_some() {
             true => graph.node.append(&mut emit.into_nodes()),
             false => graph.node.push(node),
         }
@@ -69,10 +70,8 @@ fn linear(
         return Some(());
     }
     let [Some(_)] = sizes.get(scale)?.as_slice() else { return None };
-    let rank = i64::try_from(sizes.get(x)?.len()).ok()?;
-    let axis = node.int("axis", 1);
-    let axis = if axis < 0 { axis + rank } else { axis };
-    (0..rank).contains(&axis).then_some(())?;
+    let rank = sizes.get(x)?.len();
+    let axis = place(node.int("axis", 1), rank)?;
     let shape: Vec<i64> = (0..rank).map(|at| if at == axis { -1 } else { 1 }).collect();
     let scale = emit.reshape(scale, &shape);
     let zero = zero.map(|zero| emit.reshape(zero, &shape));

@@ -6,8 +6,7 @@
 //! makes these unsigned, and refuses a model that was right.
 
 use crate::Model;
-use crate::proto::{AttributeProto, GraphProto, NodeProto};
-use crate::proto::{DataType, TensorProto};
+use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 /// The opset that models are lowered to.
 const OPSET: i64 = 20;
@@ -56,7 +55,7 @@ pub fn lower_opset(model: &mut Model) -> bool {
         let proto = model.proto_mut();
         let of_functions = proto.functions.iter_mut().flat_map(|f| &mut f.opset_import);
         for import in proto.opset_import.iter_mut().chain(of_functions) {
-            if matches!(import.domain(), "" | "ai.onnx") {
+            if import.is_default() {
                 import.version = Some(import.version().min(OPSET));
             }
         }

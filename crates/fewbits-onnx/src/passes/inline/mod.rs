@@ -9,6 +9,7 @@ use super::lower_ml::Kept;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
 use crate::graph::Names;
+use crate::node::is_default_domain;
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto,
 };
@@ -179,7 +180,7 @@ impl Inline<'_> {
 
     /// Lets the model import what a function does.
     fn import(&mut self, function: &FunctionProto) -> Result<(), String> {
-        for import in function.opset_import.iter().filter(|import| !is_default(import)) {
+        for import in function.opset_import.iter().filter(|import| !import.is_default()) {
             let used = |node: &NodeProto| node.domain() == import.domain();
             let is_functions = self.by_key.keys().any(|(domain, ..)| domain == import.domain());
             match self.imports.iter().find(|known| known.domain() == import.domain()) {
@@ -388,13 +389,9 @@ fn key(domain: &str, name: &str, overload: &str) -> Key {
     (domain.to_string(), name.to_string(), overload.to_string())
 }
 
-fn is_default(import: &OperatorSetIdProto) -> bool {
-    matches!(import.domain(), "" | "ai.onnx")
-}
-
 /// The default operator set of a function; 0 if it uses none.
 fn opset_of(function: &FunctionProto) -> i64 {
-    function.opset_import.iter().find(|import| is_default(import)).map_or(0, |i| i.version())
+    function.opset_import.iter().find(|import| import.is_default()).map_or(0, |i| i.version())
 }
 
 /// Whether a node, or one inside, is such a one.
@@ -412,7 +409,7 @@ fn drop_imports(model: &mut Model, functions: &[FunctionProto]) {
         .map(|function| function.domain())
         .filter(|domain| {
             let used = |node: &NodeProto| node.domain() == *domain;
-            !matches!(*domain, "" | "ai.onnx") && !uses(&model.graph().node, &used)
+            !is_default_domain(domain) && !uses(&model.graph().node, &used)
         })
         .collect();
     model.proto_mut().opset_import.retain(|import| !gone.contains(import.domain()));

@@ -44,7 +44,7 @@ pub(super) fn spell_out(graph: &mut GraphProto, sizes: &HashMap<String, Dims>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::sizes;
+    use crate::facts::Facts;
     use crate::proto::{TensorProto, ValueInfoProto};
 
     #[test]
@@ -62,8 +62,8 @@ mod tests {
             initializer: vec![TensorProto::from_f32("w", &[4, 2, 5], &[0.0; 40])],
             ..GraphProto::default()
         };
-        let sizes = sizes(&graph);
-        spell_out(&mut graph, &sizes);
+        let facts = Facts::of(&graph);
+        spell_out(&mut graph, facts.sizes());
         let ints = |node: usize, name: &str| graph.node[node].ints(name).to_vec();
         assert_eq!((ints(0, "kernel_shape"), ints(0, "strides")), (vec![5], vec![1]));
         assert_eq!((ints(1, "kernel_shape"), ints(1, "dilations")), (vec![], vec![1]));

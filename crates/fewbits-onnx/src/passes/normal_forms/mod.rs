@@ -52,25 +52,21 @@ pub fn normal_forms(model: &mut Model) {
     pads::write_out(graph, sizes);
     layer_norms::with_statistics(graph, opset, sizes);
     powers::of_one_type(graph, types);
-    for form in [signs::by_comparisons, booleans::by_comparisons, booleans::reduced_as_integers] {
-        in_every_graph(graph, types, form);
-    }
+    in_every_graph(graph, types);
     vectors::as_matrices(graph, opset, sizes);
 }
 
-/// Brings a graph and those inside it to a form.
-fn in_every_graph(
-    graph: &mut GraphProto,
-    types: &ElementTypes,
-    form: fn(&mut GraphProto, &ElementTypes),
-) {
+/// Brings a graph and those inside it to the forms that ask for element types alone.
+fn in_every_graph(graph: &mut GraphProto, types: &ElementTypes) {
     for node in &mut graph.node {
         let mut attributes = std::mem::take(&mut node.attribute);
         for body in attributes.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
             let inner = types_inside(types, node, body);
-            in_every_graph(body, &inner, form);
+            in_every_graph(body, &inner);
         }
         node.attribute = attributes;
     }
-    form(graph, types);
+    signs::by_comparisons(graph, types);
+    booleans::by_comparisons(graph, types);
+    booleans::reduced_as_integers(graph, types);
 }

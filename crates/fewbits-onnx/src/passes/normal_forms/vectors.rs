@@ -57,7 +57,7 @@ fn push(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::sizes;
+    use crate::facts::Facts;
     use crate::proto::ValueInfoProto;
 
     #[test]
@@ -77,8 +77,8 @@ mod tests {
                 input: vec![value("v", 1), value("m", 2), value("t", 3)],
                 ..GraphProto::default()
             };
-            let sizes = sizes(&graph);
-            as_matrices(&mut graph, 13, &sizes);
+            let facts = Facts::of(&graph);
+            as_matrices(&mut graph, 13, facts.sizes());
             let ops: Vec<&str> = graph.node.iter().map(|node| node.op_type()).collect();
             assert_eq!(ops, expected);
             assert_eq!(graph.node.last().unwrap().output, ["y"]);

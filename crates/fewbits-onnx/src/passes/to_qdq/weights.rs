@@ -2,6 +2,7 @@
 //! them whose weights are still trained, and those for TensorRT.
 
 use super::emit::{Emit, Params};
+use crate::facts::place;
 use crate::proto::{DataType, NodeProto, TensorProto};
 
 /// What the `QuantizeLinear` `node` makes of a constant; `None` if it reads none or makes other
@@ -26,9 +27,7 @@ pub(super) fn quantized(
         0 => return None,
         1 => 1,
         channels => {
-            let rank = shape.len() as i64;
-            let axis = node.int("axis", 1);
-            let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+            let axis = place(node.int("axis", 1), shape.len())?;
             if shape.get(axis) != Some(&channels) {
                 return None;
             }

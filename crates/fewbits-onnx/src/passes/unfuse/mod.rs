@@ -16,7 +16,7 @@ use self::emit::{Emit, Why};
 use super::lower_ml::Kept;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
-use crate::facts::{element_types, sizes};
+use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::NodeProto;
 use crate::qweight::nbits::MICROSOFT;
@@ -97,7 +97,8 @@ fn unfuse_once(model: &mut Model) -> (usize, Vec<Kept>) {
     let opset = model.opset();
     let graph = model.graph();
     let mut names = Names::new(graph);
-    let (types, sizes) = (element_types(graph), sizes(graph));
+    let facts = Facts::of(graph);
+    let (types, sizes) = (facts.types(), facts.sizes());
     let (mut nodes, mut constants) = (Vec::with_capacity(graph.node.len()), Vec::new());
     let (mut count, mut kept) = (0, Vec::new());
     for node in &graph.node {
@@ -105,7 +106,7 @@ fn unfuse_once(model: &mut Model) -> (usize, Vec<Kept>) {
             nodes.push(node.clone());
             continue;
         };
-        let mut emit = Emit::new(node, opset, &mut names, &types, &sizes);
+        let mut emit = Emit::new(node, opset, &mut names, types, sizes);
         let done = match opset < OPSET {
             true => Err(format!("opset {OPSET} is needed; export the model with a newer opset")),
             false => split(node, &mut emit),

@@ -116,7 +116,7 @@ pub fn upgrade_opset(model: &mut Model, to: i64) -> Result<()> {
     }
     drop_unused(upgraded.graph_mut(), surroundings.created());
     for function in &mut upgraded.proto_mut().functions {
-        let default = function.opset_import.iter_mut().filter(|o| is_default(o));
+        let default = function.opset_import.iter_mut().filter(|o| o.is_default());
         default.for_each(|o| o.version = Some(o.version().max(to)));
     }
     settle_imports(&mut upgraded, to);
@@ -188,15 +188,11 @@ fn uses_default_domain(graph: &GraphProto) -> bool {
         .any(|n| n.is_onnx() || n.attribute.iter().any(|a| a.subgraphs().any(uses_default_domain)))
 }
 
-fn is_default(import: &OperatorSetIdProto) -> bool {
-    matches!(import.domain(), "" | "ai.onnx")
-}
-
 /// One import a domain, the default one with `version`.
 fn settle_imports(model: &mut Model, version: i64) {
     let mut kept: Vec<OperatorSetIdProto> = Vec::new();
     for mut import in std::mem::take(&mut model.proto_mut().opset_import) {
-        if is_default(&import) {
+        if import.is_default() {
             import = OperatorSetIdProto { domain: Some(String::new()), version: Some(version) };
         }
         match kept.iter_mut().find(|k| k.domain() == import.domain()) {
@@ -204,7 +200,7 @@ fn settle_imports(model: &mut Model, version: i64) {
             None => kept.push(import),
         }
     }
-    if !kept.iter().any(is_default) && version > 0 {
+    if !kept.iter().any(OperatorSetIdProto::is_default) && version > 0 {
         kept.push(OperatorSetIdProto { domain: Some(String::new()), version: Some(version) });
     }
     model.proto_mut().opset_import = kept;

@@ -3,11 +3,13 @@
 
 use std::collections::HashSet;
 
-use fewbits_onnx::proto::NodeProto;
+use fewbits_onnx::proto::{DataType, NodeProto};
 
-use crate::integer::lower::Lowering;
 use crate::integer::lower::rules::Rewrite;
+use crate::integer::lower::{Form, Lowering};
 use crate::integer::refusal::{Refusal, input, only};
+use crate::integer::state::ValueId;
+use crate::integer::steps::cast::Convert;
 
 /// The operators that start or end integers.
 const ANCHORS: [&str; 5] =
@@ -72,6 +74,22 @@ impl<'a> Lowering<'a> {
     /// Whether a step of ours computes this node, by itself or with the one that reads it.
     fn can_be_ours(&self, node: &'a NodeProto) -> bool {
         self.float_step(node).is_ok() || self.is_inside_threshold(node)
+    }
+
+    /// Rounds floats to halves, as those that read them compare them.
+    pub(super) fn halves_of_floats(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+        only(&["Cast"], node)?;
+        let to_half = node.int("to", 0) == DataType::Float16 as i64;
+        if !to_half || !self.is_float(input(node, 0)?) {
+            return Err(Refusal::other());
+        }
+        Ok(Box::new(move |lowering| lowering.convert(node, DataType::Float16)))
+    }
+
+    /// Converts what a Cast reads.
+    pub(super) fn convert(&mut self, node: &'a NodeProto, to: DataType) -> ValueId {
+        let input = self.tensor(&node.input[0]);
+        self.step(Form::Plain, &[input], "Cast", node, |output| Convert { input, output, to })
     }
 
     /// Casts floats to floats, which are there already, or integers of ours.

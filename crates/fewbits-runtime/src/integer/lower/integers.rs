@@ -7,8 +7,7 @@ use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
 use crate::integer::lower::rules::Rewrite;
 use crate::integer::lower::{Form, Lowering};
-use crate::integer::refusal::{Refusal, input, only};
-use crate::integer::steps::cast::Convert;
+use crate::integer::refusal::{Refusal, input};
 use crate::integer::steps::integers::{
     From, IntegerBinary, IntegerRunningSum, IntegerSum, Operation, Which,
 };
@@ -121,39 +120,35 @@ impl<'a> Lowering<'a> {
         let (what, flag) = (node.op_type(), |name| node.int(name, 0) != 0);
         Ok(Box::new(move |lowering| {
             let input = lowering.tensor(first);
-            let id = match arithmetic {
-                Arithmetic::Cast => lowering.step(Form::Plain, &[input], what, node, |output| {
-                    Convert { input, output, to: DataType::Int64 }
-                }),
-                Arithmetic::Binary(operation) => {
-                    let inputs = [input, lowering.tensor(&node.input[1])];
-                    lowering.step(Form::Plain, &inputs, what, node, |output| IntegerBinary {
-                        inputs,
-                        output,
-                        operation,
-                    })
-                }
-                Arithmetic::Sum(axes) => {
-                    let keep_axes = node.int("keepdims", 1) != 0;
-                    lowering.step(Form::Plain, &[input], what, node, |output| IntegerSum {
-                        input,
-                        output,
-                        axes,
-                        keep_axes,
-                    })
-                }
-                Arithmetic::RunningSum(axis) => {
-                    let which = if flag("exclusive") { Which::BeforeThis } else { Which::UpToThis };
-                    let from = if flag("reverse") { From::Last } else { From::First };
-                    lowering.step(Form::Plain, &[input], what, node, |output| IntegerRunningSum {
-                        input,
-                        output,
-                        axis,
-                        which,
-                        from,
-                    })
-                }
-            };
+            let id =
+                match arithmetic {
+                    Arithmetic::Cast => lowering.convert(node, DataType::Int64),
+                    Arithmetic::Binary(operation) => {
+                        let inputs = [input, lowering.tensor(&node.input[1])];
+                        lowering.step(Form::Plain, &inputs, what, node, |output| IntegerBinary {
+                            inputs,
+                            output,
+                            operation,
+                        })
+                    }
+                    Arithmetic::Sum(axes) => {
+                        let keep_axes = node.int("keepdims", 1) != 0;
+                        lowering.step(Form::Plain, &[input], what, node, |output| IntegerSum {
+                            input,
+                            output,
+                            axes,
+                            keep_axes,
+                        })
+                    }
+                    Arithmetic::RunningSum(axis) => {
+                        let which =
+                            if flag("exclusive") { Which::BeforeThis } else { Which::UpToThis };
+                        let from = if flag("reverse") { From::Last } else { From::First };
+                        lowering.step(Form::Plain, &[input], what, node, |output| {
+                            IntegerRunningSum { input, output, axis, which, from }
+                        })
+                    }
+                };
             lowering.ints(id)
         }))
     }
@@ -164,26 +159,7 @@ impl<'a> Lowering<'a> {
         if !is_float || !self.reads_integers_of_ours(node) {
             return Err(Refusal::other());
         }
-        Ok(Box::new(move |lowering| {
-            let input = lowering.tensor(&node.input[0]);
-            let (what, to) = ("Cast", DataType::Float);
-            lowering.step(Form::Plain, &[input], what, node, |output| Convert { input, output, to })
-        }))
-    }
-
-    /// Floats rounded to halves, as those that read them compare them.
-    pub(super) fn halves_of_floats(&self, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
-        only(&["Cast"], node)?;
-        let to_half = node.int("to", 0) == DataType::Float16 as i64;
-        let from = input(node, 0)?;
-        if !to_half || !self.is_float(from) {
-            return Err(Refusal::other());
-        }
-        Ok(Box::new(move |lowering| {
-            let input = lowering.tensor(from);
-            let (what, to) = ("Cast", DataType::Float16);
-            lowering.step(Form::Plain, &[input], what, node, |output| Convert { input, output, to })
-        }))
+        Ok(Box::new(move |lowering| lowering.convert(node, DataType::Float)))
     }
 
     /// Whether a Cast reads integers that are computed by a step of ours.

@@ -54,9 +54,8 @@ impl<'a> Lowering<'a> {
     const FROM_BYTES: [FromBytes<'a>; 3] =
         [Self::dequantized, Self::given_out, Self::matrix_to_floats];
 
-    /// Those that need no bytes of ours, but compute what the float executor cannot: integers, most of
-    /// them.
-    const OF_NO_OTHER: [Rule<'a>; 8] = [
+    /// Those for what the float executor cannot compute, wherever it stands.
+    const BEYOND_FLOATS: [Rule<'a>; 8] = [
         Self::integer_product,
         Self::integer_arithmetic,
         Self::floats_of_integers,
@@ -113,7 +112,7 @@ impl<'a> Lowering<'a> {
         if from_bytes.is_some() {
             return from_bytes;
         }
-        for rule in Self::OF_NO_OTHER {
+        for rule in Self::BEYOND_FLOATS {
             let result = rule(self, node);
             if let Some(rewrite) = self.noted(position, result) {
                 return Some(rewrite(self));

@@ -1,9 +1,10 @@
 //! Steps on 64-bit integers.
 
+use crate::Result;
 use crate::integer::program::Step;
 use crate::integer::state::{MAX_RANK, Shape, State, ValueId};
 use crate::integer::steps::elementwise::broadcast;
-use crate::{Result, RuntimeError};
+use crate::integer::steps::place_of;
 
 /// What is done with two integers; beyond 64 bits it wraps.
 #[derive(Clone, Copy, Debug)]
@@ -29,29 +30,38 @@ impl Step for IntegerBinary {
         let (a_shape, b_shape) = (state.shape(a), state.shape(b));
         let shape = broadcast(a_shape, b_shape)?;
         let mut out = state.take(self.output, shape, shape.len() * 8);
-        let left = state.ints(a)?;
-        let (left_at, right_at) = (Places::new(a_shape, shape), Places::new(b_shape, shape));
-        let elements = out.i64s_mut().iter_mut().enumerate();
-        if let Operation::PowOfFloats = self.operation {
-            let right = state.floats(b);
-            for (place, element) in elements {
-                let exponent = f64::from(right[right_at.of(place)]);
-                *element = (left[left_at.of(place)] as f64).powf(exponent) as i64;
-            }
-        } else {
-            let apply = match self.operation {
-                Operation::Add => i64::wrapping_add,
-                Operation::Sub => i64::wrapping_sub,
-                Operation::Mul => i64::wrapping_mul,
-                Operation::Pow | Operation::PowOfFloats => power,
-            };
-            let right = state.ints(b)?;
-            for (place, element) in elements {
-                *element = apply(left[left_at.of(place)], right[right_at.of(place)]);
-            }
+        let meet = Meeting {
+            left: state.ints(a)?,
+            places: [Places::new(a_shape, shape), Places::new(b_shape, shape)],
+            out: out.i64s_mut(),
+        };
+        match self.operation {
+            Operation::Add => meet.apply(state.ints(b)?, i64::wrapping_add),
+            Operation::Sub => meet.apply(state.ints(b)?, i64::wrapping_sub),
+            Operation::Mul => meet.apply(state.ints(b)?, i64::wrapping_mul),
+            Operation::Pow => meet.apply(state.ints(b)?, power),
+            Operation::PowOfFloats => meet.apply(state.floats(b), |base, exponent: f32| {
+                (base as f64).powf(exponent.into()) as i64
+            }),
         }
         state.give(self.output, out);
         Ok(())
+    }
+}
+
+/// Integers that meet others, and where.
+struct Meeting<'a> {
+    left: &'a [i64],
+    places: [Places; 2],
+    out: &'a mut [i64],
+}
+
+impl Meeting<'_> {
+    fn apply<B: Copy>(self, right: &[B], operation: impl Fn(i64, B) -> i64) {
+        let [left_at, right_at] = self.places;
+        for (place, element) in self.out.iter_mut().enumerate() {
+            *element = operation(self.left[left_at.of(place)], right[right_at.of(place)]);
+        }
     }
 }
 
@@ -167,14 +177,6 @@ impl Step for IntegerRunningSum {
         state.give(self.output, out);
         Ok(())
     }
-}
-
-/// An axis counted from the front.
-fn place_of(axis: i64, rank: usize) -> Result<usize> {
-    let from_front = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(from_front).ok().filter(|&place| place < rank).ok_or_else(|| {
-        RuntimeError::Run { reason: format!("axis {axis} of a value with {rank} axes") }
-    })
 }
 
 /// Where the elements of a value lie that is broadcast.

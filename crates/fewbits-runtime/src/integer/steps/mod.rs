@@ -22,6 +22,7 @@ pub(crate) mod resize;
 use std::cell::RefCell;
 
 use fewbits_kernels::bytes::Window;
+use fewbits_onnx::facts::place;
 
 use crate::integer::state::{MAX_RANK, Shape};
 use crate::{Result, RuntimeError};
@@ -38,6 +39,13 @@ pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Vec<f32>) -> R) -> R {
 pub(crate) fn shape(dims: &[usize]) -> Result<Shape> {
     Shape::new(dims).ok_or_else(|| RuntimeError::Run {
         reason: format!("a value has {} axes; at most {MAX_RANK} can be run", dims.len()),
+    })
+}
+
+/// The place of an axis of a value with `rank` of them, which ONNX counts from either end.
+pub(crate) fn place_of(axis: i64, rank: usize) -> Result<usize> {
+    place(axis, rank).ok_or_else(|| RuntimeError::Run {
+        reason: format!("axis {axis} of a value with {rank} axes"),
     })
 }
 

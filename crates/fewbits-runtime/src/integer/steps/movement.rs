@@ -1,5 +1,7 @@
 //! Steps that move elements and leave them as they are.
 
+use fewbits_onnx::facts::place;
+
 use crate::integer::lower::Form;
 use crate::integer::program::Step;
 use crate::integer::state::{MAX_RANK, Shape, State, ValueId, image_layout};
@@ -32,11 +34,6 @@ impl NewShape {
         let dims = from.dims();
         let fault = || RuntimeError::Run {
             reason: format!("a value of shape {from:?} cannot be reshaped by {self:?}"),
-        };
-        let place = |axis: i64, rank: usize| {
-            usize::try_from(if axis < 0 { axis + rank as i64 } else { axis })
-                .ok()
-                .filter(|&axis| axis < rank)
         };
         match self {
             NewShape::Same => Ok(from),

@@ -3,6 +3,7 @@
 
 use crate::integer::program::Step;
 use crate::integer::state::{Shape, State, ValueId};
+use crate::integer::steps::place_of;
 use crate::{Result, RuntimeError};
 
 /// How an element follows from its neighbours.
@@ -175,14 +176,7 @@ impl Resize {
         let mut axes: Vec<Axis> = from.dims().iter().map(same).collect();
         let told: Vec<usize> = match self.axes.is_empty() {
             true => (0..rank).collect(),
-            false => {
-                let place = |&axis: &i64| {
-                    let place = if axis < 0 { axis + rank as i64 } else { axis };
-                    usize::try_from(place).ok().filter(|&place| place < rank)
-                };
-                let places: Option<Vec<usize>> = self.axes.iter().map(place).collect();
-                places.ok_or_else(|| fault("it has no such axis"))?
-            }
+            false => self.axes.iter().map(|&axis| place_of(axis, rank)).collect::<Result<_>>()?,
         };
         if let Some(part) = self.part {
             let part = state.floats(part);

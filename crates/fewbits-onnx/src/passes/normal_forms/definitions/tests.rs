@@ -1,7 +1,7 @@
 //! Which nodes are written out, and which stay.
 
 use super::*;
-use crate::facts::{element_types, sizes};
+use crate::facts::Facts;
 
 /// What becomes of a node that reads `x`, of these axes.
 fn graph(node: NodeProto, dims: &[Option<i64>]) -> GraphProto {
@@ -23,8 +23,9 @@ fn graph(node: NodeProto, dims: &[Option<i64>]) -> GraphProto {
         ],
         ..GraphProto::default()
     };
-    let (types, sizes) = (element_types(&graph), sizes(&graph));
-    write_out(&mut graph, 21, &types, &sizes);
+    let facts = Facts::of(&graph);
+    let (types, sizes) = (facts.types(), facts.sizes());
+    write_out(&mut graph, 21, types, sizes);
     graph
 }
 
