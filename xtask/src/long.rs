@@ -10,7 +10,7 @@ const ROUNDS: usize = 10;
 /// Inputs of a property test that does not say how many it takes.
 const CASES: &str = "4096";
 /// The crates whose property tests these are.
-const CRATES: [&str; 4] = ["fewbits-kernels", "fewbits-quant", "fewbits-onnx", "fewbits-runtime"];
+const CRATES: [&str; 4] = ["fewbits-kernels", "fewbits-quant", "fewbits-onnx", "fewbits-engine"];
 
 /// Runs the tests of the lower crates again and again: optimized, as users get them.
 pub fn properties(root: &Path) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use fewbits::run::{RunOptions, convolves, runner};
-use fewbits::{DataType, IntegerRunner, Model, Replace, Runner, SaveOptions, ValueSpec};
+use fewbits::{DataType, Engine, Model, Replace, Runner, SaveOptions, ValueSpec};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -25,7 +25,7 @@ type Spec = (String, Option<String>, Option<Vec<Option<usize>>>);
 #[pyclass(frozen, module = "fewbits._fewbits")]
 pub struct OnnxModel {
     pub model: Model,
-    loaded: OnceLock<IntegerRunner>,
+    loaded: OnceLock<Engine>,
 }
 
 impl OnnxModel {
@@ -39,7 +39,7 @@ impl OnnxModel {
     }
 
     /// What runs the model, loaded at the first call.
-    pub fn runner(&self, py: Python<'_>) -> PyResult<&IntegerRunner> {
+    pub fn runner(&self, py: Python<'_>) -> PyResult<&Engine> {
         if let Some(runner) = self.loaded.get() {
             return Ok(runner);
         }

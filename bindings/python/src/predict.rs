@@ -2,7 +2,7 @@
 
 use fewbits::metric::{Predictions, predictions};
 use fewbits::run::{BATCH_ROWS, run_rows};
-use fewbits::{DataType, IntegerRunner, Runner, Tensor};
+use fewbits::{DataType, Engine, Runner, Tensor};
 use numpy::{
     Element, IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
 };
@@ -29,7 +29,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// What a model takes, if it is one matrix of floats with any number of rows.
-    fn of(runner: &'a IntegerRunner) -> Option<Rows<'a>> {
+    fn of(runner: &'a Engine) -> Option<Rows<'a>> {
         let [spec] = runner.inputs() else { return None };
         let data_type = spec.data_type?;
         match spec.dims.as_deref()? {

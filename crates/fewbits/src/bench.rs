@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use fewbits_engine::{RunOptions, Runner, Tensor, ValueSpec, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::DataType;
-use fewbits_runtime::{RunOptions, Runner, Tensor, ValueSpec, Values};
 use serde::Serialize;
 
 use crate::data::Dataset;

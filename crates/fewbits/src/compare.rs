@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
 use crate::Result;

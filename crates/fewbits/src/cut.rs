@@ -4,8 +4,8 @@
 //! run. Elsewhere some rows are given together and one by one: a recurrence over the first axis or a
 //! mean over the batch answers otherwise then. It also shows along which axis outputs have the rows.
 
+use fewbits_engine::{RowsKnown, RunOptions, Runner, Tensor, rows_known};
 use fewbits_onnx::Model;
-use fewbits_runtime::{RowsKnown, RunOptions, Runner, Tensor, rows_known};
 
 use crate::data::{Cut, Dataset};
 use crate::run::{row_axis, rows_a_call, runner};
@@ -68,7 +68,7 @@ fn tried(
     runner: &dyn Runner,
     data: &Dataset,
     least_db: f64,
-) -> fewbits_runtime::Result<Option<Vec<usize>>> {
+) -> fewbits_engine::Result<Option<Vec<usize>>> {
     let sample = data.sample(TRIED);
     let together = runner.run(&sample.batch(0..sample.rows()))?;
     let mut apart: Vec<Vec<Tensor>> = vec![Vec::new(); together.len()];

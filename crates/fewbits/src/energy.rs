@@ -9,7 +9,7 @@ use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fewbits_runtime::{Runner, Tensor};
+use fewbits_engine::{Runner, Tensor};
 
 use crate::Result;
 
@@ -159,7 +159,7 @@ fn number(file: &Path) -> Option<u64> {
 mod tests {
     use std::fs::{create_dir, write};
 
-    use fewbits_runtime::ValueSpec;
+    use fewbits_engine::ValueSpec;
     use tempfile::TempDir;
 
     use super::*;
@@ -185,7 +185,7 @@ mod tests {
             &[]
         }
 
-        fn run(&self, _: &[(String, Tensor)]) -> fewbits_runtime::Result<Vec<(String, Tensor)>> {
+        fn run(&self, _: &[(String, Tensor)]) -> fewbits_engine::Result<Vec<(String, Tensor)>> {
             for zone in &self.0 {
                 let file = zone.join("energy_uj");
                 let energy_uj = (number(&file).unwrap() + self.1) % 10_000;

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
+use fewbits_engine::RunOptions;
 use fewbits_kernels::Cpu;
-use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
 /// The machine, as far as figures depend on it.

@@ -1,9 +1,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use fewbits_engine::RuntimeError;
 use fewbits_onnx::{Model, OnnxError};
 use fewbits_quant::{QuantError, Rounding};
-use fewbits_runtime::RuntimeError;
 
 use crate::data::DataError;
 use crate::metric::{Metric, MetricError};

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use fewbits_engine::{Place, RunOptions, ValueSpec, input_specs};
 use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
 use fewbits_onnx::qweight::{WeightReader, scales_of_mat_mul_n_bits};
 use fewbits_onnx::{Holder, Model};
 use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
-use fewbits_runtime::{Place, RunOptions, ValueSpec, input_specs};
 use serde::Serialize;
 
 use crate::not_finite::{NotFinite, not_finite};

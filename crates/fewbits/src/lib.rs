@@ -59,9 +59,9 @@ pub mod weights;
 
 pub use apply::source_digest;
 pub use error::{Error, Result};
+pub use fewbits_engine::{Engine, Runner, RuntimeError, Tensor, ValueSpec, Values};
 pub use fewbits_kernels::keep_freed_blocks;
 pub use fewbits_onnx::proto::DataType;
 pub use fewbits_onnx::{Model, OnnxError, Replace, SaveOptions, Saved};
 pub use fewbits_quant::{Bits, FloatFormat, Granularity, RangeMethod, ScaleType, Scheme};
-pub use fewbits_runtime::{IntegerRunner, Runner, RuntimeError, Tensor, ValueSpec, Values};
 pub use limits::WeightLimits;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fewbits_runtime::{Runner, Tensor};
+use fewbits_engine::{Runner, Tensor};
 use serde::Serialize;
 
 use crate::Result;
@@ -99,7 +99,7 @@ pub fn peak_rss_bytes() -> Option<u64> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use fewbits_runtime::ValueSpec;
+    use fewbits_engine::ValueSpec;
 
     use super::*;
 
@@ -124,7 +124,7 @@ mod tests {
             &[]
         }
 
-        fn run(&self, _: &[(String, Tensor)]) -> fewbits_runtime::Result<Vec<(String, Tensor)>> {
+        fn run(&self, _: &[(String, Tensor)]) -> fewbits_engine::Result<Vec<(String, Tensor)>> {
             self.1.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(self.0);
             Ok(Vec::new())

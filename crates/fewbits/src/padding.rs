@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 /// The names under which models take a mask that is 1 where a token is and 0 where none is.
 pub(crate) const MASK_NAMES: [&str; 2] = ["attention_mask", "input_mask"];

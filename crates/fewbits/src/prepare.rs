@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use fewbits_engine::fold_constants;
 use fewbits_onnx::facts::{IntegerForm, ReadAs};
 use fewbits_onnx::passes::lower_ml::{Kept, Lowered};
 use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
@@ -11,7 +12,6 @@ use fewbits_onnx::passes::{
 };
 use fewbits_onnx::proto::DataType;
 use fewbits_onnx::{Model, OnnxError};
-use fewbits_runtime::fold_constants;
 
 use crate::Result;
 use crate::plan::{IntegerWeights, RegionExtent, is_product, regions};

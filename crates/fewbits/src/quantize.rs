@@ -1,11 +1,11 @@
 //! From a model to a smaller one: prepared, planned and carried out, the same way for every command.
 
+use fewbits_engine::{RunOptions, Tensor, input_specs};
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::{Mismatch, mismatches};
 use fewbits_onnx::passes::lower_opset::lower_opset;
 use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
 use fewbits_onnx::qweight::WeightReader;
-use fewbits_runtime::{RunOptions, Tensor, input_specs};
 
 use crate::apply::{FinishedLayers, Learning, adjust, apply, source_digest};
 use crate::bench::made_up;
@@ -420,9 +420,9 @@ pub(crate) fn quantized(
 
 #[cfg(test)]
 mod tests {
+    use fewbits_engine::Runner;
     use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
     use fewbits_quant::Bits;
-    use fewbits_runtime::Runner;
 
     use super::*;
     use crate::data::DataOptions;

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+pub use fewbits_engine::RunOptions;
+use fewbits_engine::{Engine, Reach, Runner, RuntimeError, Tensor, ValueSpec};
 use fewbits_onnx::{Model, facts};
-pub use fewbits_runtime::RunOptions;
-use fewbits_runtime::{IntegerRunner, Reach, Runner, RuntimeError, Tensor, ValueSpec};
 
 use crate::data::Dataset;
 use crate::{Error, Result};
@@ -45,7 +45,7 @@ impl Runner for Beside<'_> {
         self.0.outputs()
     }
 
-    fn run(&self, inputs: &[(String, Tensor)]) -> fewbits_runtime::Result<Vec<(String, Tensor)>> {
+    fn run(&self, inputs: &[(String, Tensor)]) -> fewbits_engine::Result<Vec<(String, Tensor)>> {
         match each_on_a_thread() {
             true => self.0.run_alone(inputs),
             false => self.0.run(inputs),
@@ -54,8 +54,8 @@ impl Runner for Beside<'_> {
 }
 
 /// Loads a model for running, its quantized parts on integers; errors name its file.
-pub fn runner(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
-    IntegerRunner::new(model, options).map_err(|source| named(model, source))
+pub fn runner(model: &Model, options: &RunOptions) -> Result<Engine> {
+    Engine::new(model, options).map_err(|source| named(model, source))
 }
 
 /// Loads what computes `values` of a model, as far as the executor can; errors name its file.

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use fewbits_engine::{FloatRunner, RunOptions, Runner, Tensor, input_specs};
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::section::{live_values, section};
 use fewbits_onnx::proto::{
     DataType, TensorProto, TensorType, TypeProto, TypeValue, ValueInfoProto,
 };
-use fewbits_runtime::{FloatRunner, RunOptions, Runner, Tensor, input_specs};
 
 use crate::Result;
 use crate::data::Dataset;

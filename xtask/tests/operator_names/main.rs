@@ -20,8 +20,8 @@ const HOMES: [&str; 5] = [
     "crates/fewbits-onnx/src/facts",
     "crates/fewbits-onnx/src/passes",
     "crates/fewbits-onnx/src/qweight",
-    "crates/fewbits-runtime/src/integer/lower",
-    "crates/fewbits-runtime/src/trust.rs",
+    "crates/fewbits-engine/src/integer/lower",
+    "crates/fewbits-engine/src/trust.rs",
 ];
 
 #[test]

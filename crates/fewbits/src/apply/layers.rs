@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
 use fewbits_quant::QTensor;
-use fewbits_runtime::RunOptions;
 
 use super::finished::{FinishedLayers, LayersOfPlan};
 use super::quantize_one;

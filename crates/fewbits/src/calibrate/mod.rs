@@ -5,9 +5,9 @@ mod watch;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use fewbits_engine::{Lacking, OutOfReach, Reach, RunOptions};
 use fewbits_onnx::Model;
 use fewbits_quant::{ChannelSeen, Observer};
-use fewbits_runtime::{Lacking, OutOfReach, Reach, RunOptions};
 use rayon::prelude::*;
 
 use crate::data::{Dataset, missing_in};

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use fewbits_engine::{Runner, Tensor, Values};
 use fewbits_quant::{ChannelObserver, Granularity, Layout, Observer};
-use fewbits_runtime::{Runner, Tensor, Values};
 use rayon::prelude::*;
 
 use super::{ChannelAxis, Padding, Wanted};

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use fewbits_engine::{Tensor, Values};
 use fewbits_onnx::proto::DataType;
-use fewbits_runtime::{Tensor, Values};
 use half::f16;
 
 use super::error::shortened;

@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 use super::DataError;
 

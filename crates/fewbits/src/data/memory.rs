@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 use super::{Cut, DataError, DataOptions, Dataset, Fitted, Labels, Listed, ValueSpec};
 use crate::plan::short_digest;

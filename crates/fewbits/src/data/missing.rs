@@ -68,8 +68,8 @@ pub(crate) fn found(data: &Dataset) -> Option<Found> {
 
 #[cfg(test)]
 mod tests {
+    use fewbits_engine::Tensor;
     use fewbits_onnx::proto::{DataType, NodeProto, ValueInfoProto};
-    use fewbits_runtime::Tensor;
 
     use super::*;
     use crate::data::{DataOptions, ValueSpec};

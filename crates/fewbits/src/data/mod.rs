@@ -21,12 +21,12 @@ mod table;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use fewbits_runtime::Tensor;
+use fewbits_engine::Tensor;
 
 use crate::apply::source_digest;
 pub use constant::Constant;
 pub use error::{DataError, Listed};
-pub use fewbits_runtime::{ValueSpec, input_specs};
+pub use fewbits_engine::{ValueSpec, input_specs};
 use fit::Fitted;
 pub use labels::{LabelValues, Labels};
 pub use memory::NamedArray;

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 use half::f16;
 
 use super::error::shortened;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use fewbits_runtime::Tensor;
+use fewbits_engine::Tensor;
 use zip::ZipArchive;
 
 use super::error::shortened;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use fewbits_engine::{Tensor, Values};
 use fewbits_onnx::proto::DataType;
-use fewbits_runtime::{Tensor, Values};
 
 use super::error::shortened;
 use super::{DataError, DataOptions, Fitted, LABEL_NAMES, LabelValues, Labels, Listed, ValueSpec};

@@ -8,8 +8,8 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use fewbits_engine::{Tensor, Values};
 use fewbits_onnx::proto::DataType;
-use fewbits_runtime::{Tensor, Values};
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};

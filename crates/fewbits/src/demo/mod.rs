@@ -7,9 +7,9 @@ mod train;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::{Model, SaveOptions};
 use fewbits_quant::Bits;
-use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
 use crate::apply::FinishedLayers;

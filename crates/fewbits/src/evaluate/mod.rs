@@ -8,7 +8,7 @@ mod output_error;
 
 use std::ops::Range;
 
-use fewbits_runtime::{Runner, Tensor};
+use fewbits_engine::{Runner, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -343,9 +343,9 @@ impl Tally {
 mod tests {
     use std::path::Path;
 
+    use fewbits_engine::{RunOptions, input_specs};
     use fewbits_onnx::Model;
     use fewbits_quant::Bits;
-    use fewbits_runtime::{RunOptions, input_specs};
 
     use super::*;
     use crate::apply::apply;

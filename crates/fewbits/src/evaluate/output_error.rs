@@ -1,6 +1,6 @@
 //! How far the float outputs of one model are from those of another.
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 use crate::Result;
 use crate::metric::MetricError;

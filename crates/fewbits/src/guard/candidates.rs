@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
 use fewbits_quant::Rounding;
-use fewbits_runtime::RunOptions;
 
 use super::cost::{self, Noise};
 use super::judge::{Judge, On, Reach, Verdict};

@@ -1,7 +1,7 @@
 //! What each unit of a plan costs: the noise that it alone, and nothing else, brings to each output.
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
 
 use super::unit::Unit;
 use crate::apply::adjust;

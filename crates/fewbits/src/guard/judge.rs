@@ -9,7 +9,7 @@ use crate::metric::Metric;
 use crate::progress::Silent;
 use crate::recipe::Trial;
 use crate::run::runner;
-use fewbits_runtime::RunOptions;
+use fewbits_engine::RunOptions;
 
 /// What models are judged by.
 pub(super) struct Judge<'a> {

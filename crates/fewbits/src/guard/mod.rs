@@ -24,8 +24,8 @@ mod unit;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;

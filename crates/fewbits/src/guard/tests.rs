@@ -1,7 +1,7 @@
 //! Whole models under guard.
 
+use fewbits_engine::{Tensor, input_specs};
 use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use fewbits_runtime::{Tensor, input_specs};
 
 use super::judge::UNLIKE_DB;
 use super::*;

@@ -2,8 +2,8 @@
 
 mod windows;
 
+use fewbits_engine::Values;
 use fewbits_quant::{Hessian, HessianObserver, Inputs, Matrix, QuantError};
-use fewbits_runtime::Values;
 
 use crate::data::Dataset;
 use crate::methods::{Product, ProductKind};

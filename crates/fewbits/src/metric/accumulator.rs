@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 use super::auc::AucScores;
 use super::class::{Class, ClassCounts, comparable, count, count_scores, f1};

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use fewbits_runtime::Tensor;
+use fewbits_engine::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use accumulator::Accumulator;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use fewbits_runtime::Tensor;
+use fewbits_engine::Tensor;
 
 use super::accumulator::{for_each_token, same_length};
 use super::auc::AucScores;

@@ -1,7 +1,7 @@
 //! What a model predicts, read from its outputs.
 
+use fewbits_engine::{Tensor, Values};
 use fewbits_onnx::proto::DataType;
-use fewbits_runtime::{Tensor, Values};
 
 /// The class of a row whose outputs are all NaN. It equals no label.
 pub const NO_CLASS: i64 = i64::MIN;

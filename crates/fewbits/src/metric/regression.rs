@@ -1,4 +1,4 @@
-use fewbits_runtime::Tensor;
+use fewbits_engine::Tensor;
 
 use super::accumulator::same_length;
 use super::{Metric, MetricError, prediction};

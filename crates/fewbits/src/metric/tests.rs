@@ -3,7 +3,7 @@
 
 use std::mem::discriminant;
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 use super::*;
 

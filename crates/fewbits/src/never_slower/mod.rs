@@ -23,8 +23,8 @@ mod stopwatch;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fewbits_engine::{RunOptions, Tensor};
 use fewbits_onnx::Model;
-use fewbits_runtime::{RunOptions, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use fewbits_engine::{FloatRunner, Place, RunOptions, StepRole, StepTime, Tensor};
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::ReadAs;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{GraphProto, ValueInfoProto};
 use fewbits_quant::Rounding;
-use fewbits_runtime::{FloatRunner, Place, RunOptions, StepRole, StepTime, Tensor};
 
 use super::ROUNDS;
 use super::operator::Operator;
@@ -183,9 +183,9 @@ fn step_of(steps: &[StepTime], names: &[&str]) -> Option<Duration> {
 mod tests {
     use std::path::Path;
 
+    use fewbits_engine::input_specs;
     use fewbits_onnx::proto::NodeProto;
     use fewbits_quant::Bits;
-    use fewbits_runtime::input_specs;
 
     use super::super::operator::operators;
     use super::*;

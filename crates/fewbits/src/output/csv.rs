@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 /// A named column of text.
 pub(super) struct Column {

@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 
+use fewbits_engine::Tensor;
 use fewbits_onnx::{Replace, remove_left_over};
-use fewbits_runtime::Tensor;
 
 use crate::data::Cut;
 use crate::{Error, Result};

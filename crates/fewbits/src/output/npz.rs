@@ -4,7 +4,7 @@
 
 use std::io::{self, BufWriter, Seek, Write};
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 

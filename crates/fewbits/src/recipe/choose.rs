@@ -277,8 +277,8 @@ mod tests {
     use std::path::Path;
     use std::sync::Mutex;
 
+    use fewbits_engine::{RunOptions, input_specs};
     use fewbits_onnx::Model;
-    use fewbits_runtime::{RunOptions, input_specs};
 
     use super::*;
     use crate::data::DataOptions;

@@ -10,10 +10,10 @@ mod trial;
 
 use std::collections::HashSet;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_quant::{Bits, RangeMethod};
-use fewbits_runtime::RunOptions;
 
 use crate::apply::{FinishedLayers, Learning, adjust};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};

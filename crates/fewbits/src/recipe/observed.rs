@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
 
 use super::Trial;
 use crate::Result;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use fewbits_engine::{Engine, RunOptions, Runner, Tensor, Values};
 use fewbits_onnx::Model;
-use fewbits_runtime::{IntegerRunner, RunOptions, Runner, Tensor, Values};
 use rayon::prelude::*;
 
 use crate::Result;
@@ -90,7 +90,7 @@ impl Trial {
     }
 }
 
-fn outputs(runner: &IntegerRunner, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
+fn outputs(runner: &Engine, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
     let runner = Beside(runner);
     let of_batch = |rows: &Range<usize>| {
         let tokens = Tokens::of(&sample.batch(rows.clone()));

@@ -1,8 +1,8 @@
 //! What one change alone does to the outputs.
 
+use fewbits_engine::{RunOptions, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_quant::{Bits, Granularity, Inputs, Scheme, quantize_within};
-use fewbits_runtime::{RunOptions, Tensor, Values};
 
 use super::divergence::Divergence;
 use super::truth::{Truth, walk};

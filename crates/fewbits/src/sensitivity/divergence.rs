@@ -1,6 +1,6 @@
 //! How far the outputs of a changed model are from those of the model itself.
 
-use fewbits_runtime::{Tensor, Values};
+use fewbits_engine::{Tensor, Values};
 
 use crate::Result;
 use crate::evaluate::OutputError;

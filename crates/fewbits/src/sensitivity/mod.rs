@@ -9,9 +9,9 @@ mod truth;
 
 use std::ops::ControlFlow;
 
+use fewbits_engine::{RunOptions, Tensor};
 use fewbits_onnx::Model;
 use fewbits_quant::Inputs;
-use fewbits_runtime::{RunOptions, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;

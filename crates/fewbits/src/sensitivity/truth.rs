@@ -1,7 +1,7 @@
 //! What the model itself answers.
 
+use fewbits_engine::{RunOptions, Runner, Tensor};
 use fewbits_onnx::Model;
-use fewbits_runtime::{RunOptions, Runner, Tensor};
 
 use crate::Result;
 use crate::data::{Dataset, Labels};

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fewbits_engine::{RunOptions, Runner};
 use fewbits_onnx::{Model, Replace, SaveOptions};
-use fewbits_runtime::{RunOptions, Runner};
 use rayon::prelude::*;
 use serde::Serialize;
 

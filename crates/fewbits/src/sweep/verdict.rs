@@ -170,7 +170,7 @@ pub fn too_few_rows(sweep: &Sweep) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use fewbits_runtime::RunOptions;
+    use fewbits_engine::RunOptions;
     use proptest::prelude::*;
 
     use super::super::FloatPoint;

@@ -22,8 +22,8 @@ mod widths;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::{Model, Replace};
-use fewbits_runtime::RunOptions;
 use serde::Serialize;
 
 use crate::apply::{adjust, source_digest};

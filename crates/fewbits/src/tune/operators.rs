@@ -4,8 +4,8 @@
 //! ([`never_slower`](mod@crate::never_slower)). Of the rest those that move the outputs most for the
 //! time they save are left float, too, until the drop holds.
 
+use fewbits_engine::{RunOptions, ValueSpec, input_specs};
 use fewbits_onnx::Model;
-use fewbits_runtime::{RunOptions, ValueSpec, input_specs};
 
 use super::search::{Choice, End};
 use super::state::Kept;

@@ -1,7 +1,7 @@
 //! A search as a page.
 
+use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
-use fewbits_runtime::RunOptions;
 
 use super::{Checked, Objective, Tuned};
 use crate::Result;

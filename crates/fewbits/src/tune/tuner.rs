@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fewbits_engine::{Engine, RunOptions};
 use fewbits_onnx::{Model, Replace, SaveOptions};
-use fewbits_runtime::{IntegerRunner, RunOptions};
 
 use super::hold::holds;
 use super::search::{Choice, End, Verdict, search};
@@ -58,7 +58,7 @@ pub(super) struct Tuner<'a> {
     pub prepared: &'a Model,
     pub request: &'a Request<'a>,
     pub run: &'a RunOptions,
-    pub float: &'a IntegerRunner,
+    pub float: &'a Engine,
     pub baseline: Baseline<'a>,
     pub kept: Kept,
     pub out: &'a Path,

@@ -1,9 +1,9 @@
 //! Why nodes are left to the float executor: a small graph for each reason.
 
+use fewbits_engine::Place;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
-use fewbits_runtime::Place;
 
-use crate::net::{FLOAT, Net, Random, Scale, UINT8, Weights, integer_runner};
+use crate::net::{FLOAT, Net, Random, Scale, UINT8, Weights, engine};
 
 const INT64: i32 = 7;
 const BOOL: i32 = 9;
@@ -94,7 +94,7 @@ fn dynamic_convolution(attributes: &[AttributeProto]) -> Net {
 }
 
 fn reasons(net: &Net) -> Vec<String> {
-    let steps = integer_runner(&net.model(), 1).fusions();
+    let steps = engine(&net.model(), 1).fusions();
     let left = steps.into_iter().filter(|step| step.place == Place::Rten);
     left.flat_map(|step| step.why).collect()
 }

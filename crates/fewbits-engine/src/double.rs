@@ -97,7 +97,7 @@ mod tests {
     use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto};
 
     use super::*;
-    use crate::{FloatRunner, IntegerRunner, RunOptions, Runner};
+    use crate::{Engine, FloatRunner, RunOptions, Runner};
 
     /// `Relu(Cast((x − mean) / scale))` of two columns.
     fn graph() -> GraphProto {
@@ -126,7 +126,7 @@ mod tests {
         let x = Tensor::new(vec![2, 2], vec![1.7e9 + 0.25, 3.0, 1.7e9 - 1.0, 0.1]).unwrap();
         let options = RunOptions::default();
         let runners: [Box<dyn Runner>; 2] = [
-            Box::new(IntegerRunner::new(&model, &options).unwrap()),
+            Box::new(Engine::new(&model, &options).unwrap()),
             Box::new(FloatRunner::new(&model, &options).unwrap()),
         ];
         for runner in runners {

@@ -15,12 +15,12 @@ mod refusals;
 #[path = "integer/rows.rs"]
 mod rows;
 
+use fewbits_engine::{Engine, Place, RunOptions, Runner, RuntimeError, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use fewbits_runtime::{IntegerRunner, Place, RunOptions, Runner, RuntimeError, Tensor, Values};
 use net::{
-    FLOAT, INT8, Named, Net, Random, Scale, UINT8, Weights, assert_close, assert_runs,
-    float_runner, floats, integer_runner, integers,
+    FLOAT, INT8, Named, Net, Random, Scale, UINT8, Weights, assert_close, assert_runs, engine,
+    float_runner, floats, integers,
 };
 
 const X: Scale = Scale { scale: 0.01, zero_point: 120, signed: false };
@@ -290,7 +290,7 @@ fn floats_of_two_bytes_come_in_one_step() {
             net.output(&sigmoid, FLOAT);
         }
         assert_runs(&net, &images(3), 2.0 * X.scale);
-        let steps = integer_runner(&net.model(), 1).fusions();
+        let steps = engine(&net.model(), 1).fusions();
         assert!(steps.iter().any(|step| step.what == format!("{op} + Relu")), "{steps:?}");
     }
 }
@@ -306,7 +306,7 @@ fn functions_of_bytes_are_tables() {
         let y = net.rounded(&y, X);
         net.output(&y, FLOAT);
         assert_runs(&net, &images(2), X.scale);
-        let steps = integer_runner(&net.model(), 1).fusions();
+        let steps = engine(&net.model(), 1).fusions();
         assert!(steps.iter().any(|step| step.what == format!("{op} by a table")), "{steps:?}");
     }
 }
@@ -348,7 +348,7 @@ fn one_dimension_is_enough() {
         net.output(&most, FLOAT);
         net.output(&mean, FLOAT);
         let model = net.model();
-        let runner = integer_runner(&model, 2);
+        let runner = engine(&model, 2);
         for length in [9, 30, 12] {
             let x = vec![("x".into(), floats(&[2, 4, length], 1))];
             let wanted = float_runner(&model).run(&x).unwrap();
@@ -424,7 +424,7 @@ fn no_rows_give_no_rows() {
     let logits = net.rounded(&product, Y);
     let likely = net.node("Softmax", &[&logits], &[]);
     net.output(&likely, FLOAT);
-    let runner = integer_runner(&net.model(), 2);
+    let runner = engine(&net.model(), 2);
     let outputs = runner.run(&images(0)).unwrap();
     assert_eq!(outputs[0].1.shape(), [0, 6]);
     assert_eq!(outputs[1].1.shape(), [0, 6]);
@@ -495,7 +495,7 @@ fn encoder(mask: &[i64]) -> Net {
 fn one_runner_takes_shapes_in_turn() {
     for mask in [&[0, 1, 1, 0][..], &[0, 1, 0, 0], &[0], &[0, 1, 0, 1], &[1, 1], &[]] {
         let model = encoder(mask).model();
-        let runner = integer_runner(&model, 2);
+        let runner = engine(&model, 2);
         for (batch, length) in [(1, 5), (3, 1), (2, 17), (32, 4), (0, 3), (1, 5)] {
             let sizes = [batch, 0, length, length];
             let behind = &sizes[4 - mask.len()..];
@@ -509,7 +509,7 @@ fn one_runner_takes_shapes_in_turn() {
                 ("mask".to_string(), floats(&dims, 9)),
             ];
             let ours = runner.run(&inputs).unwrap();
-            assert_eq!(ours, integer_runner(&model, 1).run(&inputs).unwrap(), "{mask:?}");
+            assert_eq!(ours, engine(&model, 1).run(&inputs).unwrap(), "{mask:?}");
             if batch > 0 {
                 let wanted = float_runner(&model).run(&inputs).unwrap();
                 assert_close(&ours, &wanted, 0.05);
@@ -520,7 +520,7 @@ fn one_runner_takes_shapes_in_turn() {
 
 #[test]
 fn one_runner_serves_several_threads() {
-    let runner = integer_runner(&encoder(&[0, 1, 1, 0]).model(), 2);
+    let runner = engine(&encoder(&[0, 1, 1, 0]).model(), 2);
     let inputs = |length: usize| {
         vec![
             ("x".to_string(), floats(&[2, length, 8], length as u64)),
@@ -570,7 +570,7 @@ fn batches_are_the_same_whole_and_in_parts() {
     net.output(&product, FLOAT);
     let placed = net.model();
     let of_words = |rows: usize| vec![("x".to_string(), floats(&[rows, 5, 8], 3))];
-    let regions = integer_runner(&placed, 1).fusions();
+    let regions = engine(&placed, 1).fusions();
     assert!(regions.iter().any(|unit| unit.what.contains("Slice") && unit.place == Place::Rten));
     // Views, as exporters write them, of images and of rows.
     let mut net = net_of(&IMAGES);
@@ -594,9 +594,9 @@ fn batches_are_the_same_whole_and_in_parts() {
     for (model, inputs) in cases {
         // More than what is kept in the cache, so that one thread cuts it as well.
         for rows in [7, 601, 4001] {
-            let whole = integer_runner(model, 1).run(&inputs(rows)).unwrap();
+            let whole = engine(model, 1).run(&inputs(rows)).unwrap();
             for threads in [1, 2, 3] {
-                let runner = integer_runner(model, threads);
+                let runner = engine(model, threads);
                 runner.run(&inputs(2)).unwrap();
                 assert_eq!(runner.run(&inputs(rows)).unwrap(), whole, "{rows} on {threads}");
                 assert_eq!(runner.run_alone(&inputs(rows)).unwrap(), whole, "{rows} alone");
@@ -615,7 +615,7 @@ fn failed_runs_leave_no_trace() {
     let sums = net.node("Conv", &[&x, &w], &[]);
     let y = net.rounded(&sums, Y);
     net.output(&y, FLOAT);
-    let runner = integer_runner(&net.model(), 2);
+    let runner = engine(&net.model(), 2);
     let x = |length: usize| vec![("x".to_string(), floats(&[2, 4, length], 1))];
     let before = runner.run(&x(9)).unwrap();
     let error = runner.run(&x(3)).unwrap_err().to_string();
@@ -628,7 +628,7 @@ fn inputs_are_checked_by_name_type_and_shape() {
     let mut net = net_of(&IMAGES);
     let x = net.rounded("x", X);
     net.output(&x, FLOAT);
-    let runner = integer_runner(&net.model(), 1);
+    let runner = engine(&net.model(), 1);
     let refused = |inputs: &Named| match runner.run(inputs).unwrap_err() {
         RuntimeError::Input { input, reason } => (input, reason),
         error => panic!("{error}"),
@@ -648,7 +648,7 @@ fn inputs_are_checked_by_name_type_and_shape() {
 #[test]
 fn what_cannot_be_run_is_named_when_the_model_is_loaded() {
     let load = |model: &Model, options: &RunOptions| {
-        IntegerRunner::new(model, options).err().unwrap().to_string()
+        Engine::new(model, options).err().unwrap().to_string()
     };
     let mut net = net_of(&IMAGES);
     let x = net.rounded("x", X);
@@ -683,8 +683,8 @@ fn values_inside_are_handed_out_behind_the_outputs() {
     net.output(&z, FLOAT);
     let model = net.model();
     let options = RunOptions { intermediates: vec![a.clone(), y], ..RunOptions::default() };
-    let ours = IntegerRunner::new(&model, &options).unwrap().run(&images(2)).unwrap();
-    let wanted = fewbits_runtime::FloatRunner::new(&model, &options).unwrap();
+    let ours = Engine::new(&model, &options).unwrap().run(&images(2)).unwrap();
+    let wanted = fewbits_engine::FloatRunner::new(&model, &options).unwrap();
     let wanted = wanted.run(&images(2)).unwrap();
     assert_eq!(ours[1].0, a);
     assert_close(&ours[1..].to_vec(), &wanted[1..].to_vec(), Y.scale);
@@ -694,7 +694,7 @@ fn values_inside_are_handed_out_behind_the_outputs() {
 fn float_models_run_as_the_float_runner_has_them() {
     for name in ["digits/mlp.onnx", "notebook/model.onnx", "wine/linearsvc.onnx"] {
         let model = fixture(name);
-        let runner = integer_runner(&model, 1);
+        let runner = engine(&model, 1);
         let spec = &runner.inputs()[0];
         let width = spec.dims.as_ref().unwrap()[1].unwrap();
         let x = vec![(spec.name.clone(), floats(&[4, width], 3))];
@@ -812,7 +812,7 @@ fn an_input_may_be_an_output() {
         net.output(name, FLOAT);
     }
     let x = floats(&[5, 6], 1);
-    let outputs = integer_runner(&net.model(), 1).run(&[("x".into(), x.clone())]).unwrap();
+    let outputs = engine(&net.model(), 1).run(&[("x".into(), x.clone())]).unwrap();
     assert_eq!((&outputs[0].1, &outputs[2].1), (&x, &x));
 }
 
@@ -830,7 +830,7 @@ fn images_of_another_rank_are_refused() {
         };
         let y = net.rounded(&y, Y);
         net.output(&y, FLOAT);
-        let runner = integer_runner(&net.model(), 1);
+        let runner = engine(&net.model(), 1);
         for dims in [&[2, 4, 7][..], &[4, 7], &[7], &[2, 4, 5, 5, 5], &[2, 3, 7, 7][..]] {
             let done = runner.run(&[("x".into(), floats(dims, 1))]);
             assert!(op != "Conv" && dims.len() == 4 || done.is_err(), "{op} of {dims:?}");
@@ -902,7 +902,7 @@ fn bytes_of_images_quantized_as_they_come_are_shared() {
     let sums = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
     let product = net.node("Mul", &[&sums, &x[1]], &[]);
     net.output(&product, FLOAT);
-    let runner = integer_runner(&net.model(), 2);
+    let runner = engine(&net.model(), 2);
     assert!(runner.fusions().iter().all(|step| step.place != Place::Rten));
     let outputs = assert_runs(&net, &images(3), 0.01);
     assert_eq!(outputs[0].1, narrow.wanted(&images(3)[0].1));
@@ -943,7 +943,7 @@ fn floats_of_images_quantized_as_they_come_are_read_as_any_others() {
     let y = net.rounded(&y, Scale::u8(0.1, 120));
     net.output(&y, FLOAT);
     assert_runs(&net, &images(2), 0.1);
-    let steps = integer_runner(&net.model(), 1).fusions();
+    let steps = engine(&net.model(), 1).fusions();
     assert!(steps.iter().all(|step| step.place != Place::Rten), "{steps:?}");
     assert!(steps.iter().any(|step| step.what == "ConvInteger + Add + LeakyRelu"), "{steps:?}");
 }
@@ -954,7 +954,7 @@ fn images_quantized_as_they_come_are_of_the_right_channels() {
     let x = dynamic::bytes(&mut net, "x");
     let y = dynamic_conv(1).write(&mut net, &x);
     net.output(&y, FLOAT);
-    let runner = integer_runner(&net.model(), 2);
+    let runner = engine(&net.model(), 2);
     for shape in [[1, 4, 7, 6], [1, 3, 0, 6]] {
         let result = runner.run(&[("x".into(), floats(&shape, 1))]);
         assert!(matches!(result, Err(RuntimeError::Run { .. })), "{result:?}");

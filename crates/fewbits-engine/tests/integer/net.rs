@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 
+use fewbits_engine::{Engine, FloatRunner, RunOptions, Runner, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto,
 };
-use fewbits_runtime::{FloatRunner, IntegerRunner, RunOptions, Runner, Tensor, Values};
 
 pub const FLOAT: i32 = 1;
 pub const UINT8: i32 = 2;
@@ -221,9 +221,9 @@ impl Weights {
 
 pub type Named = Vec<(String, Tensor)>;
 
-pub fn integer_runner(model: &Model, threads: usize) -> IntegerRunner {
+pub fn engine(model: &Model, threads: usize) -> Engine {
     let options = RunOptions { threads: NonZeroUsize::new(threads), ..RunOptions::default() };
-    IntegerRunner::new(model, &options).unwrap()
+    Engine::new(model, &options).unwrap()
 }
 
 pub fn float_runner(model: &Model) -> FloatRunner {
@@ -276,8 +276,8 @@ pub fn assert_within(ours: &Named, wanted: &Named, most: f32, bytes: f32) {
 pub fn assert_runs(net: &Net, inputs: &Named, most: f32) -> Named {
     let model = net.model();
     let wanted = float_runner(&model).run(inputs).unwrap();
-    let ours = integer_runner(&model, 1).run(inputs).unwrap();
+    let ours = engine(&model, 1).run(inputs).unwrap();
     assert_close(&ours, &wanted, most);
-    assert_eq!(integer_runner(&model, 2).run(inputs).unwrap(), ours, "threads change the answer");
+    assert_eq!(engine(&model, 2).run(inputs).unwrap(), ours, "threads change the answer");
     ours
 }

@@ -1,11 +1,10 @@
 //! Quantized image graphs made at random.
 
+use fewbits_engine::Runner;
 use fewbits_onnx::proto::AttributeProto;
-use fewbits_runtime::Runner;
 
 use crate::net::{
-    FLOAT, INT8, Net, Random, Scale, UINT8, Weights, assert_within, float_runner, floats,
-    integer_runner,
+    FLOAT, INT8, Net, Random, Scale, UINT8, Weights, assert_within, engine, float_runner, floats,
 };
 
 /// A value of quantized images.
@@ -235,8 +234,7 @@ pub fn check(seed: u64) {
     let last = maker.known.last().unwrap().name.clone();
     maker.net.output(&last, FLOAT);
     let model = maker.net.model();
-    let (ours, alone, wanted) =
-        (integer_runner(&model, 2), integer_runner(&model, 1), float_runner(&model));
+    let (ours, alone, wanted) = (engine(&model, 2), engine(&model, 1), float_runner(&model));
     for rows in [2, 1, 3] {
         let x = vec![("x".to_string(), floats(&[rows, channels, size[0], size[1]], seed))];
         let outputs = ours.run(&x).unwrap();

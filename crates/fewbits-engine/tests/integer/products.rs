@@ -1,10 +1,10 @@
 //! Products of bytes that end in int32, in every form that ONNX has, against their definition.
 
+use fewbits_engine::{Place, Runner, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
-use fewbits_runtime::{Place, Runner, Tensor, Values};
 
-use crate::net::{INT8, Net, Random, UINT8, float_runner, integer_runner, integers};
+use crate::net::{INT8, Net, Random, UINT8, engine, float_runner, integers};
 
 const INT32: i32 = 6;
 
@@ -92,7 +92,7 @@ fn assert_exact(
     let wanted: Vec<i32> = wanted.iter().map(|&sum| sum as i32).collect();
     let wanted = Tensor::new(shape.to_vec(), wanted).unwrap();
     for threads in [1, 2] {
-        let runner = integer_runner(&model, threads);
+        let runner = engine(&model, threads);
         let steps = runner.fusions();
         // A graph of constants alone is computed before the first run.
         assert!(fed.is_empty() || steps.len() == 1, "{steps:?}");

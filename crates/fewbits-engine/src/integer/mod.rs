@@ -43,7 +43,7 @@ use crate::{Result, RowsKnown, RunOptions, Runner, RuntimeError, Tensor, ValueSp
 const STACK_BYTES: usize = 256 << 20;
 
 /// Runs a quantized model on integers, and what cannot be in f32.
-pub struct IntegerRunner {
+pub struct Engine {
     program: Program,
     head: Doubles,
     inputs: Vec<ValueSpec>,
@@ -93,18 +93,18 @@ pub struct StepTime {
     pub time: Duration,
 }
 
-impl IntegerRunner {
+impl Engine {
     /// Loads `model`.
     ///
     /// # Errors
     /// If an operator is not supported, by name, or `FEWBITS_CPU` asks for what this CPU lacks.
-    pub fn new(model: &Model, options: &RunOptions) -> Result<IntegerRunner> {
+    pub fn new(model: &Model, options: &RunOptions) -> Result<Engine> {
         let prepared = prepare_quantized(&expose(model, &options.intermediates)?)?;
-        IntegerRunner::load(prepared, options)
+        Engine::load(prepared, options)
     }
 
     /// Loads what was prepared.
-    pub(crate) fn load(mut model: Model, options: &RunOptions) -> Result<IntegerRunner> {
+    pub(crate) fn load(mut model: Model, options: &RunOptions) -> Result<Engine> {
         let head = Doubles::cut(model.graph_mut())?;
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let inputs = input_specs(model.graph());
@@ -129,7 +129,7 @@ impl IntegerRunner {
         };
         // Where the float executor rounds, last bits may depend on the rows of a call.
         let rows = if program.units.iter().all(Unit::is_exact) { rows } else { Rows::Mixed };
-        Ok(IntegerRunner {
+        Ok(Engine {
             parts: Parts::new(rows, model.weight_bytes() as usize),
             known,
             program,
@@ -369,7 +369,7 @@ fn compile(
     Ok((schedule(model, lowering, &constant, inputs, outputs, options)?, rows, known))
 }
 
-impl Runner for IntegerRunner {
+impl Runner for Engine {
     fn inputs(&self) -> &[ValueSpec] {
         &self.inputs
     }

@@ -1,11 +1,11 @@
 //! Graphs of matrix products and floats between them, made at random.
 
+use fewbits_engine::Runner;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
-use fewbits_runtime::Runner;
 
 use crate::net::{
-    FLOAT, INT8, Net, Random, Scale, UINT8, Weights, assert_within, float_runner, floats,
-    integer_runner, integers,
+    FLOAT, INT8, Net, Random, Scale, UINT8, Weights, assert_within, engine, float_runner, floats,
+    integers,
 };
 
 /// Rows of floats.
@@ -205,8 +205,7 @@ pub fn check(seed: u64) {
     let last = maker.known.last().unwrap().name.clone();
     maker.net.output(&last, FLOAT);
     let model = maker.net.model();
-    let (ours, alone, wanted) =
-        (integer_runner(&model, 2), integer_runner(&model, 1), float_runner(&model));
+    let (ours, alone, wanted) = (engine(&model, 2), engine(&model, 1), float_runner(&model));
     for [batch, length] in [[2, 3], [1, 7], [3, 1]] {
         let x = vec![("x".to_string(), floats(&[batch, length, width], seed))];
         let outputs = ours.run(&x).unwrap();

@@ -1,9 +1,9 @@
 //! Convolutions of images that are quantized as they come, against their definition.
 
+use fewbits_engine::{Place, Runner, Tensor, Values};
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
-use fewbits_runtime::{Place, Runner, Tensor, Values};
 
-use crate::net::{FLOAT, Named, Net, Random, Weights, floats, integer_runner, integers};
+use crate::net::{FLOAT, Named, Net, Random, Weights, engine, floats, integers};
 
 /// A ConvInteger, and what it reads.
 #[derive(Clone, Debug)]
@@ -203,7 +203,7 @@ pub fn check(seed: u64) {
     net.output(&y, FLOAT);
     let model = net.model();
     for threads in [1, 2] {
-        let runner = integer_runner(&model, threads);
+        let runner = engine(&model, threads);
         let steps = runner.fusions();
         assert!(steps.iter().all(|step| step.place != Place::Rten), "{steps:?}");
         assert_eq!(steps.len(), 2, "{steps:?}");

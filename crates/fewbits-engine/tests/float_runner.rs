@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use fewbits_engine::{FloatRunner, Reach, RunOptions, Runner, RuntimeError, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use fewbits_runtime::{FloatRunner, Reach, RunOptions, Runner, RuntimeError, Tensor, Values};
 
 fn fixture(name: &str) -> Model {
     Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name))

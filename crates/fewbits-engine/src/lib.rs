@@ -19,7 +19,7 @@ mod trust;
 pub use error::{Result, RuntimeError};
 pub use float::FloatRunner;
 pub use fold::fold_constants;
-pub use integer::{Fusion, IntegerRunner, Place, StepRole, StepTime, rows_known};
+pub use integer::{Engine, Fusion, Place, StepRole, StepTime, rows_known};
 pub use reach::{Lacking, OutOfReach, Reach};
 pub use runner::{RowsKnown, RunOptions, Runner, ValueSpec, input_specs};
 pub use tensor::{Tensor, Values};

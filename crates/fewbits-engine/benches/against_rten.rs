@@ -1,5 +1,5 @@
 //! Our product of bytes beside rten's product of floats, on one thread:
-//! `cargo bench -p fewbits-runtime`.
+//! `cargo bench -p fewbits-engine`.
 
 use std::hint::black_box;
 use std::sync::Arc;

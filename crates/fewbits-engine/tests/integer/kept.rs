@@ -3,13 +3,13 @@
 
 use std::num::NonZeroUsize;
 
+use fewbits_engine::{Place, Runner, RuntimeError, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, TensorProto};
 use fewbits_onnx::qweight::{QWeightWriter, ReadBy, WeightForm};
 use fewbits_quant::{Bits, Granularity, QTensor, Scheme, quantize};
-use fewbits_runtime::{Place, Runner, RuntimeError, Tensor, Values};
 
-use crate::net::{FLOAT, Named, Net, float_runner, floats, integer_runner};
+use crate::net::{FLOAT, Named, Net, engine, float_runner, floats};
 
 const INT64: i32 = 7;
 /// Rows of the table, its width, which is the depth of the products, and their columns. As floats the
@@ -74,7 +74,7 @@ fn models(bits: u8, affine: &[bool; 3], along: [Granularity; 3], form: WeightFor
 }
 
 fn steps_with(model: &Model, words: &str) -> usize {
-    let fusions = integer_runner(model, 1).fusions();
+    let fusions = engine(model, 1).fusions();
     assert!(fusions.iter().all(|f| f.place != Place::Rten), "{fusions:?}");
     fusions.iter().filter(|f| f.what.contains(words)).count()
 }
@@ -83,9 +83,9 @@ fn steps_with(model: &Model, words: &str) -> usize {
 fn check([quantized, unpacked]: [Model; 2]) {
     for batch in [1, 2, 37] {
         let ids = ids(batch);
-        let wanted = integer_runner(&unpacked, 1).run(&ids).unwrap();
+        let wanted = engine(&unpacked, 1).run(&ids).unwrap();
         for threads in [1, 3] {
-            assert_eq!(integer_runner(&quantized, threads).run(&ids).unwrap(), wanted);
+            assert_eq!(engine(&quantized, threads).run(&ids).unwrap(), wanted);
         }
     }
 }
@@ -137,7 +137,7 @@ fn rows_that_are_not_there_are_named() {
     for id in [ROWS as i64, -(ROWS as i64) - 1] {
         let ids = vec![("ids".into(), Tensor::new(vec![1, 3], vec![0, id, 1]).unwrap())];
         for model in [&quantized, &unpacked] {
-            let error = integer_runner(model, 1).run(&ids).unwrap_err();
+            let error = engine(model, 1).run(&ids).unwrap_err();
             assert!(matches!(error, RuntimeError::Run { .. }), "{error}");
             assert!(
                 error.to_string().contains(&format!("row {id} of a table of {ROWS}")),

@@ -19,7 +19,7 @@ use fewbits_onnx::proto::{
 use crate::float::expose;
 use crate::prepare::prepare_leniently;
 use crate::trust::distrusted;
-use crate::{FloatRunner, IntegerRunner, RunOptions, Runner};
+use crate::{Engine, FloatRunner, RunOptions, Runner};
 
 /// What of a model can be computed.
 pub struct Reach {
@@ -45,7 +45,7 @@ impl Reach {
         // Our own kernels gain most on convolutions; what is left to rten holds its weights once
         // where rten has the whole part.
         let runner: Box<dyn Runner> = match part.graph().node.iter().any(is_convolution) {
-            true => Box::new(IntegerRunner::load(part, options)?),
+            true => Box::new(Engine::load(part, options)?),
             false => Box::new(FloatRunner::load(part, model, options)?),
         };
         Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })
