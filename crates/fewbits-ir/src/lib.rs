@@ -1,0 +1,43 @@
+//! The plain program that a model becomes, and what it means.
+//!
+//! A model is lowered once ([`Program::new`]): its nodes become [`Step`]s, each an [`Op`] of plain data,
+//! over values of which element type, sizes, layout and quantization are known. Many read it: the
+//! engine packs its weights for a CPU and runs it, [`reference`] says what it means, others write it
+//! as code. It is written and read with serde.
+//!
+//! - [`op`]: what steps compute.
+//! - `rules`: how nodes become steps, one rule a file.
+//! - `lower`: the walk through the graph that asks the rules.
+//! - [`reference`]: the plain interpreter, the rule of arithmetic to the bit.
+//! - [`memory`]: where values lie while a program runs.
+
+mod error;
+mod f64_prologue;
+mod fallback;
+mod lower;
+pub mod memory;
+pub mod op;
+pub mod prepare;
+mod program;
+pub mod reference;
+mod refusal;
+mod rows;
+mod rules;
+mod schedule;
+mod shape;
+mod spec;
+mod stored;
+mod tensor;
+pub mod trust;
+mod view;
+
+pub use error::{Result, RuntimeError};
+pub use f64_prologue::F64Prologue;
+pub use op::Op;
+pub use program::{
+    Backend, Constant, Fact, Layout, Program, Quantization, Step, Value, ValueId,
+};
+pub use rows::{RowsKnown, rows_known};
+pub use shape::{Broadcast, MAX_RANK, Shape, axis_of};
+pub use spec::{ValueSpec, input_specs, output_specs};
+pub use tensor::{Tensor, Values};

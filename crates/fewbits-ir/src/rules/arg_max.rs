@@ -1,0 +1,26 @@
+//! The position of the largest score.
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, floats};
+use crate::op::Op;
+use crate::refusal::{Refusal, check, input, only};
+use crate::rules::norm::{OTHER_AXIS, is_last_axis};
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "arg_max", takes: Takes::Labels(arg_max) };
+
+fn arg_max<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    only(&["ArgMax"], node)?;
+    let scores = input(node, 0)?;
+    if !lowering.is_float(scores) {
+        return Err(lowering.no_kernel_for(scores));
+    }
+    check(is_last_axis(lowering, node, 0), OTHER_AXIS)?;
+    check(node.int("select_last_index", 0) == 0, "select_last_index is set")?;
+    let keep_axis = node.int("keepdims", 1) != 0;
+    Ok(Box::new(move |lowering| {
+        let input = lowering.tensor(scores);
+        lowering.step(floats(), &[input], "ArgMax", node, Op::ArgMax { keep_axis })
+    }))
+}

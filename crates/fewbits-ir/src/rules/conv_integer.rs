@@ -1,0 +1,57 @@
+//! ConvInteger that is no part of a chain which ends in floats: int32 sums.
+
+use std::collections::HashSet;
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, floats};
+use crate::op::{ConvInteger, Op, Padding, WindowsOfAnyRank, ZeroPoints};
+use crate::refusal::{Refusal, input, only};
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "conv_integer", takes: Takes::Anywhere(conv) };
+
+impl Lowering<'_> {
+    /// Chooses the products of bytes that become our own steps: all that depend on an input.
+    pub(crate) fn choose_integer_products(&mut self, constant: &HashSet<usize>) {
+        let is_product = |node: &NodeProto| node.is("MatMulInteger") || node.is("ConvInteger");
+        let nodes = self.view.graph.node.iter().enumerate();
+        let products = nodes.filter(|(at, node)| is_product(node) && !constant.contains(at));
+        self.integer_products = products.map(|(at, _)| at).collect();
+    }
+}
+
+fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    only(&["ConvInteger"], node)?;
+    if !lowering.is_among(&lowering.integer_products, node) {
+        return Err(Refusal::other());
+    }
+let sizes = |name: &str| -> Result<Vec<usize>, Refusal> {
+        let sizes = node.ints(name).iter().map(|&v| usize::try_from(v).ok()).collect();
+        Option::ok_or(sizes, Refusal::of_node(format!("its {name} are negative")))
+    };
+    let padding = match node.string("auto_pad", "NOTSET").as_str() {
+        "NOTSET" | "" => Padding::Given(sizes("pads")?),
+        "VALID" => Padding::Given(Vec::new()),
+        "SAME_UPPER" => Padding::SameUpper,
+        "SAME_LOWER" => Padding::SameLower,
+        other => return Err(Refusal::of_node(format!("auto_pad is {other}"))),
+    };
+    let groups = usize::try_from(node.int("group", 1));
+    let windows = WindowsOfAnyRank {
+        padding,
+        strides: sizes("strides")?,
+        dilations: sizes("dilations")?,
+        groups: groups.map_err(|_| Refusal::of_node("its groups are negative"))?,
+    };
+    let factors = [input(node, 0)?, input(node, 1)?];
+    Ok(Box::new(move |lowering| {
+        let zero_points = [2, 3].map(|at| node.given_input(at));
+        let names = factors.into_iter().chain(zero_points.into_iter().flatten());
+        let inputs: Vec<_> = names.map(|name| lowering.tensor(name)).collect();
+        let zero_points = zero_points.map(|name| name.is_some());
+        let zero_points = ZeroPoints::given(zero_points[0], zero_points[1]);
+        let op = Op::ConvInteger(ConvInteger { windows, zero_points });
+        lowering.step(floats(), &inputs, "ConvInteger", node, op)
+    }))
+}

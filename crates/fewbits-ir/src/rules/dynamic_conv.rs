@@ -1,0 +1,53 @@
+//! A convolution of dynamically quantized activations, as floats.
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, floats};
+use crate::op::{Activations, Conv, Epilogue, Op, Product};
+use crate::program::{Layout, Value};
+use crate::refusal::{Refusal, only};
+use crate::rules::dynamic::Chain;
+use crate::rules::matrix::{groups, has_weights};
+use crate::rules::window::{kernel_of, window_of};
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "dynamic_conv", takes: Takes::Anywhere(conv) };
+
+fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    only(&["Mul"], node)?;
+    let chain = lowering.chain(node)?;
+    only(&["ConvInteger"], chain.product)?;
+    let (start, product) = (chain.start, chain.product);
+    convolution(chain, None, node).map_err(|refusal| refusal.of_both(start, product))
+}
+
+/// Computes the convolution of a chain, and adds what is added to each channel.
+pub(crate) fn convolution<'a>(
+    chain: Chain<'a>,
+    offset: Option<Vec<f32>>,
+    node: &'a NodeProto,
+) -> Result<Rewrite<'a>, Refusal> {
+    let Chain { quantize, product, weights, scale, .. } = chain;
+    let what = if offset.is_some() { "ConvInteger + Add" } else { "ConvInteger" };
+    let shape = weights.tensor.layout().shape();
+    let (kernel, rank) = kernel_of(shape)?;
+    let (window, end) = window_of(product, kernel, rank)?;
+    let groups = groups(product, shape[0])?;
+    has_weights(&weights)?;
+    let product = Product {
+        bias: vec![0; scale.len()],
+        weights,
+        activations: Activations::Dynamic,
+        scale,
+        epilogue: Epilogue::floats(offset),
+    };
+    let conv = Conv { product, window, end, groups };
+    Ok(Box::new(move |lowering| {
+        let input = lowering.dynamic_bytes(quantize, Layout::IMAGES);
+        lowering.widen_halo(input, conv.halo());
+        let id = lowering.step(floats(), &[input], what, node, Op::Conv(Box::new(conv)));
+        // The floats pixel by pixel, before they become planes.
+        lowering.further_output(Value { layout: Layout::RowMajor, ..floats() });
+        id
+    }))
+}

@@ -1,0 +1,24 @@
+//! MaxPool and AveragePool of floats.
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, floats};
+use crate::op::{FloatPool, FloatPooling, Op};
+use crate::refusal::Refusal;
+use crate::rules::window::{divisor, pool_window};
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "float_pool", takes: Takes::Floats(pool) };
+
+fn pool<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    let (window, end) = pool_window(node)?;
+    let pooling = match node.is("MaxPool") {
+        true => FloatPooling::Max,
+        false => FloatPooling::Average(divisor(node)),
+    };
+    Ok(Box::new(move |lowering| {
+        let input = lowering.tensor(&node.input[0]);
+        let op = Op::FloatPool(FloatPool { window, end, pooling });
+        lowering.step(floats(), &[input], node.op_type(), node, op)
+    }))
+}

@@ -1,0 +1,31 @@
+//! Transpose of floats: inside the product before it, if that can write them so.
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, floats};
+use crate::op::{Op, Transpose};
+use crate::refusal::{Refusal, only};
+use crate::rules::float_matmul::transposed_product;
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "float_transpose", takes: Takes::Floats(transpose) };
+
+fn transpose<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    only(&["Transpose"], node)?;
+    let permutation = permutation(node)?;
+    Ok(Box::new(move |lowering| {
+        if let Some(id) = transposed_product(lowering, &node.input[0], &permutation) {
+            return id;
+        }
+        let input = lowering.tensor(&node.input[0]);
+        let op = Op::Transpose(Transpose { permutation });
+        lowering.step(floats(), &[input], "Transpose", node, op)
+    }))
+}
+
+/// The permutation of a Transpose, unless it is left to the rank, which is not known here.
+pub(crate) fn permutation(node: &NodeProto) -> Result<Vec<usize>, Refusal> {
+    let permutation: Option<Vec<usize>> =
+        node.ints("perm").iter().map(|&p| usize::try_from(p).ok()).collect();
+    permutation.filter(|p| !p.is_empty()).ok_or(Refusal::of_node("it has no perm"))
+}

@@ -1,0 +1,31 @@
+//! Integers of a step of ours as floats: the sums of a product of bytes, or 64-bit integers.
+
+use fewbits_onnx::proto::{DataType, NodeProto};
+
+use crate::lower::Lowering;
+use crate::refusal::Refusal;
+use crate::rules::cast::convert;
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule =
+    Rule { name: "floats_of_integers", takes: Takes::Anywhere(floats_of_integers) };
+
+pub(crate) fn floats_of_integers<'a>(
+    lowering: &Lowering<'a>,
+    node: &'a NodeProto,
+) -> Result<Rewrite<'a>, Refusal> {
+    let is_float = node.output.first().is_some_and(|output| lowering.is_float(output));
+    if !is_float || !reads_integers_of_ours(lowering, node) {
+        return Err(Refusal::other());
+    }
+    Ok(Box::new(move |lowering| convert(lowering, node, DataType::Float)))
+}
+
+/// Whether a Cast reads integers that are computed by a step of ours.
+fn reads_integers_of_ours(lowering: &Lowering, node: &NodeProto) -> bool {
+    let producer = node.input.first().and_then(|name| lowering.view.producer(name));
+    producer.filter(|_| node.is("Cast")).is_some_and(|(position, _)| {
+        lowering.integer_products.contains(&position)
+            || lowering.integer_arithmetic.contains(&position)
+    })
+}

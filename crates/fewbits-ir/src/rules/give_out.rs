@@ -1,0 +1,19 @@
+//! Bytes as ONNX has them, for what is no step of ours.
+
+use fewbits_onnx::proto::{DataType, NodeProto};
+
+use crate::lower::{Bytes, Lowering, floats};
+use crate::op::Op;
+use crate::program::ValueId;
+use crate::refusal::{Refusal, only};
+use crate::rules::{Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "give_out", takes: Takes::FromBytes(give_out) };
+
+/// Gives the bytes of a QuantizeLinear: what is before it is computed once, so that it may be fused.
+fn give_out<'a>(lowering: &mut Lowering<'a>, node: &'a NodeProto) -> Result<ValueId, Refusal> {
+    only(&["QuantizeLinear"], node)?;
+    let Bytes { id, ty } = lowering.quantized(&node.output[0])?;
+    let data_type = if ty.signed { DataType::Int8 } else { DataType::Uint8 };
+    Ok(lowering.step(floats(), &[id], "QuantizeLinear", node, Op::GiveOut(data_type)))
+}

@@ -1,0 +1,27 @@
+//! A matrix of bytes times constant integer weights, as bytes.
+
+use crate::lower::{Lowering, Sums, bytes};
+use crate::op::{Activations, ByteScale, Epilogue, Op, Product};
+use crate::program::{Layout, ValueId};
+use crate::refusal::Refusal;
+use crate::rules::matrix::{Matrix, matrix};
+use crate::rules::{Rule, Takes, Wanted};
+
+pub(crate) const RULE: Rule = Rule { name: "matmul_to_bytes", takes: Takes::ToBytes(matmul) };
+
+fn matmul<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
+    let Wanted { node, to, .. } = *wanted;
+    let Matrix { input, weights, weight_scale, bias, what } = matrix(lowering, node)?;
+    let sums = Sums::new(&weight_scale, bias, input);
+    let product = Product {
+        weights,
+        activations: Activations::Static { zero_point: input.ty.scale.zero_point },
+        bias: sums.ints()?,
+        scale: sums.scale.iter().map(|s| s / to.scale).collect(),
+        epilogue: Epilogue::Bytes { to, add: None },
+    };
+    let id = lowering.in_layout(input, Layout::RowMajor, node);
+    let output = bytes(ByteScale::of(to), Layout::RowMajor);
+    let what = format!("{what}{}", wanted.behind);
+    Ok(lowering.step(output, &[id], what, node, Op::MatMul(Box::new(product))))
+}

@@ -1,0 +1,19 @@
+//! Labels in another shape.
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, VIEWS};
+use crate::refusal::{Refusal, only};
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "view_of_labels", takes: Takes::Labels(view) };
+
+fn view<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    only(&VIEWS, node)?;
+    lowering.is_of_labels(&node.output[0])?;
+    let to = lowering.new_shape(node)?;
+    Ok(Box::new(move |lowering| {
+        let input = lowering.tensor(&node.input[0]);
+        lowering.reshape(input, to, node)
+    }))
+}
