@@ -1,8 +1,10 @@
 //! How quantized images lie in memory: channels last, with a border.
 
+use serde::{Deserialize, Serialize};
+
 /// A batch of images, `[images, height, width, channels]`, each with a border ("halo") of whole
 /// pixels around it that holds what a padded convolution reads there: the zero point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageLayout {
     /// Images in the batch.
     pub images: usize,
@@ -17,7 +19,7 @@ pub struct ImageLayout {
 }
 
 /// Whole pixels of padding on each side of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Halo {
     /// Rows above.
     pub top: usize,

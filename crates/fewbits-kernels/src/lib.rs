@@ -6,6 +6,7 @@
 //! - [`gemm`]: products of bytes, and convolutions.
 //! - [`Threads`]: sharing work among the threads of a pool.
 //! - [`float`]: f32 kernels, the same bits on every CPU.
+//! - [`exact_f32`]: how the numbers of an operation are written to files.
 //! - [`MappedFile`]: the memory map from which models are read without a copy.
 //! - [`broadcast_shape`]: the shape that two make which meet, since every other crate can reach it here.
 //! - [`keep_freed_blocks`]: a setting of the allocator.
@@ -14,6 +15,7 @@ mod arch;
 mod buffer;
 pub mod bytes;
 mod cpu;
+pub mod exact_f32;
 pub mod float;
 pub mod gemm;
 mod image;

@@ -1,5 +1,7 @@
 //! Pooling over windows of an image.
 
+use serde::{Deserialize, Serialize};
+
 use super::pool_rules::{Average, Max, Pool};
 use super::quantize::QuantizeTo;
 use super::window::{Span, Window, blocks};
@@ -7,7 +9,8 @@ use crate::ImageLayout;
 use crate::cpu::per_cpu;
 
 /// What the sum over a window is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Divisor {
     /// The number of pixels in the image (`count_include_pad = 0`).
     PixelsInside,

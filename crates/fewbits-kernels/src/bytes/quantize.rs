@@ -1,11 +1,15 @@
 //! From floats to bytes and back.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cpu::per_cpu;
+use crate::exact_f32;
 
 /// How real numbers become bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeTo {
     /// What one step of a byte is worth.
+    #[serde(with = "exact_f32")]
     pub scale: f32,
     /// The byte of zero.
     pub zero_point: u8,

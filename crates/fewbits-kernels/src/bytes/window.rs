@@ -1,9 +1,11 @@
 //! The windows that pooling and depthwise convolution slide over an image.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ImageLayout;
 
 /// A sliding window; each pair is of rows and columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Taps.
     pub kernel: [usize; 2],

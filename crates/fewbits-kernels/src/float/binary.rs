@@ -1,11 +1,14 @@
 //! Operations of two numbers, on arrays of which one may repeat.
 
+use serde::{Deserialize, Serialize};
+
 use super::broadcast::{Axis, over_axes};
 use crate::Cpu;
 use crate::cpu::per_cpu;
 
 /// An operation of two f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Binary {
     /// a + b.
     Add,

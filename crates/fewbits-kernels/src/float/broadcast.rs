@@ -18,9 +18,9 @@ pub fn broadcast(
 ) {
     let shape = broadcast_shape(a_shape, b_shape)
         .unwrap_or_else(|| panic!("{a_shape:?} and {b_shape:?} do not broadcast"));
-    assert_eq!(a.len(), a_shape.iter().product(), "values and shape disagree");
-    assert_eq!(b.len(), b_shape.iter().product(), "values and shape disagree");
-    assert_eq!(out.len(), shape.iter().product(), "an output of another size");
+    assert_eq!(a.len(), a_shape.iter().product::<usize>(), "values and shape disagree");
+    assert_eq!(b.len(), b_shape.iter().product::<usize>(), "values and shape disagree");
+    assert_eq!(out.len(), shape.iter().product::<usize>(), "an output of another size");
     over_axes(cpu, operation, a, b, &joined_axes(a_shape, b_shape, &shape), out);
 }
 

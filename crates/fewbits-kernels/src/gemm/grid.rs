@@ -1,10 +1,12 @@
 //! Where the rows of a product lie: pixels of images, or rows of a matrix.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ImageLayout;
 
 /// The rows of a product: `images` times `height` times `width` of them, in this order. A matrix
 /// has one image of height 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// Images of a batch.
     pub images: usize,
@@ -54,7 +56,7 @@ pub(crate) struct Position {
 }
 
 /// How far apart the rows of a [`Grid`] lie in a slice, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Walk {
     /// Where the first row starts.
     pub start: usize,
