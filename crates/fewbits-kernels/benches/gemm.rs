@@ -218,7 +218,6 @@ fn float_convolution(
     let input = values(2 * channels * size * size);
     let out_size = (size - 1) / stride + 1;
     let conv = Convolution {
-        weights: &weights,
         bias: &bias,
         filters,
         channels,
@@ -236,7 +235,7 @@ fn float_convolution(
         _ => format!("floats depthwise {size}x{size}x{channels}"),
     };
     at_every_level(c, &name, planes * out_size * out_size * depth, |cpu| {
-        float::convolve(cpu, &conv, &input, 0..planes, &mut out, &mut scratch);
+        float::convolve(cpu, &conv, &weights, &input, 0..planes, &mut out, &mut scratch);
     });
 }
 

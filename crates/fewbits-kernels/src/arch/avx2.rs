@@ -5,8 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Vectors that hold the sums of a panel: 4 columns each, in two halves.
 const VECTORS: usize = 4;

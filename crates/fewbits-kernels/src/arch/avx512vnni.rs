@@ -5,8 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Rows whose sums are in registers together.
 pub(crate) const ROWS: usize = 6;

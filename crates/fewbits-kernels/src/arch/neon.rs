@@ -10,8 +10,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Vectors of a step of weights, and of the sums of a row: 4 columns each.
 const VECTORS: usize = 4;

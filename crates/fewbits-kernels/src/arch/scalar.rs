@@ -1,7 +1,6 @@
 //! The specification: plain loops.
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Fills the rows and `panels` panels of `sums`.
 pub(crate) fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::testing::tested_cpus;
 use super::*;
 use crate::gemm::nibbles;
 
@@ -139,7 +140,7 @@ proptest! {
         let input = Guarded::new(&(0..len).map(byte).collect::<Vec<u8>>());
         let weights = Guarded::new(&(0..panels * panel_bytes).map(byte).collect::<Vec<u8>>());
         let column_sums = column_sums(&weights, panel_bytes);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             let kernel = Kernel::of(cpu);
             if !run_bytes.is_multiple_of(kernel.run_multiple()) {
                 continue;
@@ -180,7 +181,7 @@ proptest! {
         let packed = nibbles::pack(&weights);
         let packed = Guarded::new(packed.u8s());
         let column_sums = column_sums(&weights, panel_len);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             let kernel = Kernel::of(cpu);
             for count in 1..=starts.len().min(kernel.nibble_rows()) {
                 let args = TileArgs {

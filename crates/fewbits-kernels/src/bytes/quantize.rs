@@ -36,6 +36,20 @@ impl QuantizeTo {
     }
 }
 
+/// How sums of products become bytes: `(sum + bias) * scale`, rounded half to even, plus the zero
+/// point, within `to.low..=to.high`.
+#[derive(Clone, Copy, Debug)]
+pub struct Requantize<'a> {
+    /// One a column of a product or a channel, in steps of input times weight; takes off what the
+    /// input's zero point adds.
+    pub bias: &'a [i32],
+    /// As many: input scale times weight scale over output scale.
+    pub scale: &'a [f32],
+    /// The bytes that come out; its scale, which is part of `scale`, counts only where other bytes are
+    /// added.
+    pub to: QuantizeTo,
+}
+
 /// The last part of every kernel: a number of steps from zero becomes a byte.
 #[derive(Clone, Copy)]
 pub(crate) struct Rounding {

@@ -107,7 +107,7 @@ pub fn attend(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::float::binary::binary;
+    use crate::float::broadcast::binary;
     use crate::float::product::matmul;
     use crate::float::testing::{at_every_level, noise, same_bits};
 

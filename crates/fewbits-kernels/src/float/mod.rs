@@ -22,8 +22,8 @@ pub mod softmax;
 pub mod strided;
 
 pub use attention::{Attention, Mask, attend};
-pub use binary::{Binary, binary, binary_in_place};
-pub use broadcast::broadcast;
+pub use binary::{Binary, binary_in_place};
+pub use broadcast::{binary, broadcast};
 pub use codes::{Codes, PackedCodes, matmul_codes};
 pub use function::{Function, apply};
 pub use images::{Convolution, Weights, average_pool, convolve, max_pool};

@@ -1,24 +1,17 @@
 //! What happens to the sums of a product before they are stored.
 
+use super::grid::Walk;
+use super::shared::Shared;
 use crate::Cpu;
+use crate::arch::{TILE_COLUMNS, TILE_ROWS, Tile};
 use crate::bytes::{QuantizeTo, Rounding, quantize, real};
 use crate::cpu::per_cpu;
 use crate::float::{Function, apply};
-use crate::gemm::Walk;
-use crate::gemm::shared::Shared;
 
-/// Columns of a tile of sums.
-pub(crate) const TILE_COLUMNS: usize = 64;
 /// A vector of AVX-512, of which up to four become bytes together.
 const VECTOR: usize = 16;
 const TWO: usize = 2 * VECTOR;
 const FOUR: usize = 4 * VECTOR;
-/// Most rows of a tile of sums.
-pub(crate) const TILE_ROWS: usize = 32;
-
-/// A tile of sums, `[TILE_ROWS, TILE_COLUMNS]`.
-#[repr(align(64))]
-pub(crate) struct Tile<T>(pub [T; TILE_ROWS * TILE_COLUMNS]);
 
 /// From sums to bytes: `clamp(round((sum + bias) * scale) + zero_point)`, ties to even.
 #[derive(Clone, Copy, Debug)]

@@ -14,12 +14,10 @@ use std::ops::Range;
 
 use epilogue::FloatSink;
 pub use epilogue::{AddBytes, Dequantize, Requantize};
-pub(crate) use epilogue::{TILE_COLUMNS, TILE_ROWS, Tile};
 pub use grid::{Grid, Walk};
 pub use packed::PackedWeights;
-pub(crate) use packed::{PANEL, STEP};
 
-use crate::arch::{Session, TileArgs, Width};
+use crate::arch::{PANEL, Session, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs, Width};
 use crate::bytes::QuantizeTo;
 use crate::{SLACK_BYTES, Threads};
 use shared::Shared;

@@ -2,18 +2,12 @@
 
 use std::ops::Range;
 
-use super::{TILE_COLUMNS, nibbles};
-use crate::arch::{Kernel, Width};
+use super::nibbles;
+use crate::arch::{Kernel, PANEL, STEP, TILE_COLUMNS, Width};
 use crate::{Buffer, Cpu};
-
-/// Columns (output channels) of a panel.
-pub(crate) const PANEL: usize = 16;
 
 /// Panels that stay in the second cache while all rows pass.
 const CHUNK_BYTES: usize = 384 << 10;
-
-/// Products added in one step of a dot product.
-pub(crate) const STEP: usize = 4;
 
 /// Weights of a product, packed once for the kernels of one CPU.
 ///

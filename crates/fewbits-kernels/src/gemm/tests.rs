@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::arch::testing::tested_cpus;
 use crate::bytes::QuantizeTo;
 use crate::{Buffer, Cpu, Halo, ImageLayout, Level};
 
@@ -54,7 +55,7 @@ fn product() -> impl Strategy<Value = (Vec<i8>, Vec<Vec<u8>>)> {
 
 #[test]
 fn weights_of_4_bits_take_half_a_byte() {
-    for cpu in Cpu::tested() {
+    for cpu in tested_cpus() {
         let len_bytes = |largest: i8| {
             let small = (0..64 * 128 - 1).map(|i| (i % 16) as i8 - 8);
             let weights: Vec<i8> = small.chain([largest]).collect();
@@ -71,7 +72,7 @@ proptest! {
     #[test]
     fn every_cpu_sums_exactly((weights, rows) in product()) {
         let wanted = oracle(&weights, &rows);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             prop_assert_eq!(&sums_on(cpu, &weights, &rows, Threads::ONE), &wanted, "{:?}", cpu);
         }
     }
@@ -83,7 +84,7 @@ fn extremes_do_not_saturate() {
     let rows = vec![vec![255; 512]; 7];
     for weight in [-128, 127] {
         let weights = vec![weight; 512 * 17];
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             let sums = sums_on(cpu, &weights, &rows, Threads::ONE);
             assert!(sums.iter().all(|&s| s == 512 * 255 * i32::from(weight)), "{cpu:?}");
         }
@@ -96,7 +97,7 @@ fn threads_share_rows_or_columns() {
     for (rows, columns) in [(130, 100), (1, 1000)] {
         let weights: Vec<i8> = random(columns * 500).into_iter().map(|b| b as i8).collect();
         let rows: Vec<Vec<u8>> = random(rows * 500).chunks(500).map(<[u8]>::to_vec).collect();
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             assert_eq!(
                 sums_on(cpu, &weights, &rows, Threads::new(3)),
                 sums_on(Cpu::SCALAR, &weights, &rows, Threads::ONE)
@@ -125,7 +126,7 @@ fn sizes_around_those_of_tiles() {
                 let rows: Vec<Vec<u8>> =
                     random(rows * depth).chunks(depth).map(<[u8]>::to_vec).collect();
                 let wanted = oracle(&weights, &rows);
-                for cpu in Cpu::tested() {
+                for cpu in tested_cpus() {
                     let size = [rows.len(), depth, columns];
                     assert_eq!(
                         sums_on(cpu, &weights, &rows, Threads::ONE),
@@ -145,7 +146,7 @@ fn long_dot_products() {
         let weights: Vec<i8> = random(columns * depth).into_iter().map(|b| b as i8 % 2).collect();
         let rows: Vec<Vec<u8>> = random(rows * depth).chunks(depth).map(<[u8]>::to_vec).collect();
         let wanted = oracle(&weights, &rows);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             assert_eq!(sums_on(cpu, &weights, &rows, Threads::ONE), wanted, "{cpu:?}, {depth}");
         }
     }
@@ -195,7 +196,7 @@ fn windows_of_images() {
             floats
         };
         let wanted = sums(Cpu::SCALAR, Threads::ONE);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             for threads in [Threads::ONE, Threads::new(2)] {
                 assert_eq!(sums(cpu, threads), wanted, "{cpu:?}, {width}");
             }
@@ -250,7 +251,7 @@ fn convolution_with_a_residual() {
         }
     }
     let runs: Vec<usize> = (0..3).map(|dy| dy * layout.row_pitch()).collect();
-    for cpu in Cpu::tested() {
+    for cpu in tested_cpus() {
         let mut out = vec![0u8; out_layout.len_bytes()];
         multiply(
             &PackedWeights::new(cpu, &weights, filters, 3, 3 * channels),

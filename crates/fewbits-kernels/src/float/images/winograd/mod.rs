@@ -15,7 +15,7 @@ mod transform;
 
 use self::copies::{Copies, Planes};
 use self::transform::{transform_pixels, transform_products, transform_taps, write};
-use super::conv::{Convolution, Part};
+use super::convolution::{Convolution, Part};
 use super::slide::LANES;
 use crate::Cpu;
 use crate::bytes::Window;
@@ -282,7 +282,7 @@ mod tests {
             let bias = noise(if has_bias { filters } else { 0 }, 9);
             let function = relu.then_some(Function::Relu);
             let conv = Convolution {
-                weights: &weights, bias: &bias, filters, channels, groups: 1, window, size, out_size,
+                bias: &bias, filters, channels, groups: 1, window, size, out_size,
                 function,
             };
             let input = noise(images * channels * size[0] * size[1], 7);
@@ -293,12 +293,12 @@ mod tests {
                 let mut out = vec![7.0; planes * plane_len];
                 let mut scratch = vec![f32::NAN; 5000];
                 let (left, right) = out.split_at_mut(cut * plane_len);
-                convolve(cpu, &conv, &input, 0..cut, left, &mut scratch);
-                convolve(cpu, &conv, &input, cut..planes, right, &mut scratch);
+                convolve(cpu, &conv, &weights, &input, 0..cut, left, &mut scratch);
+                convolve(cpu, &conv, &weights, &input, cut..planes, right, &mut scratch);
                 out
             });
             let mut whole = vec![0.0; got.len()];
-            convolve(Cpu::SCALAR, &conv, &input, 0..planes, &mut whole, &mut Vec::new());
+            convolve(Cpu::SCALAR, &conv, &weights, &input, 0..planes, &mut whole, &mut Vec::new());
             prop_assert_eq!(&got, &whole);
             for (plane, got) in got.chunks(plane_len).enumerate() {
                 assert_near(got, &exact(&conv, &plain, &input, plane));
@@ -315,7 +315,6 @@ mod tests {
         let weights =
             Weights::new(Cpu::SCALAR, plain.clone(), [filters, channels, 3, 3], 1, window);
         let conv = Convolution {
-            weights: &weights,
             bias: &[],
             filters,
             channels,
@@ -330,6 +329,7 @@ mod tests {
         convolve(
             Cpu::available().pop().unwrap(),
             &conv,
+            &weights,
             &input,
             0..filters,
             &mut out,

@@ -1,5 +1,8 @@
 //! Which kernels this CPU can run: asked once, and the answer is a value.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -62,17 +65,10 @@ impl Cpu {
         Level::ALL.into_iter().filter_map(Cpu::new).collect()
     }
 
-    /// Every level that tests can run: those of this CPU, and AMX, emulated where it is missing.
+    /// A level that tests emulate.
     #[cfg(test)]
-    pub(crate) fn tested() -> Vec<Cpu> {
-        #[allow(unused_mut)]
-        let mut cpus = Cpu::available();
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if cpus.last() == Some(&Cpu(Level::Avx512Vnni)) && !crate::arch::amx::present() {
-            crate::arch::amx::emulator::install();
-            cpus.push(Cpu(Level::Amx));
-        }
-        cpus
+    pub(crate) fn emulated(level: Level) -> Cpu {
+        Cpu(level)
     }
 
     /// The fastest level, or the one that the environment variable `FEWBITS_CPU` names.
@@ -132,7 +128,7 @@ fn offers(level: Level) -> bool {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
         }
-        Level::Amx => offers(Level::Avx512Vnni) && crate::arch::amx::permitted(),
+        Level::Amx => offers(Level::Avx512Vnni) && amx::permitted(),
     }
 }
 

@@ -1,28 +1,20 @@
 //! Depthwise convolution: each channel has its own kernel.
 
+mod portable;
+mod row;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+mod weights;
+
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::depthwise_vnni as vnni;
-use super::depthwise_weights::DepthwiseWeights;
-use super::quantize::{QuantizeTo, Rounding};
-use super::window::{Window, blocks};
+use super::quantize::Requantize;
+use super::window::Window;
 #[cfg(target_arch = "x86_64")]
 use crate::Level;
-use crate::cpu::per_cpu;
 use crate::{Cpu, ImageLayout};
-
-/// How the sums of a convolution become bytes: `(sum + bias) * scale`, rounded half to even, plus
-/// the zero point, within `low..=high`.
-#[derive(Clone, Copy, Debug)]
-pub struct Requantize<'a> {
-    /// One a channel, in steps of input times weight; takes off what the input's zero point adds.
-    pub bias: &'a [i32],
-    /// One a channel: input scale times weight scale over output scale.
-    pub scale: &'a [f32],
-    /// The bytes that come out; its scale is not used, being part of `scale`.
-    pub to: QuantizeTo,
-}
+use row::Row;
+pub use weights::DepthwiseWeights;
 
 /// The output rows `rows` of one image: `[height, width, channels]` to the same.
 ///
@@ -74,121 +66,7 @@ pub fn depthwise_rows(
             Level::Avx512Vnni | Level::Amx if channels >= vnni::BLOCK => unsafe {
                 vnni::convolve(&row, &quads, out)
             },
-            _ => convolve(cpu, &row, out),
-        }
-    }
-}
-
-per_cpu! {
-    fn convolve(row: &Row<'_>, out: &mut [u8]) {
-        match row.weights.channels() {
-            16.. => row.convolve::<16>(out),
-            8.. => row.convolve::<8>(out),
-            _ => row.convolve::<1>(out),
-        }
-    }
-}
-
-/// One row of the output to be.
-pub(super) struct Row<'a> {
-    pub weights: &'a DepthwiseWeights,
-    /// From the first tap of the first pixel on.
-    pub input: &'a [u8],
-    /// Bytes from a tap to the one below it, and to the one to its right.
-    pub steps: [usize; 2],
-    /// Bytes from the first tap of a pixel to that of the next.
-    pub pixel_step: usize,
-    pub requantize: Requantize<'a>,
-}
-
-impl Row<'_> {
-    /// Takes `N` channels at a time along the whole row, so that their weights stay in registers.
-    #[inline(always)]
-    fn convolve<const N: usize>(&self, out: &mut [u8]) {
-        let channels = self.weights.channels();
-        for first in blocks(channels, N) {
-            let finish = Finish::<N>::new(&self.requantize, first);
-            if self.weights.kernel() == [3, 3] {
-                let taps: [[i16; N]; 9] = std::array::from_fn(|tap| *self.weights.tap(tap, first));
-                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
-                    let sums = self.pixel_of_3x3(&taps, x * self.pixel_step + first);
-                    finish.store(&sums, &mut out[first..]);
-                }
-            } else {
-                for (x, out) in out.chunks_exact_mut(channels).enumerate() {
-                    let sums = self.pixel::<N>(x * self.pixel_step, first);
-                    finish.store(&sums, &mut out[first..]);
-                }
-            }
-        }
-    }
-
-    /// The sums of a pixel whose first tap is at `at`.
-    #[inline(always)]
-    fn pixel<const N: usize>(&self, at: usize, first: usize) -> [i32; N] {
-        let [rows, columns] = self.weights.kernel();
-        let mut sums = [0; N];
-        for row in 0..rows {
-            for column in 0..columns {
-                let bytes =
-                    block(self.input, at + row * self.steps[0] + column * self.steps[1] + first);
-                accumulate(&mut sums, bytes, self.weights.tap(row * columns + column, first));
-            }
-        }
-        sums
-    }
-
-    /// The same for the commonest kernel, whose loops unroll.
-    #[inline(always)]
-    fn pixel_of_3x3<const N: usize>(&self, taps: &[[i16; N]; 9], at: usize) -> [i32; N] {
-        let mut sums = [0; N];
-        for row in 0..3 {
-            let input = &self.input[at + row * self.steps[0]..][..2 * self.steps[1] + N];
-            for column in 0..3 {
-                accumulate(
-                    &mut sums,
-                    block(input, column * self.steps[1]),
-                    &taps[3 * row + column],
-                );
-            }
-        }
-        sums
-    }
-}
-
-/// Adds products. Both factors fit 16 bits, of which vectors multiply pairs at once: more cheaply
-/// than 32 bits, and as cheaply as floats, which would not be exact for large kernels.
-#[inline(always)]
-fn accumulate<const N: usize>(sums: &mut [i32; N], bytes: &[u8; N], weights: &[i16; N]) {
-    for i in 0..N {
-        sums[i] = sums[i].wrapping_add(i32::from(bytes[i]) * i32::from(weights[i]));
-    }
-}
-
-#[inline(always)]
-fn block<T, const N: usize>(slice: &[T], at: usize) -> &[T; N] {
-    slice[at..].first_chunk().expect("a whole block")
-}
-
-/// [`Requantize`] for a block of channels.
-struct Finish<const N: usize> {
-    bias: [i32; N],
-    scale: [f32; N],
-    rounding: Rounding,
-}
-
-impl<const N: usize> Finish<N> {
-    #[inline(always)]
-    fn new(by: &Requantize<'_>, first: usize) -> Finish<N> {
-        let rounding = by.to.rounding();
-        Finish { bias: *block(by.bias, first), scale: *block(by.scale, first), rounding }
-    }
-
-    #[inline(always)]
-    fn store(&self, sums: &[i32; N], out: &mut [u8]) {
-        for (i, out) in out[..N].iter_mut().enumerate() {
-            let sum = sums[i].wrapping_add(self.bias[i]);
-            *out = self.rounding.byte(sum as f32 * self.scale[i]);
+            _ => portable::convolve(cpu, &row, out),
         }
     }
 }
@@ -197,6 +75,7 @@ impl<const N: usize> Finish<N> {
 mod tests {
     use super::*;
     use crate::Halo;
+    use crate::bytes::QuantizeTo;
     use proptest::prelude::*;
 
     proptest! {
