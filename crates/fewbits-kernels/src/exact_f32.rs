@@ -89,9 +89,9 @@ mod tests {
     use std::fmt::Debug;
 
     use super::*;
-    use crate::bytes::{AddScales, Divisor, QuantizeTo, Window};
-    use crate::float::{Binary, Function};
-    use crate::gemm::{Grid, Walk};
+    use crate::bytes::{AddScales, Averaging, Divisor, ImagePooling, QuantizeTo, Window};
+    use crate::float::{Binary, Dims, Function, Pooling};
+    use crate::gemm::{Grid, RowStrides};
     use crate::{Halo, ImageLayout, Level};
     use proptest::prelude::*;
     use serde::Serialize;
@@ -171,14 +171,25 @@ mod tests {
         assert_comes_back([Divisor::AllTaps, Divisor::PixelsInside]);
         assert_comes_back(Level::ALL);
         let halo = Halo { top: 1, left: 2, bottom: 3, right: 4 };
-        assert_comes_back(ImageLayout { images: 1, height: 2, width: 3, channels: 4, halo });
-        assert_comes_back(Window {
+        let window = Window {
             kernel: [3, 2],
             stride: [1, 2],
             pads_begin: [0, 1],
+            pads_end: [5, 6],
             dilation: [4, 1],
+        };
+        assert_comes_back(window);
+        let layout = ImageLayout { images: 1, height: 2, width: 3, channels: 4, halo };
+        assert_comes_back(ImagePooling { window, from: layout, to: layout });
+        assert_comes_back(Averaging {
+            divisor: Divisor::AllTaps,
+            from_scale: 0.1,
+            from_zero_point: 5,
+            to,
         });
+        assert_comes_back(Pooling { window, size: [8, 9], out_size: [4, 5] });
+        assert_comes_back(Dims { m: 1, k: 2, n: 3 });
         assert_comes_back(Grid { images: 1, height: 2, width: 3 });
-        assert_comes_back(Walk { start: 1, image: 2, row: 3, pixel: 4 });
+        assert_comes_back(RowStrides { start: 1, image: 2, row: 3, pixel: 4 });
     }
 }

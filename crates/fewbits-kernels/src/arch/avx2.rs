@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Vectors that hold the sums of a panel: 4 columns each, in two halves.
 const VECTORS: usize = 4;
@@ -63,11 +63,11 @@ unsafe fn sum_of<const ROWS: usize>(
                 }
             }
             // SAFETY: at most the end of the panel.
-            weights = unsafe { weights.add(PANEL * STEP) };
+            weights = unsafe { weights.add(BYTE_PANEL * STEP) };
         }
     }
     for (r, acc) in acc.iter().enumerate() {
-        let to = &mut sums[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
+        let to = &mut sums[r * TILE_COLUMNS + panel * BYTE_PANEL..][..BYTE_PANEL];
         for (&acc, to) in acc.iter().zip(to.chunks_exact_mut(4)) {
             // Of each column the two halves lie side by side.
             let mut halves = [0i32; 8];

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Rows whose sums are in registers together.
 pub(crate) const ROWS: usize = 6;
@@ -108,12 +108,12 @@ unsafe fn sum_of_nibbles<const ROWS: usize, const PANELS: usize>(
                 }
             }
             // SAFETY: at most the end of the first panel.
-            weights = unsafe { weights.add(PANEL * STEP) };
+            weights = unsafe { weights.add(BYTE_PANEL * STEP) };
         }
     }
     for (r, acc) in acc.iter().enumerate() {
         for (p, &acc) in acc.iter().enumerate() {
-            let to = sums.0[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
+            let to = sums.0[r * TILE_COLUMNS + p * BYTE_PANEL..][..BYTE_PANEL].as_mut_ptr();
             // SAFETY: the slice is one vector long.
             unsafe { _mm512_storeu_si512(to.cast(), acc) };
         }
@@ -149,12 +149,12 @@ unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(
                 }
             }
             // SAFETY: at most the end of the first panel.
-            weights = unsafe { weights.add(PANEL * STEP) };
+            weights = unsafe { weights.add(BYTE_PANEL * STEP) };
         }
     }
     for (r, acc) in acc.iter().enumerate() {
         for (p, &acc) in acc.iter().enumerate() {
-            let to = sums[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
+            let to = sums[r * TILE_COLUMNS + p * BYTE_PANEL..][..BYTE_PANEL].as_mut_ptr();
             // SAFETY: the slice is one vector long.
             unsafe { _mm512_storeu_si512(to.cast(), acc) };
         }

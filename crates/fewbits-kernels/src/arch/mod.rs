@@ -16,7 +16,7 @@ mod scalar;
 pub(crate) mod testing;
 mod tile;
 
-pub(crate) use tile::{PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs, Width};
+pub(crate) use tile::{BYTE_PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs, Width};
 
 use crate::{Cpu, Level};
 

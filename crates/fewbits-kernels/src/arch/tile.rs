@@ -1,7 +1,7 @@
 //! What all kernels fill and read: tiles of sums, panels of weights.
 
-/// Columns (output channels) of a panel of weights.
-pub(crate) const PANEL: usize = 16;
+/// Columns (output channels) of a panel of weights of one byte, or less.
+pub(crate) const BYTE_PANEL: usize = 16;
 
 /// Products added in one step of a dot product.
 pub(crate) const STEP: usize = 4;
@@ -57,15 +57,15 @@ impl Width {
 impl TileArgs<'_> {
     /// Panics unless the rows and `panels` panels can be read.
     pub(crate) fn check(&self, panels: usize) {
-        assert!(self.rows.len() <= TILE_ROWS && panels * PANEL <= TILE_COLUMNS);
-        assert_eq!(self.panel_len, self.runs.len() * self.run_bytes * PANEL);
+        assert!(self.rows.len() <= TILE_ROWS && panels * BYTE_PANEL <= TILE_COLUMNS);
+        assert_eq!(self.panel_len, self.runs.len() * self.run_bytes * BYTE_PANEL);
         let steps = match self.width {
             Width::Byte => STEP,
             Width::Nibble => 2 * STEP,
         };
         assert!(self.run_bytes.is_multiple_of(steps), "runs that are no whole steps");
         assert!(self.width.bytes(panels * self.panel_len) <= self.panels.len(), "panels too short");
-        assert!(panels * PANEL <= self.column_sums.len());
+        assert!(panels * BYTE_PANEL <= self.column_sums.len());
         let row = self.rows.iter().max().copied().unwrap_or(0);
         let run = self.runs.iter().max().copied().unwrap_or(0);
         assert!(row + run + self.run_bytes <= self.input.len(), "a row beyond the input");

@@ -154,7 +154,6 @@ fn offers(level: Level) -> bool {
 macro_rules! per_cpu {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
         $vis fn $name(cpu: $crate::Cpu, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn plain($($arg: $ty),*) $(-> $ret)? $body

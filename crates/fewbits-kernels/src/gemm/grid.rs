@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ImageLayout;
+use crate::bytes::Window;
 
 /// The rows of a product: `images` times `height` times `width` of them, in this order. A matrix
 /// has one image of height 1.
@@ -57,7 +58,7 @@ pub(crate) struct Position {
 
 /// How far apart the rows of a [`Grid`] lie in a slice, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Walk {
+pub struct RowStrides {
     /// Where the first row starts.
     pub start: usize,
     /// From an image to the next.
@@ -68,15 +69,15 @@ pub struct Walk {
     pub pixel: usize,
 }
 
-impl Walk {
-    /// Over the rows of a matrix, `pitch` apart.
-    pub fn of_matrix(pitch: usize) -> Walk {
-        Walk { start: 0, image: 0, row: 0, pixel: pitch }
+impl RowStrides {
+    /// Those of the rows of a matrix, `pitch` apart.
+    pub fn of_matrix(pitch: usize) -> RowStrides {
+        RowStrides { start: 0, image: 0, row: 0, pixel: pitch }
     }
 
-    /// Over the pixels of images inside their halo.
-    pub fn of_image(layout: &ImageLayout) -> Walk {
-        Walk {
+    /// Those of the pixels of images inside their halo.
+    pub fn of_image(layout: &ImageLayout) -> RowStrides {
+        RowStrides {
             start: layout.start(),
             image: layout.image_pitch(),
             row: layout.row_pitch(),
@@ -84,13 +85,14 @@ impl Walk {
         }
     }
 
-    /// Over the upper left corners of the windows of a convolution, whose padding lies in the halo.
+    /// Those of the upper left corners of the windows of a convolution, whose padding lies in the halo.
     ///
     /// # Panics
     /// If the halo is smaller than the padding.
-    pub fn of_windows(layout: &ImageLayout, pads_begin: [usize; 2], stride: [usize; 2]) -> Walk {
+    pub fn of_windows(layout: &ImageLayout, window: &Window) -> RowStrides {
+        let Window { pads_begin, stride, .. } = *window;
         let corner = pads_begin[0] * layout.row_pitch() + pads_begin[1] * layout.channels;
-        Walk {
+        RowStrides {
             start: layout.start().checked_sub(corner).expect("the halo holds the padding"),
             image: layout.image_pitch(),
             row: stride[0] * layout.row_pitch(),

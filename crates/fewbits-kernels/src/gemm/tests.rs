@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arch::testing::tested_cpus;
-use crate::bytes::QuantizeTo;
+use crate::bytes::Window;
 use crate::{Buffer, Cpu, Halo, ImageLayout, Level};
 
 /// A product as one would write it down.
@@ -30,8 +30,8 @@ fn sums_on(cpu: Cpu, weights: &[i8], rows: &[Vec<u8>], threads: Threads) -> Vec<
     multiply(
         &packed,
         Grid::of_matrix(rows.len()),
-        &Input { bytes: input.with_slack(), walk: Walk::of_matrix(depth), runs: &[0] },
-        Output::Sums { sums: &mut sums, walk: Walk::of_matrix(columns) },
+        &Input { bytes: input.with_slack(), rows: RowStrides::of_matrix(depth), runs: &[0] },
+        Output::Sums { sums: &mut sums, rows: RowStrides::of_matrix(columns) },
         threads,
     );
     sums
@@ -152,6 +152,11 @@ fn long_dot_products() {
     }
 }
 
+/// Three by three taps with padding of one pixel.
+fn window(stride: usize) -> Window {
+    Window { stride: [stride; 2], pads_begin: [1; 2], pads_end: [1; 2], ..Window::of([3; 2]) }
+}
+
 /// Tiles of rows that end anywhere in lines of pixels, and images.
 #[test]
 fn windows_of_images() {
@@ -172,12 +177,12 @@ fn windows_of_images() {
                 grid,
                 &Input {
                     bytes: bytes.with_slack(),
-                    walk: Walk::of_windows(&layout, [1, 1], [stride, stride]),
+                    rows: RowStrides::of_windows(&layout, &window(stride)),
                     runs: &runs,
                 },
                 Output::Floats {
                     floats: &mut floats,
-                    walk: Walk {
+                    rows: RowStrides {
                         start: 0,
                         image: grid.height * grid.width * filters,
                         row: grid.width * filters,
@@ -223,7 +228,7 @@ fn convolution_with_a_residual() {
     let to = QuantizeTo { scale: 0.05, zero_point: 100, low: 100, high: 255 };
     let add = AddBytes {
         other: &other,
-        walk: Walk::of_image(&out_layout),
+        rows: RowStrides::of_image(&out_layout),
         other_zero_point: 3,
         other_scale: 0.02,
         to: QuantizeTo { scale: 0.06, zero_point: 7, low: 0, high: 250 },
@@ -258,13 +263,14 @@ fn convolution_with_a_residual() {
             Grid { images, height: out_size, width: out_size },
             &Input {
                 bytes: input.with_slack(),
-                walk: Walk::of_windows(&layout, [1, 1], [stride, stride]),
+                rows: RowStrides::of_windows(&layout, &window(stride)),
                 runs: &runs,
             },
             Output::Bytes {
                 bytes: &mut out,
-                walk: Walk::of_image(&out_layout),
-                requantize: Requantize { bias: &bias, scale: &scale, to, add: Some(add) },
+                rows: RowStrides::of_image(&out_layout),
+                requantize: Requantize { bias: &bias, scale: &scale, to },
+                add: Some(add),
             },
             Threads::ONE,
         );

@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::mem::offset_of;
 
 use crate::Buffer;
-use crate::arch::tile::{PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs};
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs};
 use crate::cpu::amx::{ROW_BYTES, ROWS};
 
 /// Scratch memory that a thread keeps for the next product.
@@ -126,7 +126,7 @@ impl Tiles {
                     _ => product.two_groups::<2>(),
                 }
                 product.panels = product.panels.wrapping_add(2 * product.panel_bytes);
-                product.sums = product.sums.map(|sums| sums.wrapping_add(2 * PANEL));
+                product.sums = product.sums.map(|sums| sums.wrapping_add(2 * BYTE_PANEL));
             }
         }
     }
@@ -150,12 +150,12 @@ struct Gathered {
     /// Where the runs lie in a row of the copy.
     runs: Vec<usize>,
     /// What was copied.
-    rows: Option<Rows>,
+    rows: Option<CopiedRows>,
 }
 
 /// The rows of a copy.
 #[derive(Clone, Copy, PartialEq)]
-struct Rows {
+struct CopiedRows {
     input: *const [u8],
     runs: *const [usize],
     run_bytes: usize,
@@ -203,7 +203,7 @@ impl Group {
         let depth = args.runs.len() * args.run_bytes;
         // An odd number of cache lines, or the rows would compete for the same few of the cache.
         let pitch = ((depth / ROW_BYTES) | 1) * ROW_BYTES;
-        let mut wanted = Rows {
+        let mut wanted = CopiedRows {
             input: args.input,
             runs: args.runs,
             run_bytes: args.run_bytes,
@@ -246,11 +246,11 @@ struct Product {
 
 /// Bytes of a tile of weights.
 const WEIGHT_BYTES: usize = ROW_BYTES * ROWS;
-const _: () = assert!(WEIGHT_BYTES == ROW_BYTES / STEP * PANEL * STEP);
+const _: () = assert!(WEIGHT_BYTES == ROW_BYTES / STEP * BYTE_PANEL * STEP);
 /// Bytes from a row of sums to the next.
 const SUMS_PITCH: usize = TILE_COLUMNS * size_of::<i32>();
 /// Bytes of the columns of a panel in a row of sums.
-const PANEL_SUMS: usize = PANEL * size_of::<i32>();
+const PANEL_SUMS: usize = BYTE_PANEL * size_of::<i32>();
 
 impl Product {
     /// Multiplies one group of rows by up to 4 panels.

@@ -16,26 +16,39 @@ use crate::{Cpu, ImageLayout};
 use row::Row;
 pub use weights::DepthwiseWeights;
 
-/// The output rows `rows` of one image: `[height, width, channels]` to the same.
+/// A depthwise convolution of images of one size, from one layout to another; the number of images does
+/// not count.
+#[derive(Clone, Copy, Debug)]
+pub struct Depthwise<'a> {
+    /// The weights of each channel.
+    pub weights: &'a DepthwiseWeights,
+    /// How they move.
+    pub window: Window,
+    /// How sums become bytes.
+    pub requantize: Requantize<'a>,
+    /// How images come in: with a halo, which holds the zero point and in which all windows lie.
+    pub from: ImageLayout,
+    /// How they go out.
+    pub to: ImageLayout,
+}
+
+/// Computes the output rows `rows` of one image: `[height, width, channels]` to the same.
 ///
-/// `input` is one image with its halo, which holds the zero point and in which all windows lie.
-/// `out` is these rows alone, each [`row_pitch`](ImageLayout::row_pitch) bytes with the halo to
-/// its sides, so that threads can share an image; the halo is left as it is.
+/// `input` is one image with its halo. `out` is these rows alone, each
+/// [`row_pitch`](ImageLayout::row_pitch) bytes with the halo to its sides, so that threads can share an
+/// image; the halo is left as it is.
 ///
 /// # Panics
 /// If a length or the kernel does not fit, or windows leave the halo.
-#[allow(clippy::too_many_arguments)]
 pub fn depthwise_rows(
     cpu: Cpu,
-    weights: &DepthwiseWeights,
+    depthwise: &Depthwise<'_>,
     input: &[u8],
-    in_layout: &ImageLayout,
-    window: Window,
     rows: Range<usize>,
-    requantize: Requantize<'_>,
     out: &mut [u8],
-    out_layout: &ImageLayout,
 ) {
+    let Depthwise { weights, window, requantize, from: ref in_layout, to: ref out_layout } =
+        *depthwise;
     let channels = weights.channels();
     assert_eq!((in_layout.channels, out_layout.channels), (channels, channels));
     assert_eq!((requantize.bias.len(), requantize.scale.len()), (channels, channels));
@@ -109,7 +122,9 @@ mod tests {
                 .collect();
             let bias: Vec<i32> = (0..channels).map(|c| c as i32 * 5077 - 60_000).collect();
             let scale: Vec<f32> = (0..channels).map(|c| 0.0005 * (c + 1) as f32).collect();
-            let window = Window { kernel, stride: [stride; 2], pads_begin, dilation: [dilation; 2] };
+            let window = Window {
+                stride: [stride; 2], pads_begin, dilation: [dilation; 2], ..Window::of(kernel)
+            };
             let to = QuantizeTo { scale: 1.0, zero_point, low, high: low.max(240) };
             let by = Requantize { bias: &bias, scale: &scale, to };
 
@@ -133,11 +148,12 @@ mod tests {
                 }
             }
             let packed = DepthwiseWeights::new(&weights, channels, kernel);
+            let depthwise = Depthwise {
+                weights: &packed, window, requantize: by, from: layout, to: out_layout,
+            };
             for cpu in Cpu::available() {
                 let mut out = vec![77; wanted.len()];
-                depthwise_rows(
-                    cpu, &packed, &input, &layout, window, rows.clone(), by, &mut out, &out_layout,
-                );
+                depthwise_rows(cpu, &depthwise, &input, rows.clone(), &mut out);
                 prop_assert_eq!(&out, &wanted, "{:?}", cpu);
             }
         }

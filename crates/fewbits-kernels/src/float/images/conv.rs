@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::convolution::{Convolution, Part};
 use super::padded::Padded;
-use super::windows::Job;
-use super::winograd::{self, Tiles, Transformed};
+use super::windows::PartByWindows;
+use super::winograd::{self, TileGrid, Transformed};
 use crate::Cpu;
 use crate::bytes::Window;
 
@@ -82,37 +82,48 @@ pub fn convolve(
         Form::Plain(weights) => {
             let [height, width] = conv.out_size;
             let padded = |rows| Padded::new(window, conv.size, channels / groups, rows, width);
-            let copy_len = |rows| padded(rows).image_pitch();
-            in_parts(conv, input, copy_len, height, 1, planes, out, |part, out| {
+            let cut = Cut { height, copy_len: |rows| padded(rows).image_pitch(), together: 1 };
+            in_parts(conv, input, planes, cut, out, |part, out| {
                 let padded = padded(part.rows.len());
-                Job { cpu, conv, weights, part }.run(padded, out, scratch);
+                PartByWindows { cpu, conv, weights, part }.run(padded, out, scratch);
             });
         }
         Form::Tiles(weights) => {
-            let tiles = Tiles::new(conv);
-            let together = tiles.images_together();
-            let copy_len = |rows| tiles.copy_len(rows);
-            in_parts(conv, input, copy_len, tiles.count[0], together, planes, out, |part, out| {
+            let tiles = TileGrid::new(conv);
+            let cut = Cut {
+                height: tiles.count[0],
+                copy_len: |rows| tiles.copy_len(rows),
+                together: tiles.images_together(),
+            };
+            in_parts(conv, input, planes, cut, out, |part, out| {
                 winograd::rows(cpu, conv, weights, tiles, part, out, scratch);
             });
         }
     }
 }
 
-/// Cuts what is to be computed into parts whose padded copies stay in the cache: as many of `height`
-/// rows as fit, of one image or of several. Each part is given those planes of the output, whole, of
-/// which it computes rows. Of whole images there are a `multiple` together, if possible.
-#[allow(clippy::too_many_arguments)]
+/// What a convolution can be cut into.
+struct Cut<L: Fn(usize) -> usize> {
+    /// Rows of an image: of windows, or of tiles of them.
+    height: usize,
+    /// How many floats the padded copy of one image takes for some of its rows.
+    copy_len: L,
+    /// How many whole images are to be taken together, or a multiple, if possible.
+    together: usize,
+}
+
+/// Cuts what is to be computed into parts whose padded copies stay in the cache: as many rows as fit,
+/// of one image or of several. Each part is given those planes of the output, whole, of which it
+/// computes rows.
 fn in_parts(
     conv: &Convolution,
     input: &[f32],
-    copy_len: impl Fn(usize) -> usize,
-    height: usize,
-    multiple: usize,
     planes: Range<usize>,
+    cut: Cut<impl Fn(usize) -> usize>,
     out: &mut [f32],
     mut run: impl FnMut(Part, &mut [f32]),
 ) {
+    let Cut { height, copy_len, together: multiple } = cut;
     let filters = conv.filters;
     let (first_row, each) = match height {
         1 => (copy_len(1), 0),
@@ -213,12 +224,8 @@ mod tests {
         }
     }
 
-    fn out_size(size: [usize; 2], window: &Window, behind: [usize; 2]) -> [usize; 2] {
-        [0, 1].map(|axis| {
-            let extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
-            let padded = size[axis] + window.pads_begin[axis] + behind[axis];
-            (padded - extent) / window.stride[axis] + 1
-        })
+    fn out_size(size: [usize; 2], window: &Window) -> [usize; 2] {
+        [0, 1].map(|axis| window.count(axis, size[axis]).unwrap())
     }
 
     proptest! {
@@ -239,7 +246,7 @@ mod tests {
             (images, cut) in (0usize..4, any::<usize>()),
             (has_bias, relu) in any::<(bool, bool)>(),
         ) {
-            let window = Window { kernel, stride, pads_begin: before, dilation };
+            let window = Window { kernel, stride, pads_begin: before, pads_end: behind, dilation };
             let size =
                 [0, 1].map(|axis| more[axis] + (kernel[axis] - 1) * dilation[axis] + 1);
             let (filters, channels) = (groups * group_filters, groups * group_channels);
@@ -254,7 +261,7 @@ mod tests {
                 groups,
                 window,
                 size,
-                out_size: out_size(size, &window, behind),
+                out_size: out_size(size, &window),
                 function: relu.then_some(Function::Relu),
             };
             check(&conv, &weights, images, cut);
@@ -265,7 +272,7 @@ mod tests {
     #[test]
     fn large_images_are_cut_into_rows() {
         let window =
-            Window { kernel: [3, 3], stride: [2, 1], pads_begin: [1, 1], dilation: [1, 1] };
+            Window { stride: [2, 1], pads_begin: [1, 1], pads_end: [1, 1], ..Window::of([3, 3]) };
         for (filters, groups) in [(3, 1), (2, 2)] {
             let (channels, size) = (2, [200, 400]);
             let shape = [filters, channels / groups, 3, 3];
@@ -278,7 +285,7 @@ mod tests {
                 groups,
                 window,
                 size,
-                out_size: out_size(size, &window, [1, 1]),
+                out_size: out_size(size, &window),
                 function: None,
             };
             assert!(size[0] * size[1] * channels / groups > COPIES);
@@ -289,8 +296,7 @@ mod tests {
     /// Windows of one pixel without padding, whose rows lie one behind the other.
     #[test]
     fn rows_without_padding_are_one_run() {
-        let window =
-            Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
+        let window = Window::of([1, 1]);
         for size in [[7, 7], [5, 3], [2, 40], [33, 1]] {
             let weights = Weights::new(Cpu::SCALAR, noise(5 * 4, 2), [5, 4, 1, 1], 1, window);
             let conv = Convolution {
@@ -310,8 +316,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "an output of another size")]
     fn an_output_too_short_is_refused() {
-        let window =
-            Window { kernel: [1, 1], stride: [1, 1], pads_begin: [0, 0], dilation: [1, 1] };
+        let window = Window::of([1, 1]);
         let size = [2, 2];
         let weights = Weights::new(Cpu::SCALAR, vec![1.0], [1; 4], 1, window);
         let conv = Convolution {

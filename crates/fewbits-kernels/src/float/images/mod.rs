@@ -13,4 +13,4 @@ mod winograd;
 
 pub use conv::{Weights, convolve};
 pub use convolution::Convolution;
-pub use pool::{average_pool, max_pool};
+pub use pool::{Pooling, average_pool, max_pool};

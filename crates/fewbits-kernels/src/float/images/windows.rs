@@ -6,22 +6,22 @@ use std::ops::Range;
 
 use super::convolution::{Convolution, Part};
 use super::padded::{Padded, SLACK};
-use super::slide::{LANES, slide};
+use super::slide::{LANES, WindowRows, slide};
 use crate::Cpu;
 use crate::cpu::per_cpu;
 use crate::float::function::apply;
 use crate::float::panel::{PANEL, times_panel};
-use crate::float::strided::{Strided, at_least};
+use crate::float::strided::{Dims, Strided, StridedMut, at_least};
 
 /// A part to be computed window by window.
-pub(super) struct Job<'a> {
+pub(super) struct PartByWindows<'a> {
     pub cpu: Cpu,
     pub conv: &'a Convolution<'a>,
     pub weights: &'a [f32],
     pub part: Part<'a>,
 }
 
-impl Job<'_> {
+impl PartByWindows<'_> {
     /// Computes it, inside of `out`, which has all rows.
     pub fn run(&self, padded: Padded, out: &mut [f32], scratch: &mut Vec<f32>) {
         let Convolution { channels, groups, filters, .. } = *self.conv;
@@ -70,7 +70,8 @@ impl Job<'_> {
             let start = plane * self.conv.out_plane() + rows.start * width;
             let out = &mut out[start..][..rows.len() * width];
             let copy = &copies[image * padded.image_pitch()..];
-            weighted(self.cpu, copy, weights, bias, taps, padded.step(), width, out);
+            let by = WindowRows { step: padded.step(), width };
+            weighted(self.cpu, copy, taps, by, weights, bias, out);
             if let Some(function) = self.conv.function {
                 apply(self.cpu, function, out);
             }
@@ -99,7 +100,8 @@ impl Job<'_> {
             let columns = PANEL.min(windows - first);
             pieces_of(first..first + columns, width, rows.len(), padded, &mut pieces);
             pack(self.cpu, taps, &pieces, copies, panel);
-            times_panel(self.cpu, own.len(), depth, columns, weights, panel, sums, 0, PANEL);
+            let dims = Dims { m: own.len(), k: depth, n: columns };
+            times_panel(self.cpu, dims, weights, panel, StridedMut::rows(sums, PANEL));
             add_bias(self.cpu, bias, columns, sums);
             if let Some(function) = self.conv.function {
                 apply(self.cpu, function, sums);
@@ -199,18 +201,17 @@ per_cpu! {
     /// The weighted sum of each window of one channel.
     fn weighted(
         copy: &[f32],
+        taps: &[usize],
+        by: WindowRows,
         weights: &[f32],
         bias: Option<f32>,
-        taps: &[usize],
-        step: usize,
-        width: usize,
         out: &mut [f32],
     ) {
         let join = |sum: f32, tap: usize, value: f32| weights[tap].mul_add(value, sum);
         // Adding 0.0 would turn -0.0 into it.
         match bias {
-            Some(bias) => slide(copy, taps, step, width, 0.0, join, |sum| sum + bias, out),
-            None => slide(copy, taps, step, width, 0.0, join, |sum| sum, out),
+            Some(bias) => slide(copy, taps, by, 0.0, join, |sum| sum + bias, out),
+            None => slide(copy, taps, by, 0.0, join, |sum| sum, out),
         }
     }
 }
