@@ -39,7 +39,10 @@ macro_rules! views {
 }
 
 impl Buffer {
-    /// A buffer of `len_bytes` zeros.
+    /// Makes a buffer of `len_bytes` zeros.
+    ///
+    /// # Panics
+    /// If there is no room for so many.
     pub fn new(len_bytes: usize) -> Buffer {
         let mut buffer = Buffer::default();
         buffer.resize(len_bytes);
@@ -47,8 +50,12 @@ impl Buffer {
     }
 
     /// Makes the buffer `len_bytes` long. What it holds then is unspecified.
+    ///
+    /// # Panics
+    /// If there is no room for so many.
     pub fn resize(&mut self, len_bytes: usize) {
-        let lines = (len_bytes + SLACK_BYTES).div_ceil(size_of::<Line>());
+        let with_slack = len_bytes.checked_add(SLACK_BYTES).expect("more bytes than memory has");
+        let lines = with_slack.div_ceil(size_of::<Line>());
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; 64]));
         }
@@ -103,6 +110,13 @@ mod tests {
         assert_eq!(taken.with_slack().len(), SLACK_BYTES);
         assert!(taken.u8s().is_empty());
         assert_eq!(Buffer::new(0).with_slack().len(), SLACK_BYTES);
+    }
+
+    /// The slack must not make a small number of a large one.
+    #[test]
+    #[should_panic(expected = "more bytes than memory has")]
+    fn lengths_near_the_largest_are_refused() {
+        Buffer::new(usize::MAX - SLACK_BYTES + 1);
     }
 
     #[test]

@@ -68,6 +68,10 @@ pub(crate) unsafe fn sum_nibbles(args: &TileArgs, panels: usize, sums: &mut Tile
     sizes!(1 2 3 4);
 }
 
+/// [`sum_nibbles`] of as many rows and panels.
+///
+/// # Safety
+/// As of [`sum_nibbles`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn sum_of_nibbles<const ROWS: usize, const PANELS: usize>(
     args: &TileArgs,
@@ -120,6 +124,10 @@ unsafe fn sum_of_nibbles<const ROWS: usize, const PANELS: usize>(
     }
 }
 
+/// [`sum`] of as many rows, which are some of those of `args`, and panels.
+///
+/// # Safety
+/// As of [`sum`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(
     args: &TileArgs,

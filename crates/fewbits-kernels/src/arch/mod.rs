@@ -102,25 +102,26 @@ impl Session {
             assert!(args.rows.len() <= self.kernel.nibble_rows(), "weights that were not unpacked");
         }
         match self.kernel.0.level() {
-            // SAFETY: as below.
+            // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
+            // bounds have been checked.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx if args.width == Width::Nibble => unsafe {
                 avx512vnni::sum_nibbles(args, panels, sums);
             },
-            // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
-            // bounds have been checked.
+            // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
             Level::Neon => unsafe { neon::sum(args, panels, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { avx2::sum(args, panels, sums) },
-            // SAFETY: as above.
+            // SAFETY: as above, where it takes `permitted` to offer this level; and a thread has one
+            // session at a time, which stays there.
             #[cfg(target_arch = "x86_64")]
             Level::Amx if args.rows.len() > AMX_LEAST_ROWS => unsafe {
                 let tiles = self.tiles.get_or_insert_with(|| amx::Tiles::configure());
                 tiles.sum(args, panels, sums);
             },
-            // SAFETY: as above.
+            // SAFETY: as of the first.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, panels, sums) },
             // Scalar: no Cpu has a level of another architecture.

@@ -45,6 +45,10 @@ pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
     }
 }
 
+/// [`sum`] of as many rows, which are some of those of `args`, and the panel numbered `panel`.
+///
+/// # Safety
+/// As of [`sum`].
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn sum_of<const ROWS: usize>(
     args: &TileArgs,

@@ -55,9 +55,10 @@ impl Width {
 }
 
 impl TileArgs<'_> {
-    /// Panics unless the rows and `panels` panels can be read.
+    /// Panics unless the rows and `panels` panels, at least one, can be read.
     pub(crate) fn check(&self, panels: usize) {
-        assert!(self.rows.len() <= TILE_ROWS && panels * BYTE_PANEL <= TILE_COLUMNS);
+        assert!(self.rows.len() <= TILE_ROWS);
+        assert!((1..=TILE_COLUMNS / BYTE_PANEL).contains(&panels));
         assert_eq!(self.panel_len, self.runs.len() * self.run_bytes * BYTE_PANEL);
         let steps = match self.width {
             Width::Byte => STEP,
@@ -68,6 +69,7 @@ impl TileArgs<'_> {
         assert!(panels * BYTE_PANEL <= self.column_sums.len());
         let row = self.rows.iter().max().copied().unwrap_or(0);
         let run = self.runs.iter().max().copied().unwrap_or(0);
-        assert!(row + run + self.run_bytes <= self.input.len(), "a row beyond the input");
+        let end = row.checked_add(run).and_then(|at| at.checked_add(self.run_bytes));
+        assert!(end.is_some_and(|end| end <= self.input.len()), "a row beyond the input");
     }
 }

@@ -150,8 +150,9 @@ impl Columns<'_> {
 
     #[inline(always)]
     fn write(&self, bytes: &[u8], len: usize, offset: usize, out: Shared<u8>) {
-        // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
-        // threads have the same columns of a row.
+        // SAFETY: `Sink::new` saw that no two rows of the output overlap, and the threads of `multiply`
+        // share either the rows or, of all rows, the columns: no two of them have the same columns of a
+        // row. This thread holds no other row, since each is written and let go of.
         let out = unsafe { out.row(offset + self.first(), len) };
         out.copy_from_slice(&bytes[..len]);
     }

@@ -120,12 +120,17 @@ impl RowStrides {
         self.start + at.image * self.image + at.y * self.row + at.x * self.pixel
     }
 
-    /// Where the last row of `grid` starts, which is the furthest.
-    pub(crate) fn furthest(&self, grid: &Grid) -> usize {
-        self.offset(grid.position(grid.len() - 1))
+    /// Where the last row of `grid`, which has one, starts: the furthest, so that none of the others is beyond
+    /// what a number holds. None if it is itself.
+    pub(crate) fn furthest(&self, grid: &Grid) -> Option<usize> {
+        [(grid.images, self.image), (grid.height, self.row), (grid.width, self.pixel)]
+            .into_iter()
+            .try_fold(self.start, |at, (count, pitch)| {
+                at.checked_add(pitch.checked_mul(count - 1)?)
+            })
     }
 
-    /// Whether no two rows of `width` elements overlap.
+    /// Whether no two rows of `width` elements overlap; the end of the last must be a number.
     pub(crate) fn is_disjoint(&self, grid: &Grid, width: usize) -> bool {
         let pixel = grid.width <= 1 || self.pixel >= width;
         let line = (grid.width - 1) * self.pixel + width;

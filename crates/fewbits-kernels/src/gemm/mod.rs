@@ -94,9 +94,17 @@ pub fn multiply(
         return;
     }
     assert_eq!(input.runs.len(), weights.runs(), "runs of another number");
+    // Sums of numbers that are too large must not pass for small ones.
     let last_run = input.runs.iter().max().copied().unwrap_or(0);
-    let needed = input.rows.furthest(&grid) + last_run + weights.run_bytes() + SLACK_BYTES;
-    assert!(needed <= input.bytes.len(), "the input has {} bytes, not {needed}", input.bytes.len());
+    let needed = (input.rows.furthest(&grid))
+        .and_then(|at| at.checked_add(last_run))
+        .and_then(|at| at.checked_add(weights.run_bytes()))
+        .and_then(|at| at.checked_add(SLACK_BYTES));
+    assert!(
+        needed.is_some_and(|needed| needed <= input.bytes.len()),
+        "the input has {} bytes, not {needed:?}",
+        input.bytes.len()
+    );
     let sink = Sink::new(output, &grid, weights.columns());
     let job = Job { weights, grid, input, sink: &sink };
 
@@ -132,8 +140,9 @@ enum Sink<'a> {
 impl<'a> Sink<'a> {
     fn new(output: Output<'a>, grid: &Grid, columns: usize) -> Sink<'a> {
         let check = |rows: &RowStrides, len: usize, bias: usize, scale: usize| {
+            let end = rows.furthest(grid).and_then(|at| at.checked_add(columns));
+            assert!(end.is_some_and(|end| end <= len), "the output is too short");
             assert!(rows.is_disjoint(grid, columns), "rows of the output overlap");
-            assert!(rows.furthest(grid) + columns <= len, "the output is too short");
             assert!(bias == columns && scale == columns, "the epilogue has other columns");
         };
         match output {

@@ -277,3 +277,28 @@ fn convolution_with_a_residual() {
         assert_eq!(out, wanted, "{cpu:?}");
     }
 }
+
+/// Numbers so large that sums of them would wrap are no small numbers.
+#[test]
+fn rows_beyond_all_memory_are_refused() {
+    let input = Buffer::new(64);
+    let packed = PackedWeights::new(Cpu::SCALAR, &[1; 4], 1, 1, 4);
+    let fails = |start: usize, run: usize, pixel: usize| {
+        let mut sums = [0; 4];
+        let product = std::panic::AssertUnwindSafe(|| {
+            let rows = RowStrides { start, ..RowStrides::of_matrix(4) };
+            multiply(
+                &packed,
+                Grid::of_matrix(3),
+                &Input { bytes: input.with_slack(), rows, runs: &[run] },
+                Output::Sums { sums: &mut sums, rows: RowStrides::of_matrix(pixel) },
+                Threads::ONE,
+            );
+        });
+        std::panic::catch_unwind(product).is_err()
+    };
+    assert!(!fails(0, 0, 1));
+    // Rows 0 and 2 of the output would be the same.
+    assert!(fails(0, 0, 1 << (usize::BITS - 1)));
+    assert!(fails(usize::MAX - 7, 0, 1) && fails(0, usize::MAX - 7, 1));
+}

@@ -64,10 +64,11 @@ thread_local! {
 }
 
 impl Tiles {
-    /// Configures the tiles of this thread, which must hold no other [`Tiles`].
+    /// Configures the tiles of this thread.
     ///
     /// # Safety
-    /// [`permitted`](crate::cpu::amx::permitted) must have said yes.
+    /// [`permitted`](crate::cpu::amx::permitted) must have said yes, and the thread must hold no other
+    /// [`Tiles`].
     pub(crate) unsafe fn configure() -> Tiles {
         // SAFETY: by the contract there are tiles; the operand is 64 bytes long.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIG, options(nostack, readonly)) };
@@ -134,7 +135,7 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: there are tiles, since this value was made.
+        // SAFETY: there are tiles, since this value was made, and nobody else uses those of this thread.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
         let scratch = self.gathered.each_mut().map(|gathered| std::mem::take(&mut gathered.bytes));
         if scratch.iter().all(|bytes| bytes.len_bytes() <= KEPT_BYTES) {
