@@ -21,7 +21,7 @@ pub struct Buffer {
 
 macro_rules! views {
     ($($element:ty: $view:ident, $view_mut:ident;)*) => {$(
-        #[doc = concat!("The content as `", stringify!($element), "`, without the slack.")]
+        #[doc = concat!("Returns the content as `", stringify!($element), "`, without the slack.")]
         pub fn $view(&self) -> &[$element] {
             let len = self.len_bytes / size_of::<$element>();
             // SAFETY: the lines hold len_bytes initialised bytes (none before the first `resize`), aligned to 64,
@@ -29,7 +29,7 @@ macro_rules! views {
             unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
         }
 
-        #[doc = concat!("The content as `", stringify!($element), "`, to change.")]
+        #[doc = concat!("Returns the content as `", stringify!($element), "`, to change.")]
         pub fn $view_mut(&mut self) -> &mut [$element] {
             let len = self.len_bytes / size_of::<$element>();
             // SAFETY: as above, and the borrow is exclusive.
@@ -62,12 +62,12 @@ impl Buffer {
         self.len_bytes = len_bytes;
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn len_bytes(&self) -> usize {
         self.len_bytes
     }
 
-    /// The bytes and the slack behind them.
+    /// Returns the bytes and the slack behind them.
     pub fn with_slack(&self) -> &[u8] {
         if self.lines.is_empty() {
             return &NO_CONTENT;

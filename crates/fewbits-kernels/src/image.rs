@@ -32,7 +32,7 @@ pub struct Halo {
 }
 
 impl Halo {
-    /// The smallest halo that holds both.
+    /// Returns the smallest halo that holds both.
     pub fn union(self, other: Halo) -> Halo {
         Halo {
             top: self.top.max(other.top),
@@ -44,27 +44,27 @@ impl Halo {
 }
 
 impl ImageLayout {
-    /// Bytes from a pixel to the one below it.
+    /// Counts the bytes from a pixel to the one below it.
     pub fn row_pitch(&self) -> usize {
         (self.halo.left + self.width + self.halo.right) * self.channels
     }
 
-    /// Bytes from an image to the next.
+    /// Counts the bytes from an image to the next.
     pub fn image_pitch(&self) -> usize {
         (self.halo.top + self.height + self.halo.bottom) * self.row_pitch()
     }
 
-    /// Where the first pixel inside the halo of the first image lies.
+    /// Tells where the first pixel inside the halo of the first image lies.
     pub fn start(&self) -> usize {
         self.halo.top * self.row_pitch() + self.halo.left * self.channels
     }
 
-    /// Where the pixel `(y, x)` of `image` lies; `y` and `x` count from inside the halo.
+    /// Tells where the pixel `(y, x)` of `image` lies; `y` and `x` count from inside the halo.
     pub fn offset(&self, image: usize, y: usize, x: usize) -> usize {
         self.start() + image * self.image_pitch() + y * self.row_pitch() + x * self.channels
     }
 
-    /// Bytes of the whole batch, halos included.
+    /// Counts the bytes of the whole batch, halos included.
     pub fn len_bytes(&self) -> usize {
         self.images * self.image_pitch()
     }

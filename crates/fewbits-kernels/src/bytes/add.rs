@@ -48,17 +48,17 @@ macro_rules! binary {
 }
 
 binary! {
-    /// The sums of the elements of `a` and `b`, all of one length.
+    /// Computes the sums of the elements of `a` and `b`, all of one length.
     add, +
 }
 
 binary! {
-    /// The products of the elements of `a` and `b`, all of one length.
+    /// Computes the products of the elements of `a` and `b`, all of one length.
     mul, *
 }
 
 per_cpu! {
-    /// Bytes of one scale and zero point become bytes of another, as DequantizeLinear and
+    /// Makes bytes of one scale and zero point bytes of another, as DequantizeLinear and
     /// QuantizeLinear make them: what a Concat needs whose operands differ.
     ///
     /// # Panics

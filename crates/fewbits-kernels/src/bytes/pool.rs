@@ -19,7 +19,7 @@ pub struct ImagePooling {
 }
 
 per_cpu! {
-    /// The greatest byte of each window and channel: `[height, width, channels]` to the same.
+    /// Finds the greatest byte of each window and channel: `[height, width, channels]` to the same.
     ///
     /// `input` and `out` are one image each; the halo of `out` is filled with `halo`. Windows are
     /// clipped to the image, so padding never wins; one that has no pixel gives 0.
@@ -33,7 +33,7 @@ per_cpu! {
 }
 
 per_cpu! {
-    /// The average of each window and channel: `[height, width, channels]` to the same.
+    /// Computes the average of each window and channel: `[height, width, channels]` to the same.
     ///
     /// The sum of `q - from_zero_point` over the pixels of the window that lie in the image is
     /// exact; it is multiplied by `from_scale / count / to.scale`, rounded half to even, and
@@ -50,7 +50,7 @@ per_cpu! {
     }
 }
 
-/// The average of each channel of one image, `[height, width, channels]` to `[channels]`: the
+/// Computes the average of each channel of one image, `[height, width, channels]` to `[channels]`: the
 /// rule of [`average_pool_image`] with a window that is the image, so that both divisors are the same.
 ///
 /// # Panics

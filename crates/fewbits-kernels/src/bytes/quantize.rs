@@ -20,12 +20,12 @@ pub struct QuantizeTo {
 }
 
 impl QuantizeTo {
-    /// Every byte is allowed.
+    /// Allows every byte.
     pub fn all_bytes(scale: f32, zero_point: u8) -> QuantizeTo {
         QuantizeTo { scale, zero_point, low: 0, high: 255 }
     }
 
-    /// The byte of `value`, as [`quantize`] has it: for tables made beforehand.
+    /// Computes the byte of `value`, as [`quantize`] has it: for tables made beforehand.
     pub fn byte(self, value: f32) -> u8 {
         self.rounding().byte(value / self.scale)
     }
@@ -81,7 +81,7 @@ impl Rounding {
 }
 
 per_cpu! {
-    /// QuantizeLinear: `out[i]` is `input[i] / scale` rounded half to even, plus the zero point,
+    /// Computes QuantizeLinear: `out[i]` is `input[i] / scale` rounded half to even, plus the zero point,
     /// within `to.low..=to.high`. NaN becomes `to.low`, which is what onnxruntime makes of it.
     ///
     /// # Panics
@@ -96,7 +96,7 @@ per_cpu! {
 }
 
 per_cpu! {
-    /// DequantizeLinear: `out[i] = (input[i] - zero_point) * scale`.
+    /// Computes DequantizeLinear: `out[i] = (input[i] - zero_point) * scale`.
     ///
     /// # Panics
     /// If the lengths differ.

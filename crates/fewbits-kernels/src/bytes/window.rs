@@ -7,7 +7,7 @@ use crate::{Halo, ImageLayout};
 /// A sliding window; each pair is of rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Taps.
+    /// Taps, at least one.
     pub kernel: [usize; 2],
     /// Pixels from a window to the next.
     pub stride: [usize; 2],
@@ -29,25 +29,25 @@ pub(crate) struct Span {
 }
 
 impl Window {
-    /// A window of neighbouring taps that moves by one pixel, without padding.
+    /// Describes a window of neighbouring taps that moves by one pixel, without padding.
     pub const fn of(kernel: [usize; 2]) -> Window {
         let (none, one) = ([0; 2], [1; 2]);
         Window { kernel, stride: one, pads_begin: none, pads_end: none, dilation: one }
     }
 
-    /// The padding, as the halo of an image that holds it.
+    /// Returns the padding, as the halo of an image that holds it.
     pub fn halo(&self) -> Halo {
         let ([top, left], [bottom, right]) = (self.pads_begin, self.pads_end);
         Halo { top, left, bottom, right }
     }
 
-    /// From the first pixel under a window to the last along `axis` (0: rows, 1: columns), both counted.
+    /// Counts the pixels from the first under a window to the last along `axis` (0: rows, 1: columns).
     pub fn extent(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation[axis] + 1
     }
 
-    /// How many windows lie along `axis` of an image of `size` and its padding; none if not even one
-    /// does.
+    /// Counts the windows along `axis` of an image of `size` and its padding; none if not even one
+    /// fits.
     pub fn count(&self, axis: usize, size: usize) -> Option<usize> {
         let padded = self.pads_begin[axis] + size + self.pads_end[axis];
         Some(padded.checked_sub(self.extent(axis))? / self.stride[axis] + 1)

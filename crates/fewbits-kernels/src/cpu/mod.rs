@@ -29,7 +29,7 @@ impl Level {
     pub const ALL: [Level; 5] =
         [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512Vnni, Level::Amx];
 
-    /// The name that `FEWBITS_CPU` takes.
+    /// Returns the name that `FEWBITS_CPU` takes.
     pub fn name(self) -> &'static str {
         match self {
             Level::Scalar => "scalar",
@@ -55,12 +55,12 @@ impl Cpu {
     /// The plain kernels, which every CPU can run.
     pub const SCALAR: Cpu = Cpu(Level::Scalar);
 
-    /// `level`, if this CPU offers it.
+    /// Takes `level`, if this CPU offers it.
     pub fn new(level: Level) -> Option<Cpu> {
         offers(level).then_some(Cpu(level))
     }
 
-    /// Every level of this CPU, the slowest first.
+    /// Lists every level of this CPU, the slowest first.
     pub fn available() -> Vec<Cpu> {
         Level::ALL.into_iter().filter_map(Cpu::new).collect()
     }
@@ -71,7 +71,7 @@ impl Cpu {
         Cpu(level)
     }
 
-    /// The fastest level, or the one that the environment variable `FEWBITS_CPU` names.
+    /// Returns the fastest level, or the one that the environment variable `FEWBITS_CPU` names.
     ///
     /// # Errors
     /// If the variable names no level, or one that this CPU lacks.
@@ -93,7 +93,7 @@ impl Cpu {
             .ok_or_else(|| UnknownCpu { asked: name.to_string() })
     }
 
-    /// The level.
+    /// Returns the level.
     pub fn level(self) -> Level {
         self.0
     }

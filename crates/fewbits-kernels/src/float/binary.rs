@@ -49,8 +49,11 @@ pub(super) fn repetitions(a: &[f32], b: &[f32]) -> usize {
 }
 
 per_cpu! {
-    /// `a` = `operation` of `a` and `b`, where the length of `b` divides that of
+    /// Computes `a` = `operation` of `a` and `b`, where the length of `b` divides that of
     /// `a`: it repeats, as if `a` had more axes in front.
+    ///
+    /// # Panics
+    /// If it does not divide it.
     pub fn binary_in_place(operation: Binary, a: &mut [f32], b: &[f32]) {
         match operation {
             Binary::Add => in_place(a, b, |a, b| a + b),

@@ -5,8 +5,11 @@ use crate::Cpu;
 use crate::cpu::per_cpu;
 use crate::shape::{broadcast_shape, size_of};
 
-/// `out` = `operation` of `a` and `b`, row-major arrays that broadcast as in numpy; `out` has the
+/// Computes `out` = `operation` of `a` and `b`, row-major arrays that broadcast as in numpy; `out` has the
 /// shape [`broadcast_shape`].
+///
+/// # Panics
+/// If they do not, or a slice has another length than its shape.
 pub fn broadcast(
     cpu: Cpu,
     operation: Binary,
@@ -24,8 +27,11 @@ pub fn broadcast(
     over_axes(cpu, operation, a, b, &joined_axes(a_shape, b_shape, &shape), out);
 }
 
-/// `out` = `operation` of `a` and `b`, where the length of `b` divides that of `a`: it repeats, as
+/// Computes `out` = `operation` of `a` and `b`, where the length of `b` divides that of `a`: it repeats, as
 /// if `a` had more axes in front. `out` is as long as `a`.
+///
+/// # Panics
+/// If the lengths are others.
 pub fn binary(cpu: Cpu, operation: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
     assert_eq!(out.len(), a.len(), "an output of another size");
     let rows = repetitions(a, b);

@@ -105,17 +105,17 @@ impl PackedCodes {
         Some(packed)
     }
 
-    /// The rows: what the columns of the left side must be.
+    /// Returns the number of rows: what the columns of the left side must be.
     pub fn rows(&self) -> usize {
         self.k
     }
 
-    /// The columns of the product.
+    /// Returns the number of columns of the product.
     pub fn columns(&self) -> usize {
         self.n
     }
 
-    /// The bytes that they take.
+    /// Counts the bytes that they take.
     pub fn len_bytes(&self) -> usize {
         self.codes.len() + size_of_val(self.params.as_slice())
     }
@@ -272,7 +272,7 @@ impl<R: CodeRow> panel::Panel for CodePanel<'_, R> {
     }
 }
 
-/// `out[i][j]` = Σ over k of `a[i][k] * b[k][j]` for `m` rows and some columns, of which the first is a
+/// Computes `out[i][j]` = Σ over k of `a[i][k] * b[k][j]` for `m` rows and some columns, of which the first is a
 /// multiple of [`PANEL`] and lies in the first column of `out`. As [`super::matmul_packed`].
 ///
 /// `scratch` grows as needed, and may be used again for anything.

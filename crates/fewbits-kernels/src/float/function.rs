@@ -78,7 +78,7 @@ pub enum Function {
 }
 
 impl Function {
-    /// The function of `x`, with the same bits as [`apply`] gives.
+    /// Computes the function of `x`, with the same bits as [`apply`] gives.
     pub fn at(self, x: f32) -> f32 {
         let mut value = [x];
         apply(Cpu::SCALAR, self, &mut value);

@@ -7,7 +7,7 @@ use super::panel::{PANEL, pack_panel, times_panel};
 use super::strided::{Dims, Strided, StridedMut, at_least};
 use crate::Cpu;
 
-/// `out[i][j]` = Σ over k of `a[i][k] * b[k][j]`, for `m` times `n` elements.
+/// Computes `out[i][j]` = Σ over k of `a[i][k] * b[k][j]`, for `m` times `n` elements.
 ///
 /// `scratch` grows as needed, and may be used again for anything.
 ///
@@ -33,7 +33,7 @@ pub fn matmul(
     }
 }
 
-/// The length of what [`pack`] makes of `k` rows of `n`.
+/// Counts the floats of what [`pack`] makes of `k` rows of `n`.
 pub fn packed_len(k: usize, n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL * k
 }
@@ -51,7 +51,7 @@ pub fn pack(cpu: Cpu, k: usize, n: usize, b: Strided, packed: &mut [f32]) {
     }
 }
 
-/// [`matmul`] of a right side that [`pack`] has packed.
+/// Computes [`matmul`] of a right side that [`pack`] has packed.
 ///
 /// # Panics
 /// If the packed side has another length, or the left one or the output is too short.

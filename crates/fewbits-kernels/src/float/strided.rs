@@ -27,17 +27,17 @@ pub struct Strided<'a> {
 }
 
 impl<'a> Strided<'a> {
-    /// Rows of `width`, one behind the other.
+    /// Takes rows of `width`, one behind the other.
     pub fn rows(values: &'a [f32], width: usize) -> Strided<'a> {
         Strided { values, start: 0, row: width, col: 1 }
     }
 
-    /// The same elements with rows and columns exchanged.
+    /// Returns the same elements with rows and columns exchanged.
     pub fn transposed(self) -> Strided<'a> {
         Strided { row: self.col, col: self.row, ..self }
     }
 
-    /// The part from row `row` and column `col` on.
+    /// Returns the part from row `row` and column `col` on.
     pub fn from(self, row: usize, col: usize) -> Strided<'a> {
         Strided { start: self.start + row * self.row + col * self.col, ..self }
     }
@@ -78,12 +78,12 @@ pub struct StridedMut<'a> {
 }
 
 impl<'a> StridedMut<'a> {
-    /// Rows of `width`, one behind the other.
+    /// Takes rows of `width`, one behind the other.
     pub fn rows(values: &'a mut [f32], width: usize) -> StridedMut<'a> {
         StridedMut { values, start: 0, row: width }
     }
 
-    /// The part from row `row` and column `col` on, for as long as it is borrowed.
+    /// Returns the part from row `row` and column `col` on, for as long as it is borrowed.
     pub fn from(&mut self, row: usize, col: usize) -> StridedMut<'_> {
         StridedMut { start: self.start + row * self.row + col, row: self.row, values: self.values }
     }

@@ -18,17 +18,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The rows of a matrix.
+    /// Describes the rows of a matrix.
     pub fn of_matrix(rows: usize) -> Grid {
         Grid { images: 1, height: 1, width: rows }
     }
 
-    /// The number of rows of the product.
+    /// Counts the rows of the product.
     pub fn len(&self) -> usize {
         self.images * self.height * self.width
     }
 
-    /// Whether there are none.
+    /// Tells whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -70,12 +70,12 @@ pub struct RowStrides {
 }
 
 impl RowStrides {
-    /// Those of the rows of a matrix, `pitch` apart.
+    /// Returns those of the rows of a matrix, `pitch` apart.
     pub fn of_matrix(pitch: usize) -> RowStrides {
         RowStrides { start: 0, image: 0, row: 0, pixel: pitch }
     }
 
-    /// Those of the pixels of images inside their halo.
+    /// Returns those of the pixels of images inside their halo.
     pub fn of_image(layout: &ImageLayout) -> RowStrides {
         RowStrides {
             start: layout.start(),
@@ -85,7 +85,7 @@ impl RowStrides {
         }
     }
 
-    /// Those of the upper left corners of the windows of a convolution, whose padding lies in the halo.
+    /// Returns those of the upper left corners of the windows of a convolution, whose padding lies in the halo.
     ///
     /// # Panics
     /// If the halo is smaller than the padding.

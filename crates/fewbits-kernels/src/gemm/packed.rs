@@ -73,22 +73,22 @@ impl PackedWeights {
         PackedWeights { kernel, columns, runs, run_bytes, padded_bytes, panels, width, sums }
     }
 
-    /// Output columns.
+    /// Returns the number of columns of the product.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// The number of runs of a dot product.
+    /// Returns the number of runs of a dot product.
     pub fn runs(&self) -> usize {
         self.runs
     }
 
-    /// Activations of a run.
+    /// Counts the activations of a run.
     pub fn run_bytes(&self) -> usize {
         self.run_bytes
     }
 
-    /// The sum of each column's weights: what a zero point of the activations is multiplied by.
+    /// Returns the sum of each column's weights: what a zero point of the activations is multiplied by.
     pub fn sums(&self) -> &[i32] {
         &self.sums[..self.columns]
     }
@@ -98,7 +98,7 @@ impl PackedWeights {
         &self.sums[column..]
     }
 
-    /// Bytes that the packed weights take.
+    /// Counts the bytes that the packed weights take.
     pub fn len_bytes(&self) -> usize {
         self.panels.len_bytes()
     }

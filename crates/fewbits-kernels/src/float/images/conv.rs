@@ -29,7 +29,7 @@ enum Form {
 }
 
 impl Weights {
-    /// Weights of `shape`: filters, channels of a group, rows and columns of the window.
+    /// Takes weights of `shape`: filters, channels of a group, rows and columns of the window.
     ///
     /// # Panics
     /// If there are not as many as the shape says.
@@ -52,7 +52,8 @@ impl Weights {
 /// Computes the channels `planes` of the result, counted through all images, to `out`.
 ///
 /// Every sum is one chain of fused multiply-adds along channels, rows and columns of the window,
-/// or what [`winograd`] says; the bias is added last.
+/// or, for 3 by 3 taps with stride 1 between enough channels and filters, a sum of products of tiles;
+/// either way the bias is added last.
 ///
 /// `input` is `[images, channels, rows, columns]`. `scratch` grows as
 /// needed, and may be used again for anything.

@@ -37,7 +37,7 @@ impl Pooling {
     }
 }
 
-/// The largest value of each window: planes of `size` to planes of `out_size`.
+/// Finds the largest value of each window: planes of `size` to planes of `out_size`.
 ///
 /// Padding never wins; a window that has nothing else gives -inf, one that holds NaN gives NaN.
 /// `scratch` grows as needed, and may be used again for anything.
@@ -60,7 +60,7 @@ pub fn max_pool(
     });
 }
 
-/// The mean of each window: planes of `size` to planes of `out_size`.
+/// Computes the mean of each window: planes of `size` to planes of `out_size`.
 ///
 /// Values are added one after the other, row by row, and divided once. `scratch` grows as needed,
 /// and may be used again for anything.
