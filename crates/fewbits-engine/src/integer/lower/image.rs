@@ -124,5 +124,5 @@ pub(super) fn window_of(
     check(steps.clone().all(|step| step > 0), "a size, stride or dilation of its window is 0")?;
     let small = |n: usize| n <= LARGEST;
     check(steps.all(small) && pads.into_iter().all(small), "its window reaches over 2^24 pixels")?;
-    Ok((Window { kernel, stride, pads_begin: begin, dilation }, end))
+    Ok((Window { kernel, stride, pads_begin: begin, pads_end: end, dilation }, end))
 }
