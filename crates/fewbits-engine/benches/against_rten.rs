@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fewbits_kernels::bytes::QuantizeTo;
-use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, Requantize, Walk, multiply};
+use fewbits_kernels::bytes::{QuantizeTo, Requantize};
+use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, RowStrides, multiply};
 use fewbits_kernels::{Buffer, Cpu, Threads};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
@@ -50,16 +50,16 @@ fn products(c: &mut Criterion) {
             multiply(
                 &packed,
                 Grid::of_matrix(SIZE),
-                &Input { bytes: input.with_slack(), walk: Walk::of_matrix(SIZE), runs: &[0] },
+                &Input { bytes: input.with_slack(), rows: RowStrides::of_matrix(SIZE), runs: &[0] },
                 Output::Bytes {
                     bytes: &mut out,
-                    walk: Walk::of_matrix(SIZE),
+                    rows: RowStrides::of_matrix(SIZE),
                     requantize: Requantize {
                         bias: &bias,
                         scale: &scale,
                         to: QuantizeTo::all_bytes(1.0, 128),
-                        add: None,
                     },
+                    add: None,
                 },
                 Threads::ONE,
             );

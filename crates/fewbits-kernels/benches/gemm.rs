@@ -4,9 +4,11 @@
 //! that makes bytes is part of every case, as it is of every step of the executor.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fewbits_kernels::bytes::{self, DepthwiseWeights, QuantizeTo, Window};
-use fewbits_kernels::float::{self, Codes, Convolution, Function, PackedCodes, Strided, Weights};
-use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, Requantize, Walk, multiply};
+use fewbits_kernels::bytes::{self, Depthwise, DepthwiseWeights, QuantizeTo, Requantize, Window};
+use fewbits_kernels::float::{
+    self, Codes, Convolution, Dims, Function, PackedCodes, Strided, StridedMut, Weights,
+};
+use fewbits_kernels::gemm::{Grid, Input, Output, PackedWeights, RowStrides, multiply};
 use fewbits_kernels::{Buffer, Cpu, Halo, ImageLayout, Threads};
 
 /// Bytes that look random, the same on every run.
@@ -36,6 +38,9 @@ fn scales(columns: usize, depth: usize) -> Vec<f32> {
 
 const TO: QuantizeTo = QuantizeTo { scale: 1.0, zero_point: 128, low: 0, high: 255 };
 
+/// Three by three taps with padding of one pixel.
+const WINDOW: Window = Window { pads_begin: [1; 2], pads_end: [1; 2], ..Window::of([3; 2]) };
+
 /// Times `run` at every level.
 fn at_every_level(c: &mut Criterion, name: &str, products: usize, mut run: impl FnMut(Cpu)) {
     let mut group = c.benchmark_group(name);
@@ -62,16 +67,12 @@ fn matrix(c: &mut Criterion, [rows, depth, columns]: [usize; 3], bits: u32) {
         multiply(
             packed,
             Grid::of_matrix(rows),
-            &Input { bytes: input.with_slack(), walk: Walk::of_matrix(depth), runs: &[0] },
+            &Input { bytes: input.with_slack(), rows: RowStrides::of_matrix(depth), runs: &[0] },
             Output::Bytes {
                 bytes: &mut out,
-                walk: Walk::of_matrix(columns),
-                requantize: Requantize {
-                    bias: &vec![0; columns],
-                    scale: &scale,
-                    to: TO,
-                    add: None,
-                },
+                rows: RowStrides::of_matrix(columns),
+                requantize: Requantize { bias: &vec![0; columns], scale: &scale, to: TO },
+                add: None,
             },
             Threads::ONE,
         );
@@ -104,18 +105,14 @@ fn convolution(c: &mut Criterion, size: usize, channels: usize, filters: usize) 
             Grid { images: 1, height: size, width: size },
             &Input {
                 bytes: input.with_slack(),
-                walk: Walk::of_windows(&layout, [1, 1], [1, 1]),
+                rows: RowStrides::of_windows(&layout, &WINDOW),
                 runs: &runs,
             },
             Output::Bytes {
                 bytes: &mut out,
-                walk: Walk::of_image(&out_layout),
-                requantize: Requantize {
-                    bias: &vec![0; filters],
-                    scale: &scale,
-                    to: TO,
-                    add: None,
-                },
+                rows: RowStrides::of_image(&out_layout),
+                requantize: Requantize { bias: &vec![0; filters], scale: &scale, to: TO },
+                add: None,
             },
             Threads::ONE,
         );
@@ -128,22 +125,13 @@ fn depthwise(c: &mut Criterion, size: usize, channels: usize) {
     let input = activations(layout.len_bytes());
     let weights = DepthwiseWeights::new(&weights(9 * channels), channels, [3, 3]);
     let (bias, scale) = (vec![0; channels], scales(channels, 9));
-    let window = Window { kernel: [3, 3], stride: [1, 1], pads_begin: [1, 1], dilation: [1, 1] };
+    let requantize = Requantize { bias: &bias, scale: &scale, to: TO };
+    let depthwise =
+        Depthwise { weights: &weights, window: WINDOW, requantize, from: layout, to: layout };
     let mut out = vec![0; size * layout.row_pitch()];
     let name = format!("depthwise {size}x{size}x{channels}");
     at_every_level(c, &name, size * size * channels * 9, |cpu| {
-        let requantize = bytes::Requantize { bias: &bias, scale: &scale, to: TO };
-        bytes::depthwise_rows(
-            cpu,
-            &weights,
-            input.u8s(),
-            &layout,
-            window,
-            0..size,
-            requantize,
-            &mut out,
-            &layout,
-        );
+        bytes::depthwise_rows(cpu, &depthwise, input.u8s(), 0..size, &mut out);
     });
 }
 
@@ -161,18 +149,9 @@ fn floats(c: &mut Criterion, [rows, depth, columns]: [usize; 3]) {
     let name = format!("floats {rows}x{depth}x{columns}");
     at_every_level(c, &name, rows * depth * columns, |cpu| {
         let a = Strided::rows(&a, depth);
-        float::matmul_packed(
-            cpu,
-            rows,
-            depth,
-            columns,
-            a,
-            &packed,
-            &mut out,
-            0,
-            columns,
-            &mut scratch,
-        );
+        let dims = Dims { m: rows, k: depth, n: columns };
+        let to = StridedMut::rows(&mut out, columns);
+        float::matmul_packed(cpu, dims, a, &packed, to, &mut scratch);
     });
 }
 
@@ -198,7 +177,8 @@ fn codes(c: &mut Criterion, [rows, depth, columns]: [usize; 3], bits: u32) {
     let name = format!("floats times {bits} bits {rows}x{depth}x{columns}");
     at_every_level(c, &name, rows * depth * columns, |cpu| {
         let a = Strided::rows(&a, depth);
-        float::matmul_codes(cpu, rows, 0..columns, a, &packed, &mut out, 0, columns, &mut scratch);
+        let to = StridedMut::rows(&mut out, columns);
+        float::matmul_codes(cpu, rows, 0..columns, a, &packed, to, &mut scratch);
     });
 }
 
@@ -210,15 +190,13 @@ fn float_convolution(
     stride: usize,
 ) {
     let depth = 9 * channels / groups;
-    let window =
-        Window { kernel: [3; 2], stride: [stride; 2], pads_begin: [1; 2], dilation: [1; 2] };
+    let window = Window { stride: [stride; 2], ..WINDOW };
     let shape = [filters, channels / groups, 3, 3];
     let weights = Weights::new(Cpu::SCALAR, values(filters * depth), shape, groups, window);
     let bias = values(filters);
     let input = values(2 * channels * size * size);
     let out_size = (size - 1) / stride + 1;
     let conv = Convolution {
-        weights: &weights,
         bias: &bias,
         filters,
         channels,
@@ -236,7 +214,7 @@ fn float_convolution(
         _ => format!("floats depthwise {size}x{size}x{channels}"),
     };
     at_every_level(c, &name, planes * out_size * out_size * depth, |cpu| {
-        float::convolve(cpu, &conv, &input, 0..planes, &mut out, &mut scratch);
+        float::convolve(cpu, &conv, &weights, &input, 0..planes, &mut out, &mut scratch);
     });
 }
 

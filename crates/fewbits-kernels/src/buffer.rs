@@ -21,7 +21,7 @@ pub struct Buffer {
 
 macro_rules! views {
     ($($element:ty: $view:ident, $view_mut:ident;)*) => {$(
-        #[doc = concat!("The content as `", stringify!($element), "`, without the slack.")]
+        #[doc = concat!("Returns the content as `", stringify!($element), "`, without the slack.")]
         pub fn $view(&self) -> &[$element] {
             let len = self.len_bytes / size_of::<$element>();
             // SAFETY: the lines hold len_bytes initialised bytes (none before the first `resize`), aligned to 64,
@@ -29,7 +29,7 @@ macro_rules! views {
             unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
         }
 
-        #[doc = concat!("The content as `", stringify!($element), "`, to change.")]
+        #[doc = concat!("Returns the content as `", stringify!($element), "`, to change.")]
         pub fn $view_mut(&mut self) -> &mut [$element] {
             let len = self.len_bytes / size_of::<$element>();
             // SAFETY: as above, and the borrow is exclusive.
@@ -39,7 +39,10 @@ macro_rules! views {
 }
 
 impl Buffer {
-    /// A buffer of `len_bytes` zeros.
+    /// Makes a buffer of `len_bytes` zeros.
+    ///
+    /// # Panics
+    /// If there is no room for so many.
     pub fn new(len_bytes: usize) -> Buffer {
         let mut buffer = Buffer::default();
         buffer.resize(len_bytes);
@@ -47,20 +50,24 @@ impl Buffer {
     }
 
     /// Makes the buffer `len_bytes` long. What it holds then is unspecified.
+    ///
+    /// # Panics
+    /// If there is no room for so many.
     pub fn resize(&mut self, len_bytes: usize) {
-        let lines = (len_bytes + SLACK_BYTES).div_ceil(size_of::<Line>());
+        let with_slack = len_bytes.checked_add(SLACK_BYTES).expect("more bytes than memory has");
+        let lines = with_slack.div_ceil(size_of::<Line>());
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; 64]));
         }
         self.len_bytes = len_bytes;
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn len_bytes(&self) -> usize {
         self.len_bytes
     }
 
-    /// The bytes and the slack behind them.
+    /// Returns the bytes and the slack behind them.
     pub fn with_slack(&self) -> &[u8] {
         if self.lines.is_empty() {
             return &NO_CONTENT;
@@ -103,6 +110,13 @@ mod tests {
         assert_eq!(taken.with_slack().len(), SLACK_BYTES);
         assert!(taken.u8s().is_empty());
         assert_eq!(Buffer::new(0).with_slack().len(), SLACK_BYTES);
+    }
+
+    /// The slack must not make a small number of a large one.
+    #[test]
+    #[should_panic(expected = "more bytes than memory has")]
+    fn lengths_near_the_largest_are_refused() {
+        Buffer::new(usize::MAX - SLACK_BYTES + 1);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! How quantized images lie in memory: channels last, with a border.
 
+use serde::{Deserialize, Serialize};
+
 /// A batch of images, `[images, height, width, channels]`, each with a border ("halo") of whole
 /// pixels around it that holds what a padded convolution reads there: the zero point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageLayout {
     /// Images in the batch.
     pub images: usize,
@@ -17,7 +19,7 @@ pub struct ImageLayout {
 }
 
 /// Whole pixels of padding on each side of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Halo {
     /// Rows above.
     pub top: usize,
@@ -30,7 +32,7 @@ pub struct Halo {
 }
 
 impl Halo {
-    /// The smallest halo that holds both.
+    /// Returns the smallest halo that holds both.
     pub fn union(self, other: Halo) -> Halo {
         Halo {
             top: self.top.max(other.top),
@@ -42,27 +44,27 @@ impl Halo {
 }
 
 impl ImageLayout {
-    /// Bytes from a pixel to the one below it.
+    /// Counts the bytes from a pixel to the one below it.
     pub fn row_pitch(&self) -> usize {
         (self.halo.left + self.width + self.halo.right) * self.channels
     }
 
-    /// Bytes from an image to the next.
+    /// Counts the bytes from an image to the next.
     pub fn image_pitch(&self) -> usize {
         (self.halo.top + self.height + self.halo.bottom) * self.row_pitch()
     }
 
-    /// Where the first pixel inside the halo of the first image lies.
+    /// Tells where the first pixel inside the halo of the first image lies.
     pub fn start(&self) -> usize {
         self.halo.top * self.row_pitch() + self.halo.left * self.channels
     }
 
-    /// Where the pixel `(y, x)` of `image` lies; `y` and `x` count from inside the halo.
+    /// Tells where the pixel `(y, x)` of `image` lies; `y` and `x` count from inside the halo.
     pub fn offset(&self, image: usize, y: usize, x: usize) -> usize {
         self.start() + image * self.image_pitch() + y * self.row_pitch() + x * self.channels
     }
 
-    /// Bytes of the whole batch, halos included.
+    /// Counts the bytes of the whole batch, halos included.
     pub fn len_bytes(&self) -> usize {
         self.images * self.image_pitch()
     }

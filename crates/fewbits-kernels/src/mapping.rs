@@ -17,6 +17,9 @@ pub struct MappedFile {
 
 impl MappedFile {
     /// Maps the whole file at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be opened or mapped.
     pub fn open(path: &Path) -> io::Result<MappedFile> {
         let file = File::open(path)?;
         // SAFETY: the map is read-only and private. The remaining obligation, that the file is

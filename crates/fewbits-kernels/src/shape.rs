@@ -5,7 +5,7 @@ pub trait Size: Copy {
     /// That of an axis which repeats.
     const ONE: Self;
 
-    /// The size of the axis that two make which meet; none if they do not go together.
+    /// Returns the size of the axis that two make which meet; none if they do not go together.
     fn meet(self, other: Self) -> Option<Self>;
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn size_of<S: Size>(shape: &[S], rank: usize, axis: usize) -> S {
     (axis + shape.len()).checked_sub(rank).map_or(S::ONE, |own| shape[own])
 }
 
-/// The shape that `a` and `b` broadcast to, if they do.
+/// Returns the shape that `a` and `b` broadcast to, if they do.
 pub fn broadcast_shape<S: Size>(a: &[S], b: &[S]) -> Option<Vec<S>> {
     broadcast_sizes(a, b).collect()
 }

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 pub struct Pool(micropool::ThreadPool);
 
 impl Pool {
-    /// `count` threads, the caller's one of them; `None` if the system has no more.
+    /// Starts threads, `count` with the caller's of them; none if the system has no more.
     pub fn new(count: usize) -> Option<Pool> {
         let builder = micropool::ThreadPoolBuilder::default();
         // It panics if a thread cannot be had.
@@ -21,6 +21,9 @@ impl Pool {
     }
 
     /// Does `work`, in which all of [`Threads`] are those of this pool. Not within such work.
+    ///
+    /// # Panics
+    /// If `work` does.
     pub fn install<R>(&self, work: impl FnOnce() -> R) -> R {
         // A panic would not get past it.
         let result = self.0.install(|| catch_unwind(AssertUnwindSafe(work)));
@@ -37,18 +40,21 @@ impl Threads {
     /// The caller's thread alone.
     pub const ONE: Threads = Threads(1);
 
-    /// `count` threads, at least one.
+    /// Asks for `count` threads, at least one.
     pub fn new(count: usize) -> Threads {
         Threads(count.max(1))
     }
 
-    /// The number of threads.
+    /// Returns the number of threads.
     pub fn count(self) -> usize {
         self.0
     }
 
     /// Calls `work` on ranges that together are `0..items`, at most one a thread, each but the
     /// last a multiple of `step` long.
+    ///
+    /// # Panics
+    /// If `work` does, or `step` is zero.
     pub fn split(self, items: usize, step: usize, work: impl Fn(Range<usize>) + Sync) {
         let steps = items.div_ceil(step);
         let parts = self.0.min(steps);
@@ -63,6 +69,9 @@ impl Threads {
 
     /// Splits `rows`, whole rows of `width` elements, among the threads: `work` gets the number of
     /// the first row of a part and the part. Parts are at least `least` rows.
+    ///
+    /// # Panics
+    /// If `work` does.
     pub fn rows<T: Send>(
         self,
         rows: &mut [T],

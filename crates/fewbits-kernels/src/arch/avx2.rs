@@ -5,8 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Vectors that hold the sums of a panel: 4 columns each, in two halves.
 const VECTORS: usize = 4;
@@ -35,6 +34,10 @@ pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
     }
 }
 
+/// [`sum`] of as many rows, which are some of those of `args`, and the panel numbered `panel`.
+///
+/// # Safety
+/// As of [`sum`].
 #[target_feature(enable = "avx2")]
 unsafe fn sum_of<const ROWS: usize>(
     args: &TileArgs,
@@ -64,11 +67,11 @@ unsafe fn sum_of<const ROWS: usize>(
                 }
             }
             // SAFETY: at most the end of the panel.
-            weights = unsafe { weights.add(PANEL * STEP) };
+            weights = unsafe { weights.add(BYTE_PANEL * STEP) };
         }
     }
     for (r, acc) in acc.iter().enumerate() {
-        let to = &mut sums[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
+        let to = &mut sums[r * TILE_COLUMNS + panel * BYTE_PANEL..][..BYTE_PANEL];
         for (&acc, to) in acc.iter().zip(to.chunks_exact_mut(4)) {
             // Of each column the two halves lie side by side.
             let mut halves = [0i32; 8];

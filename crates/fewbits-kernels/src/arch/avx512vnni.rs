@@ -5,8 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Rows whose sums are in registers together.
 pub(crate) const ROWS: usize = 6;
@@ -69,6 +68,10 @@ pub(crate) unsafe fn sum_nibbles(args: &TileArgs, panels: usize, sums: &mut Tile
     sizes!(1 2 3 4);
 }
 
+/// [`sum_nibbles`] of as many rows and panels.
+///
+/// # Safety
+/// As of [`sum_nibbles`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn sum_of_nibbles<const ROWS: usize, const PANELS: usize>(
     args: &TileArgs,
@@ -109,18 +112,22 @@ unsafe fn sum_of_nibbles<const ROWS: usize, const PANELS: usize>(
                 }
             }
             // SAFETY: at most the end of the first panel.
-            weights = unsafe { weights.add(PANEL * STEP) };
+            weights = unsafe { weights.add(BYTE_PANEL * STEP) };
         }
     }
     for (r, acc) in acc.iter().enumerate() {
         for (p, &acc) in acc.iter().enumerate() {
-            let to = sums.0[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
+            let to = sums.0[r * TILE_COLUMNS + p * BYTE_PANEL..][..BYTE_PANEL].as_mut_ptr();
             // SAFETY: the slice is one vector long.
             unsafe { _mm512_storeu_si512(to.cast(), acc) };
         }
     }
 }
 
+/// [`sum`] of as many rows, which are some of those of `args`, and panels.
+///
+/// # Safety
+/// As of [`sum`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(
     args: &TileArgs,
@@ -150,12 +157,12 @@ unsafe fn sum_of<const ROWS: usize, const PANELS: usize>(
                 }
             }
             // SAFETY: at most the end of the first panel.
-            weights = unsafe { weights.add(PANEL * STEP) };
+            weights = unsafe { weights.add(BYTE_PANEL * STEP) };
         }
     }
     for (r, acc) in acc.iter().enumerate() {
         for (p, &acc) in acc.iter().enumerate() {
-            let to = sums[r * TILE_COLUMNS + p * PANEL..][..PANEL].as_mut_ptr();
+            let to = sums[r * TILE_COLUMNS + p * BYTE_PANEL..][..BYTE_PANEL].as_mut_ptr();
             // SAFETY: the slice is one vector long.
             unsafe { _mm512_storeu_si512(to.cast(), acc) };
         }

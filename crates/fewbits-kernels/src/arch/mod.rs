@@ -4,7 +4,7 @@
 //! panels of packed weights. `scalar` is the specification.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod amx;
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -12,65 +12,13 @@ mod avx512vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tile;
 
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile};
+pub(crate) use tile::{BYTE_PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs, Width};
+
 use crate::{Cpu, Level};
-
-/// What a kernel multiplies.
-pub(crate) struct TileArgs<'a> {
-    /// The activations.
-    pub input: &'a [u8],
-    /// Where each row starts in `input`, at most [`TILE_ROWS`] of them.
-    pub rows: &'a [usize],
-    /// Where the runs start, from the start of a row.
-    pub runs: &'a [usize],
-    /// Bytes of a run, filled up.
-    pub run_bytes: usize,
-    /// The panels, from the first that is wanted on.
-    pub panels: &'a [u8],
-    /// What a weight takes in them.
-    pub width: Width,
-    /// Weights of a panel.
-    pub panel_len: usize,
-    /// The weights of each column of the panels, added up.
-    pub column_sums: &'a [i32],
-}
-
-/// What a weight takes in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Width {
-    Byte,
-    /// Half a byte: the vectors of two steps, an even one and the next, are one.
-    Nibble,
-}
-
-impl Width {
-    /// Bytes of so many weights, which are whole vectors.
-    pub(crate) fn bytes(self, len: usize) -> usize {
-        match self {
-            Width::Byte => len,
-            Width::Nibble => len / 2,
-        }
-    }
-}
-
-impl TileArgs<'_> {
-    /// Panics unless the rows and `panels` panels can be read.
-    fn check(&self, panels: usize) {
-        assert!(self.rows.len() <= TILE_ROWS && panels * PANEL <= TILE_COLUMNS);
-        assert_eq!(self.panel_len, self.runs.len() * self.run_bytes * PANEL);
-        let steps = match self.width {
-            Width::Byte => STEP,
-            Width::Nibble => 2 * STEP,
-        };
-        assert!(self.run_bytes.is_multiple_of(steps), "runs that are no whole steps");
-        assert!(self.width.bytes(panels * self.panel_len) <= self.panels.len(), "panels too short");
-        assert!(panels * PANEL <= self.column_sums.len());
-        let row = self.rows.iter().max().copied().unwrap_or(0);
-        let run = self.runs.iter().max().copied().unwrap_or(0);
-        assert!(row + run + self.run_bytes <= self.input.len(), "a row beyond the input");
-    }
-}
 
 /// The kernels of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,25 +102,26 @@ impl Session {
             assert!(args.rows.len() <= self.kernel.nibble_rows(), "weights that were not unpacked");
         }
         match self.kernel.0.level() {
-            // SAFETY: as below.
+            // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
+            // bounds have been checked.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx if args.width == Width::Nibble => unsafe {
                 avx512vnni::sum_nibbles(args, panels, sums);
             },
-            // SAFETY: a Cpu of this level exists only where the CPU has its features, and the
-            // bounds have been checked.
+            // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
             Level::Neon => unsafe { neon::sum(args, panels, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { avx2::sum(args, panels, sums) },
-            // SAFETY: as above.
+            // SAFETY: as above, where it takes `permitted` to offer this level; and a thread has one
+            // session at a time, which stays there.
             #[cfg(target_arch = "x86_64")]
             Level::Amx if args.rows.len() > AMX_LEAST_ROWS => unsafe {
                 let tiles = self.tiles.get_or_insert_with(|| amx::Tiles::configure());
                 tiles.sum(args, panels, sums);
             },
-            // SAFETY: as above.
+            // SAFETY: as of the first.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni | Level::Amx => unsafe { avx512vnni::sum(args, panels, sums) },
             // Scalar: no Cpu has a level of another architecture.

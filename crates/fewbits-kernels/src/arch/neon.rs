@@ -10,8 +10,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, Tile};
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, Tile, TileArgs};
 
 /// Vectors of a step of weights, and of the sums of a row: 4 columns each.
 const VECTORS: usize = 4;
@@ -46,6 +45,10 @@ pub(crate) unsafe fn sum(args: &TileArgs, panels: usize, sums: &mut Tile<i32>) {
     }
 }
 
+/// [`sum`] of as many rows, which are some of those of `args`, and the panel numbered `panel`.
+///
+/// # Safety
+/// As of [`sum`].
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn sum_of<const ROWS: usize>(
     args: &TileArgs,
@@ -57,7 +60,7 @@ unsafe fn sum_of<const ROWS: usize>(
     let (whole, rest) = (steps / STEPS, steps % STEPS);
     let mut weights = args.panels[panel * args.panel_len..].as_ptr();
     let starts: &[usize; ROWS] = rows.first_chunk().expect("as many rows");
-    let mut acc = [missing(&args.column_sums[panel * PANEL..]); ROWS];
+    let mut acc = [missing(&args.column_sums[panel * BYTE_PANEL..]); ROWS];
     for &run in args.runs {
         // SAFETY: `TileArgs::check` saw that every run of every row lies in the input.
         let mut rows: [*const u8; ROWS] =
@@ -69,10 +72,10 @@ unsafe fn sum_of<const ROWS: usize>(
             // SAFETY: a panel has 64 bytes for every step; at most its end is reached.
             unsafe {
                 add_step::<0, ROWS>(&mut acc, weights, &x);
-                add_step::<1, ROWS>(&mut acc, weights.add(PANEL * STEP), &x);
-                add_step::<2, ROWS>(&mut acc, weights.add(2 * PANEL * STEP), &x);
-                add_step::<3, ROWS>(&mut acc, weights.add(3 * PANEL * STEP), &x);
-                weights = weights.add(STEPS * PANEL * STEP);
+                add_step::<1, ROWS>(&mut acc, weights.add(BYTE_PANEL * STEP), &x);
+                add_step::<2, ROWS>(&mut acc, weights.add(2 * BYTE_PANEL * STEP), &x);
+                add_step::<3, ROWS>(&mut acc, weights.add(3 * BYTE_PANEL * STEP), &x);
+                weights = weights.add(STEPS * BYTE_PANEL * STEP);
             }
             // SAFETY: at most the end of the run.
             rows = rows.map(|row| unsafe { row.add(STEPS * STEP) });
@@ -86,14 +89,14 @@ unsafe fn sum_of<const ROWS: usize>(
             // SAFETY: as above.
             unsafe {
                 add_step::<0, ROWS>(&mut acc, weights, &x);
-                weights = weights.add(PANEL * STEP);
+                weights = weights.add(BYTE_PANEL * STEP);
             }
             // SAFETY: as above.
             rows = rows.map(|row| unsafe { row.add(STEP) });
         }
     }
     for (r, acc) in acc.iter().enumerate() {
-        let to = &mut sums[r * TILE_COLUMNS + panel * PANEL..][..PANEL];
+        let to = &mut sums[r * TILE_COLUMNS + panel * BYTE_PANEL..][..BYTE_PANEL];
         for (&acc, to) in acc.iter().zip(to.chunks_exact_mut(4)) {
             // SAFETY: the slice is one vector long.
             unsafe { vst1q_s32(to.as_mut_ptr(), acc) };
@@ -105,7 +108,7 @@ unsafe fn sum_of<const ROWS: usize>(
 #[inline]
 #[target_feature(enable = "neon")]
 fn missing(column_sums: &[i32]) -> [int32x4_t; VECTORS] {
-    let column_sums: &[i32; PANEL] = column_sums.first_chunk().expect("a whole panel");
+    let column_sums: &[i32; BYTE_PANEL] = column_sums.first_chunk().expect("a whole panel");
     // SAFETY: a panel is as long as all the vectors.
     std::array::from_fn(|v| unsafe { vshlq_n_s32::<7>(vld1q_s32(column_sums[4 * v..].as_ptr())) })
 }

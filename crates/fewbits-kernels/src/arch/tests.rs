@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::testing::tested_cpus;
 use super::*;
 use crate::gemm::nibbles;
 
@@ -101,10 +102,10 @@ fn sizes() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
 
 /// The weights of each column of packed panels, added up.
 fn column_sums(panels: &[u8], panel_bytes: usize) -> Vec<i32> {
-    let mut sums = vec![0; panels.len() / panel_bytes * PANEL];
-    for (panel, sums) in panels.chunks_exact(panel_bytes).zip(sums.chunks_exact_mut(PANEL)) {
+    let mut sums = vec![0; panels.len() / panel_bytes * BYTE_PANEL];
+    for (panel, sums) in panels.chunks_exact(panel_bytes).zip(sums.chunks_exact_mut(BYTE_PANEL)) {
         for (i, weights) in panel.chunks_exact(STEP).enumerate() {
-            sums[i % PANEL] += weights.iter().map(|&w| i32::from(w as i8)).sum::<i32>();
+            sums[i % BYTE_PANEL] += weights.iter().map(|&w| i32::from(w as i8)).sum::<i32>();
         }
     }
     sums
@@ -119,7 +120,7 @@ fn same_sums(
     wanted: &Tile<i32>,
 ) -> Result<(), TestCaseError> {
     for row in 0..rows {
-        let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * PANEL;
+        let columns = row * TILE_COLUMNS..row * TILE_COLUMNS + panels * BYTE_PANEL;
         prop_assert_eq!(&sums.0[columns.clone()], &wanted.0[columns], "{:?}, row {}", cpu, row);
     }
     Ok(())
@@ -133,13 +134,13 @@ proptest! {
     fn tiles_are_those_of_the_specification(
         (starts, (runs, run_bytes, panels), seed) in (rows(), sizes(), any::<u8>())
     ) {
-        let panel_bytes = runs.len() * run_bytes * PANEL;
+        let panel_bytes = runs.len() * run_bytes * BYTE_PANEL;
         let byte = |i: usize| (i * i + i / 7 * 31 + usize::from(seed)) as u8;
         let len = starts.iter().max().unwrap() + runs.iter().max().unwrap() + run_bytes;
         let input = Guarded::new(&(0..len).map(byte).collect::<Vec<u8>>());
         let weights = Guarded::new(&(0..panels * panel_bytes).map(byte).collect::<Vec<u8>>());
         let column_sums = column_sums(&weights, panel_bytes);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             let kernel = Kernel::of(cpu);
             if !run_bytes.is_multiple_of(kernel.run_multiple()) {
                 continue;
@@ -171,7 +172,7 @@ proptest! {
     #[test]
     fn nibbles_are_bytes((starts, (runs, run_bytes, panels), seed) in (rows(), sizes(), any::<u8>())) {
         let run_bytes = run_bytes.next_multiple_of(2 * STEP);
-        let panel_len = runs.len() * run_bytes * PANEL;
+        let panel_len = runs.len() * run_bytes * BYTE_PANEL;
         let byte = |i: usize| (i * i + i / 7 * 31 + usize::from(seed)) as u8;
         let len = starts.iter().max().unwrap() + runs.iter().max().unwrap() + run_bytes;
         let input = Guarded::new(&(0..len).map(byte).collect::<Vec<u8>>());
@@ -180,7 +181,7 @@ proptest! {
         let packed = nibbles::pack(&weights);
         let packed = Guarded::new(packed.u8s());
         let column_sums = column_sums(&weights, panel_len);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             let kernel = Kernel::of(cpu);
             for count in 1..=starts.len().min(kernel.nibble_rows()) {
                 let args = TileArgs {

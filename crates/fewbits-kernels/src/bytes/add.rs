@@ -1,16 +1,21 @@
 //! Operators on elements: sums, products, and a change of scale.
 
+use serde::{Deserialize, Serialize};
+
 use super::quantize::{QuantizeTo, real};
 use crate::cpu::per_cpu;
+use crate::exact_f32;
 
 /// What the bytes of two operands and of their sum or product stand for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AddScales {
     /// The scale of the first operand.
+    #[serde(with = "exact_f32")]
     pub a_scale: f32,
     /// Its zero point.
     pub a_zero_point: u8,
     /// The scale of the second operand.
+    #[serde(with = "exact_f32")]
     pub b_scale: f32,
     /// Its zero point.
     pub b_zero_point: u8,
@@ -43,17 +48,17 @@ macro_rules! binary {
 }
 
 binary! {
-    /// The sums of the elements of `a` and `b`, all of one length.
+    /// Computes the sums of the elements of `a` and `b`, all of one length.
     add, +
 }
 
 binary! {
-    /// The products of the elements of `a` and `b`, all of one length.
+    /// Computes the products of the elements of `a` and `b`, all of one length.
     mul, *
 }
 
 per_cpu! {
-    /// Bytes of one scale and zero point become bytes of another, as DequantizeLinear and
+    /// Makes bytes of one scale and zero point bytes of another, as DequantizeLinear and
     /// QuantizeLinear make them: what a Concat needs whose operands differ.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use crate::cpu::per_cpu;
 
 per_cpu! {
-    /// The least and the greatest number, passing over NaN; zeros if there is none.
+    /// Finds the least and the greatest number, passing over NaN; zeros if there is none.
     pub fn min_max(input: &[f32]) -> (f32, f32) {
         // Independent lanes, since the compiler may not reorder comparisons of floats itself.
         const LANES: usize = 64;
@@ -22,7 +22,7 @@ per_cpu! {
     }
 }
 
-/// The scale and zero point that DynamicQuantizeLinear chooses for numbers in `min..=max`.
+/// Computes the scale and zero point that DynamicQuantizeLinear chooses for numbers in `min..=max`.
 ///
 /// The range is extended to hold zero. If it is zero alone the scale is 1, as in onnxruntime;
 /// the specification divides by zero there.

@@ -3,7 +3,7 @@
 use crate::cpu::per_cpu;
 
 per_cpu! {
-    /// `out[i] = table[input[i]]`.
+    /// Computes `out[i] = table[input[i]]`.
     ///
     /// # Panics
     /// If the lengths differ.

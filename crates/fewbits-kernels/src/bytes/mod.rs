@@ -12,9 +12,6 @@
 
 mod add;
 mod depthwise;
-#[cfg(target_arch = "x86_64")]
-mod depthwise_vnni;
-mod depthwise_weights;
 mod dynamic;
 mod lut;
 mod planes;
@@ -24,14 +21,14 @@ mod quantize;
 mod window;
 
 pub use add::{AddScales, add, mul, requantize};
-pub use depthwise::{Requantize, depthwise_rows};
-pub use depthwise_weights::DepthwiseWeights;
+pub use depthwise::{Depthwise, DepthwiseWeights, depthwise_rows};
 pub use dynamic::{dynamic_parameters, min_max};
 pub use lut::look_up;
 pub use planes::{
     dequantize_image, image_from_bytes, image_to_bytes, image_to_floats, quantize_image,
 };
-pub use pool::{Divisor, average_pool_image, global_average_pool_image, max_pool_image};
-pub use quantize::{QuantizeTo, dequantize, quantize};
+pub use pool::{ImagePooling, average_pool_image, global_average_pool_image, max_pool_image};
+pub use pool_rules::{Averaging, Divisor};
+pub use quantize::{QuantizeTo, Requantize, dequantize, quantize};
 pub(crate) use quantize::{Rounding, real};
 pub use window::Window;

@@ -1,48 +1,39 @@
 //! Pooling over windows of an image.
 
-use super::pool_rules::{Average, Max, Pool};
-use super::quantize::QuantizeTo;
-use super::window::{Span, Window, blocks};
-use crate::ImageLayout;
-use crate::cpu::per_cpu;
+use serde::{Deserialize, Serialize};
 
-/// What the sum over a window is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Divisor {
-    /// The number of pixels in the image (`count_include_pad = 0`).
-    PixelsInside,
-    /// The number of taps; those outside count as zeros (`count_include_pad = 1`).
-    AllTaps,
+use super::pool_rules::{Average, Averaging, Max, PoolRule};
+use super::window::{Span, Window, blocks};
+use crate::cpu::per_cpu;
+use crate::{Cpu, ImageLayout};
+
+/// Pooling of images of one size, from one layout to another; the number of images does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagePooling {
+    /// How it moves.
+    pub window: Window,
+    /// How images come in.
+    pub from: ImageLayout,
+    /// How they go out, with as many channels.
+    pub to: ImageLayout,
 }
 
 per_cpu! {
-    /// The greatest byte of each window and channel: `[height, width, channels]` to the same.
+    /// Finds the greatest byte of each window and channel: `[height, width, channels]` to the same.
     ///
     /// `input` and `out` are one image each; the halo of `out` is filled with `halo`. Windows are
     /// clipped to the image, so padding never wins; one that has no pixel gives 0.
     ///
     /// # Panics
     /// If a slice is shorter than its image, or the channels differ.
-    pub fn max_pool_image(
-        input: &[u8],
-        in_layout: &ImageLayout,
-        window: Window,
-        halo: u8,
-        out: &mut [u8],
-        out_layout: &ImageLayout,
-    ) {
-        match in_layout.channels {
-            32.. => pool::<32, Max>(input, in_layout, window, &Max, out, out_layout),
-            16.. => pool::<16, Max>(input, in_layout, window, &Max, out, out_layout),
-            8.. => pool::<8, Max>(input, in_layout, window, &Max, out, out_layout),
-            _ => pool::<1, Max>(input, in_layout, window, &Max, out, out_layout),
-        }
-        one(out_layout).fill_halo(out, halo);
+    pub fn max_pool_image(pooling: &ImagePooling, input: &[u8], halo: u8, out: &mut [u8]) {
+        pool(pooling, &Max, input, out);
+        one(&pooling.to).fill_halo(out, halo);
     }
 }
 
 per_cpu! {
-    /// The average of each window and channel: `[height, width, channels]` to the same.
+    /// Computes the average of each window and channel: `[height, width, channels]` to the same.
     ///
     /// The sum of `q - from_zero_point` over the pixels of the window that lie in the image is
     /// exact; it is multiplied by `from_scale / count / to.scale`, rounded half to even, and
@@ -52,95 +43,67 @@ per_cpu! {
     /// # Panics
     /// If a slice is shorter than its image, or the channels differ.
     pub fn average_pool_image(
-        input: &[u8],
-        in_layout: &ImageLayout,
-        window: Window,
-        divisor: Divisor,
-        from_scale: f32,
-        from_zero_point: u8,
-        to: QuantizeTo,
-        out: &mut [u8],
-        out_layout: &ImageLayout,
+        pooling: &ImagePooling, averaging: Averaging, input: &[u8], out: &mut [u8],
     ) {
-        let taps = match divisor {
-            Divisor::PixelsInside => None,
-            Divisor::AllTaps => Some(window.kernel[0] * window.kernel[1]),
-        };
-        let average = Average::new(from_scale, from_zero_point, to, taps);
-        match in_layout.channels {
-            32.. => pool::<32, _>(input, in_layout, window, &average, out, out_layout),
-            16.. => pool::<16, _>(input, in_layout, window, &average, out, out_layout),
-            8.. => pool::<8, _>(input, in_layout, window, &average, out, out_layout),
-            _ => pool::<1, _>(input, in_layout, window, &average, out, out_layout),
-        }
-        one(out_layout).fill_halo(out, to.zero_point);
+        pool(pooling, &Average::new(averaging, pooling.window.kernel), input, out);
+        one(&pooling.to).fill_halo(out, averaging.to.zero_point);
     }
 }
 
-/// The average of each channel of one image, `[height, width, channels]` to `[channels]`: the
-/// rule of [`average_pool_image`] with a window that is the image.
+/// Computes the average of each channel of one image, `[height, width, channels]` to `[channels]`: the
+/// rule of [`average_pool_image`] with a window that is the image, so that both divisors are the same.
 ///
 /// # Panics
 /// If `input` is shorter than its image, or `out` is not one byte a channel.
 pub fn global_average_pool_image(
-    cpu: crate::Cpu,
+    cpu: Cpu,
+    layout: &ImageLayout,
+    averaging: Averaging,
     input: &[u8],
-    in_layout: &ImageLayout,
-    from_scale: f32,
-    from_zero_point: u8,
-    to: QuantizeTo,
     out: &mut [u8],
 ) {
-    let window = Window {
-        kernel: [in_layout.height, in_layout.width],
-        stride: [1; 2],
-        pads_begin: [0; 2],
-        dilation: [1; 2],
-    };
-    assert_eq!(out.len(), in_layout.channels);
-    let out_layout =
+    assert_eq!(out.len(), layout.channels);
+    let to =
         ImageLayout { images: 1, height: 1, width: 1, channels: out.len(), ..Default::default() };
-    let inside = Divisor::PixelsInside;
-    average_pool_image(
-        cpu,
-        input,
-        in_layout,
-        window,
-        inside,
-        from_scale,
-        from_zero_point,
-        to,
-        out,
-        &out_layout,
-    );
+    let window = Window::of([layout.height, layout.width]);
+    average_pool_image(cpu, &ImagePooling { window, from: *layout, to }, averaging, input, out);
 }
 
 fn one(layout: &ImageLayout) -> ImageLayout {
     ImageLayout { images: 1, ..*layout }
 }
 
-/// Blocks of `N` channels stay in registers while the taps of a window go by.
+/// Pools with blocks of as many channels as there are.
 #[inline(always)]
-fn pool<const N: usize, P: Pool>(
+fn pool(pooling: &ImagePooling, rule: &impl PoolRule, input: &[u8], out: &mut [u8]) {
+    match pooling.from.channels {
+        32.. => pool_blocks::<32, _>(pooling, rule, input, out),
+        16.. => pool_blocks::<16, _>(pooling, rule, input, out),
+        8.. => pool_blocks::<8, _>(pooling, rule, input, out),
+        _ => pool_blocks::<1, _>(pooling, rule, input, out),
+    }
+}
+
+/// Pools blocks of `N` channels, which stay in registers while the taps of a window go by.
+#[inline(always)]
+fn pool_blocks<const N: usize, P: PoolRule>(
+    pooling: &ImagePooling,
+    rule: &P,
     input: &[u8],
-    in_layout: &ImageLayout,
-    window: Window,
-    pool: &P,
     out: &mut [u8],
-    out_layout: &ImageLayout,
 ) {
-    let channels = in_layout.channels;
-    assert_eq!(channels, out_layout.channels);
-    let (row_pitch, dilation) = (in_layout.row_pitch(), window.dilation);
-    let spans: Vec<Span> =
-        (0..out_layout.width).map(|x| window.span(1, x, in_layout.width)).collect();
-    for y in 0..out_layout.height {
-        let rows = window.span(0, y, in_layout.height);
-        let start = in_layout.start() + rows.first * row_pitch;
-        let out_row = &mut out[out_layout.offset(0, y, 0)..][..out_layout.width * channels];
+    let ImagePooling { window, ref from, ref to } = *pooling;
+    let channels = from.channels;
+    assert_eq!(channels, to.channels);
+    let (row_pitch, dilation) = (from.row_pitch(), window.dilation);
+    let spans: Vec<Span> = (0..to.width).map(|x| window.span(1, x, from.width)).collect();
+    for y in 0..to.height {
+        let rows = window.span(0, y, from.height);
+        let start = from.start() + rows.first * row_pitch;
+        let out_row = &mut out[to.offset(0, y, 0)..][..to.width * channels];
         for (columns, out_pixel) in spans.iter().zip(out_row.chunks_exact_mut(channels)) {
             let pixels = rows.count * columns.count;
-            let multiplier = pool.multiplier(pixels);
+            let multiplier = rule.multiplier(pixels);
             for block in blocks(channels, N) {
                 let mut sums = [P::Sum::default(); N];
                 for row in 0..rows.count {
@@ -155,7 +118,7 @@ fn pool<const N: usize, P: Pool>(
                     }
                 }
                 for (out, sum) in out_pixel[block..][..N].iter_mut().zip(sums) {
-                    *out = pool.finish(sum, pixels, multiplier);
+                    *out = rule.finish(sum, pixels, multiplier);
                 }
             }
         }
@@ -165,15 +128,25 @@ fn pool<const N: usize, P: Pool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cpu, Halo};
+    use crate::Halo;
+    use crate::bytes::{Divisor, QuantizeTo};
     use proptest::prelude::*;
 
+    const fn window(
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        pads_begin: [usize; 2],
+        dilation: [usize; 2],
+    ) -> Window {
+        Window { stride, pads_begin, dilation, ..Window::of(kernel) }
+    }
+
     const WINDOWS: [Window; 5] = [
-        Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] },
-        Window { kernel: [3, 3], stride: [2, 1], pads_begin: [1, 1], dilation: [1, 1] },
-        Window { kernel: [3, 2], stride: [1, 2], pads_begin: [2, 1], dilation: [1, 2] },
-        Window { kernel: [1, 5], stride: [1, 1], pads_begin: [0, 2], dilation: [1, 1] },
-        Window { kernel: [2, 2], stride: [3, 3], pads_begin: [3, 3], dilation: [2, 2] },
+        window([2, 2], [2, 2], [0, 0], [1, 1]),
+        window([3, 3], [2, 1], [1, 1], [1, 1]),
+        window([3, 2], [1, 2], [2, 1], [1, 2]),
+        window([1, 5], [1, 1], [0, 2], [1, 1]),
+        window([2, 2], [3, 3], [3, 3], [2, 2]),
     ];
 
     /// The bytes of each window that lie in the image, channel by channel.
@@ -247,16 +220,16 @@ mod tests {
                     pixels.map(|(y, x)| input[layout.offset(0, y, x) + channel]).collect();
                 average(&bytes, bytes.len())
             }).collect();
+            let pooling = ImagePooling { window, from: layout, to: out_layout };
+            let averaging = Averaging { divisor, from_scale: 0.21, from_zero_point: zero_point, to };
             for cpu in Cpu::available() {
                 let mut out = vec![77; out_layout.image_pitch()];
-                max_pool_image(cpu, &input, &layout, window, 5, &mut out, &out_layout);
+                max_pool_image(cpu, &pooling, &input, 5, &mut out);
                 prop_assert_eq!(&out, &greatest);
-                average_pool_image(
-                    cpu, &input, &layout, window, divisor, 0.21, zero_point, to, &mut out, &out_layout,
-                );
+                average_pool_image(cpu, &pooling, averaging, &input, &mut out);
                 prop_assert_eq!(&out, &averages);
                 let mut out = vec![77; channels];
-                global_average_pool_image(cpu, &input, &layout, 0.21, zero_point, to, &mut out);
+                global_average_pool_image(cpu, &layout, averaging, &input, &mut out);
                 prop_assert_eq!(&out, &global);
             }
         }

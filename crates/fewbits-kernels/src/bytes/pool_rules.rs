@@ -1,9 +1,36 @@
 //! What pooling makes of the pixels of a window.
 
+use serde::{Deserialize, Serialize};
+
 use super::quantize::{QuantizeTo, Rounding};
+use crate::exact_f32;
+
+/// What the sum over a window is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Divisor {
+    /// The number of pixels in the image (`count_include_pad = 0`).
+    PixelsInside,
+    /// The number of taps; those outside count as zeros (`count_include_pad = 1`).
+    AllTaps,
+}
+
+/// What an average is taken of, and how it becomes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Averaging {
+    /// What the sum over a window is divided by.
+    pub divisor: Divisor,
+    /// The scale of the bytes that come in.
+    #[serde(with = "exact_f32")]
+    pub from_scale: f32,
+    /// Their zero point.
+    pub from_zero_point: u8,
+    /// How averages become bytes.
+    pub to: QuantizeTo,
+}
 
 /// One rule; each channel of a window has a sum.
-pub(super) trait Pool {
+pub(super) trait PoolRule {
     type Sum: Copy + Default;
     fn take(sum: &mut Self::Sum, byte: u8);
     /// What follows from the number of pixels, once a window.
@@ -13,7 +40,7 @@ pub(super) trait Pool {
 
 pub(super) struct Max;
 
-impl Pool for Max {
+impl PoolRule for Max {
     type Sum = u8;
 
     #[inline(always)]
@@ -42,18 +69,17 @@ pub(super) struct Average {
 
 impl Average {
     #[inline(always)]
-    pub(super) fn new(
-        from_scale: f32,
-        zero_point: u8,
-        to: QuantizeTo,
-        taps: Option<usize>,
-    ) -> Average {
-        let (zero_point, rounding) = (i32::from(zero_point), to.rounding());
-        Average { from_scale, zero_point, to_scale: to.scale, rounding, taps }
+    pub(super) fn new(by: Averaging, kernel: [usize; 2]) -> Average {
+        let taps = match by.divisor {
+            Divisor::PixelsInside => None,
+            Divisor::AllTaps => Some(kernel[0] * kernel[1]),
+        };
+        let (zero_point, rounding) = (i32::from(by.from_zero_point), by.to.rounding());
+        Average { from_scale: by.from_scale, zero_point, to_scale: by.to.scale, rounding, taps }
     }
 }
 
-impl Pool for Average {
+impl PoolRule for Average {
     type Sum = i32;
 
     #[inline(always)]

@@ -1,11 +1,15 @@
 //! From floats to bytes and back.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cpu::per_cpu;
+use crate::exact_f32;
 
 /// How real numbers become bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeTo {
     /// What one step of a byte is worth.
+    #[serde(with = "exact_f32")]
     pub scale: f32,
     /// The byte of zero.
     pub zero_point: u8,
@@ -16,12 +20,12 @@ pub struct QuantizeTo {
 }
 
 impl QuantizeTo {
-    /// Every byte is allowed.
+    /// Allows every byte.
     pub fn all_bytes(scale: f32, zero_point: u8) -> QuantizeTo {
         QuantizeTo { scale, zero_point, low: 0, high: 255 }
     }
 
-    /// The byte of `value`, as [`quantize`] has it: for tables made beforehand.
+    /// Computes the byte of `value`, as [`quantize`] has it: for tables made beforehand.
     pub fn byte(self, value: f32) -> u8 {
         self.rounding().byte(value / self.scale)
     }
@@ -30,6 +34,20 @@ impl QuantizeTo {
     pub(crate) fn rounding(self) -> Rounding {
         Rounding::new(self.zero_point, self.low, self.high)
     }
+}
+
+/// How sums of products become bytes: `(sum + bias) * scale`, rounded half to even, plus the zero
+/// point, within `to.low..=to.high`.
+#[derive(Clone, Copy, Debug)]
+pub struct Requantize<'a> {
+    /// One a column of a product or a channel, in steps of input times weight; takes off what the
+    /// input's zero point adds.
+    pub bias: &'a [i32],
+    /// As many: input scale times weight scale over output scale.
+    pub scale: &'a [f32],
+    /// The bytes that come out; its scale, which is part of `scale`, counts only where other bytes are
+    /// added.
+    pub to: QuantizeTo,
 }
 
 /// The last part of every kernel: a number of steps from zero becomes a byte.
@@ -63,7 +81,7 @@ impl Rounding {
 }
 
 per_cpu! {
-    /// QuantizeLinear: `out[i]` is `input[i] / scale` rounded half to even, plus the zero point,
+    /// Computes QuantizeLinear: `out[i]` is `input[i] / scale` rounded half to even, plus the zero point,
     /// within `to.low..=to.high`. NaN becomes `to.low`, which is what onnxruntime makes of it.
     ///
     /// # Panics
@@ -78,7 +96,7 @@ per_cpu! {
 }
 
 per_cpu! {
-    /// DequantizeLinear: `out[i] = (input[i] - zero_point) * scale`.
+    /// Computes DequantizeLinear: `out[i] = (input[i] - zero_point) * scale`.
     ///
     /// # Panics
     /// If the lengths differ.

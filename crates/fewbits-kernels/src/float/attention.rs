@@ -3,7 +3,7 @@
 use super::binary::{Binary, binary_in_place};
 use super::product::{pack, packed_len, times_packed};
 use super::softmax::softmax;
-use super::strided::{Strided, at_least};
+use super::strided::{Dims, Strided, StridedMut, at_least};
 use crate::Cpu;
 
 /// Queries that are worked on together: few enough for their scores to stay in the cache, and a
@@ -45,19 +45,14 @@ pub struct Attention<'a> {
 }
 
 /// Computes a head, with the bits of [`matmul`](super::matmul), `Mul`, `Add`,
-/// [`softmax`](super::softmax()) and [`matmul`](super::matmul) in turn. Element (i, j) of the
-/// result, of as many rows as queries and `value_depth` columns, is
-/// `out[out_start + i * out_row_pitch + j]`.
+/// [`softmax`](super::softmax()) and [`matmul`](super::matmul) in turn, to as many rows as queries and
+/// `value_depth` columns.
 ///
 /// `scratch` grows as needed, and may be used again for anything.
-pub fn attend(
-    cpu: Cpu,
-    attention: &Attention,
-    out: &mut [f32],
-    out_start: usize,
-    out_row_pitch: usize,
-    scratch: &mut Vec<f32>,
-) {
+///
+/// # Panics
+/// If there are no keys, or a slice is too short.
+pub fn attend(cpu: Cpu, attention: &Attention, mut out: StridedMut, scratch: &mut Vec<f32>) {
     let Attention { queries, keys, depth, value_depth, q, k, v, scale, mask } = *attention;
     let lens = [
         packed_len(depth, keys),
@@ -75,7 +70,9 @@ pub fn attend(
     for first in (0..queries).step_by(QUERIES) {
         let rows = QUERIES.min(queries - first);
         let scores = &mut scores[..rows * keys];
-        times_packed(cpu, rows, depth, keys, q.from(first, 0), packed_keys, scores, 0, keys);
+        let dims = Dims { m: rows, k: depth, n: keys };
+        let to = StridedMut::rows(scores, keys);
+        times_packed(cpu, dims, q.from(first, 0), packed_keys, to);
         binary_in_place(cpu, Binary::Mul, scores, &[scale]);
         match mask {
             Mask::None => {}
@@ -88,26 +85,15 @@ pub fn attend(
             }
         }
         softmax(cpu, scores, keys);
-        let start = out_start + first * out_row_pitch;
-        let scores = Strided::rows(scores, keys);
-        times_packed(
-            cpu,
-            rows,
-            keys,
-            value_depth,
-            scores,
-            packed_values,
-            out,
-            start,
-            out_row_pitch,
-        );
+        let dims = Dims { m: rows, k: keys, n: value_depth };
+        times_packed(cpu, dims, Strided::rows(scores, keys), packed_values, out.from(first, 0));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::float::binary::binary;
+    use crate::float::broadcast::binary;
     use crate::float::product::matmul;
     use crate::float::testing::{at_every_level, noise, same_bits};
 
@@ -116,7 +102,9 @@ mod tests {
         let Attention { queries, keys, depth, value_depth, q, k, v, scale, .. } = *head;
         let scratch = &mut Vec::new();
         let mut scores = vec![0.0; queries * keys];
-        matmul(cpu, queries, depth, keys, q, k.transposed(), &mut scores, 0, keys, scratch);
+        let dims = Dims { m: queries, k: depth, n: keys };
+        let to = StridedMut::rows(&mut scores, keys);
+        matmul(cpu, dims, q, k.transposed(), to, scratch);
         let mut scaled = scores.clone();
         binary(cpu, Binary::Mul, &scores, &[scale], &mut scaled);
         if let Some(mask) = mask {
@@ -125,7 +113,8 @@ mod tests {
         softmax(cpu, &mut scaled, keys);
         let mut out = vec![0.0; queries * value_depth];
         let shares = Strided::rows(&scaled, keys);
-        matmul(cpu, queries, keys, value_depth, shares, v, &mut out, 0, value_depth, scratch);
+        let dims = Dims { m: queries, k: keys, n: value_depth };
+        matmul(cpu, dims, shares, v, StridedMut::rows(&mut out, value_depth), scratch);
         out
     }
 
@@ -177,7 +166,8 @@ mod tests {
                 let (start, out_pitch) = (2, value_depth + 1);
                 let got = at_every_level(|cpu| {
                     let mut out = vec![7.0; start + queries * out_pitch];
-                    attend(cpu, &head, &mut out, start, out_pitch, &mut Vec::new());
+                    let to = StridedMut { values: &mut out, start, row: out_pitch };
+                    attend(cpu, &head, to, &mut Vec::new());
                     let rows = out[start..].chunks(out_pitch);
                     rows.flat_map(|row| row[..value_depth].to_vec()).collect()
                 });
@@ -209,7 +199,7 @@ mod tests {
         };
         let got = at_every_level(|cpu| {
             let mut out = vec![0.0; 150];
-            attend(cpu, &head, &mut out, 0, 5, &mut Vec::new());
+            attend(cpu, &head, StridedMut::rows(&mut out, 5), &mut Vec::new());
             out
         });
         assert!(same_bits(&got, &composed(Cpu::SCALAR, &head, None)));

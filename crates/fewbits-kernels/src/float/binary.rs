@@ -1,11 +1,12 @@
-//! Operations of two numbers, on arrays of which one may repeat.
+//! Operations of two numbers.
 
-use super::broadcast::{Axis, over_axes};
-use crate::Cpu;
+use serde::{Deserialize, Serialize};
+
 use crate::cpu::per_cpu;
 
 /// An operation of two f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Binary {
     /// a + b.
     Add,
@@ -33,21 +34,8 @@ pub(super) fn min(a: f32, b: f32) -> f32 {
     if a < b || a.is_nan() { a } else { b }
 }
 
-/// `out` = `operation` of `a` and `b`, where the length of `b` divides that of `a`: it repeats, as
-/// if `a` had more axes in front. `out` is as long as `a`.
-pub fn binary(cpu: Cpu, operation: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert_eq!(out.len(), a.len(), "an output of another size");
-    let rows = repetitions(a, b);
-    let axes = if b.len() == 1 {
-        [Axis::ONE, Axis { len: a.len(), a: 1, b: 0 }]
-    } else {
-        [Axis { len: rows, a: b.len(), b: 0 }, Axis { len: b.len(), a: 1, b: 1 }]
-    };
-    over_axes(cpu, operation, a, b, &axes, out);
-}
-
 /// How often `b` fits into `a`.
-fn repetitions(a: &[f32], b: &[f32]) -> usize {
+pub(super) fn repetitions(a: &[f32], b: &[f32]) -> usize {
     if a.is_empty() {
         return 0;
     }
@@ -61,7 +49,11 @@ fn repetitions(a: &[f32], b: &[f32]) -> usize {
 }
 
 per_cpu! {
-    /// `a` = `operation` of `a` and `b`, which repeats as in [`binary`].
+    /// Computes `a` = `operation` of `a` and `b`, where the length of `b` divides that of
+    /// `a`: it repeats, as if `a` had more axes in front.
+    ///
+    /// # Panics
+    /// If it does not divide it.
     pub fn binary_in_place(operation: Binary, a: &mut [f32], b: &[f32]) {
         match operation {
             Binary::Add => in_place(a, b, |a, b| a + b),
@@ -91,6 +83,7 @@ fn in_place(a: &mut [f32], b: &[f32], operation: impl Fn(f32, f32) -> f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::float::broadcast::binary;
     use crate::float::testing::{SIZES, at_every_level, noise, same_bits};
 
     const ALL: [Binary; 6] =

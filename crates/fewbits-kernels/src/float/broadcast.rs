@@ -1,12 +1,15 @@
 //! Operations of two arrays that broadcast as in numpy.
 
-use super::binary::{Binary, max, min};
+use super::binary::{Binary, max, min, repetitions};
 use crate::Cpu;
 use crate::cpu::per_cpu;
 use crate::shape::{broadcast_shape, size_of};
 
-/// `out` = `operation` of `a` and `b`, row-major arrays that broadcast as in numpy; `out` has the
+/// Computes `out` = `operation` of `a` and `b`, row-major arrays that broadcast as in numpy; `out` has the
 /// shape [`broadcast_shape`].
+///
+/// # Panics
+/// If they do not, or a slice has another length than its shape.
 pub fn broadcast(
     cpu: Cpu,
     operation: Binary,
@@ -18,23 +21,39 @@ pub fn broadcast(
 ) {
     let shape = broadcast_shape(a_shape, b_shape)
         .unwrap_or_else(|| panic!("{a_shape:?} and {b_shape:?} do not broadcast"));
-    assert_eq!(a.len(), a_shape.iter().product(), "values and shape disagree");
-    assert_eq!(b.len(), b_shape.iter().product(), "values and shape disagree");
-    assert_eq!(out.len(), shape.iter().product(), "an output of another size");
+    assert_eq!(a.len(), a_shape.iter().product::<usize>(), "values and shape disagree");
+    assert_eq!(b.len(), b_shape.iter().product::<usize>(), "values and shape disagree");
+    assert_eq!(out.len(), shape.iter().product::<usize>(), "an output of another size");
     over_axes(cpu, operation, a, b, &joined_axes(a_shape, b_shape, &shape), out);
+}
+
+/// Computes `out` = `operation` of `a` and `b`, where the length of `b` divides that of `a`: it repeats, as
+/// if `a` had more axes in front. `out` is as long as `a`.
+///
+/// # Panics
+/// If the lengths are others.
+pub fn binary(cpu: Cpu, operation: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert_eq!(out.len(), a.len(), "an output of another size");
+    let rows = repetitions(a, b);
+    let axes = if b.len() == 1 {
+        [Axis::ONE, Axis { len: a.len(), a: 1, b: 0 }]
+    } else {
+        [Axis { len: rows, a: b.len(), b: 0 }, Axis { len: b.len(), a: 1, b: 1 }]
+    };
+    over_axes(cpu, operation, a, b, &axes, out);
 }
 
 /// An axis of the output: its length, and by how much a step along it moves in `a` and in `b`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Axis {
-    pub len: usize,
-    pub a: usize,
-    pub b: usize,
+struct Axis {
+    len: usize,
+    a: usize,
+    b: usize,
 }
 
 impl Axis {
     /// An axis that changes nothing.
-    pub const ONE: Axis = Axis { len: 1, a: 0, b: 0 };
+    const ONE: Axis = Axis { len: 1, a: 0, b: 0 };
 }
 
 /// The axes from the outermost on, at least one, those joined that lie one behind the other in
@@ -70,7 +89,7 @@ fn joined_axes(a_shape: &[usize], b_shape: &[usize], shape: &[usize]) -> Vec<Axi
 
 per_cpu! {
     /// `out` = `operation` over the axes of it, the outermost first.
-    pub(super) fn over_axes(operation: Binary, a: &[f32], b: &[f32], axes: &[Axis], out: &mut [f32]) {
+    fn over_axes(operation: Binary, a: &[f32], b: &[f32], axes: &[Axis], out: &mut [f32]) {
         match operation {
             Binary::Add => rows(a, b, axes, out, |a, b| a + b),
             Binary::Sub => rows(a, b, axes, out, |a, b| a - b),

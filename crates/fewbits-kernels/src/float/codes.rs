@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::panel::{self, HALF, Half, PANEL, add_product, all_rows, rows_of};
-use super::strided::{Strided, at_least};
+use super::strided::{Strided, StridedMut, at_least};
 use crate::cpu::per_cpu;
 use crate::{Cpu, Level};
 
@@ -21,7 +21,7 @@ pub struct PackedCodes {
     n: usize,
     /// Rows that share scales.
     group: usize,
-    width: Width,
+    bits: Bits,
     codes: Vec<u8>,
     /// For every panel, for every group.
     params: Vec<Params>,
@@ -29,7 +29,7 @@ pub struct PackedCodes {
 
 /// What a code takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Width {
+enum Bits {
     Four,
     Eight,
 }
@@ -72,20 +72,20 @@ impl PackedCodes {
             low >= least && i32::from(high) < i32::from(least) + i32::from(count)
         };
         // What is taken off every code and every zero point, so that codes are signed.
-        let (width, offset) = match () {
-            () if fits(-8, 16) => (Width::Four, 0),
-            () if fits(0, 16) => (Width::Four, 8),
-            () if fits(-128, 256) => (Width::Eight, 0),
-            () if fits(0, 256) => (Width::Eight, 128),
+        let (bits, offset) = match () {
+            () if fits(-8, 16) => (Bits::Four, 0),
+            () if fits(0, 16) => (Bits::Four, 8),
+            () if fits(-128, 256) => (Bits::Eight, 0),
+            () if fits(0, 256) => (Bits::Eight, 128),
             () => return None,
         };
         let panels = n.div_ceil(PANEL);
-        let row_bytes = width.row_bytes();
+        let row_bytes = bits.row_bytes();
         let mut packed = PackedCodes {
             k,
             n,
             group: from.group,
-            width,
+            bits,
             codes: vec![0; panels * k * row_bytes],
             params: Vec::with_capacity(panels * groups),
         };
@@ -98,31 +98,31 @@ impl PackedCodes {
             for (row, bytes) in rows.chunks_exact_mut(row_bytes).enumerate() {
                 for (j, column) in columns.clone().enumerate() {
                     let code = from.values[row * from.row_pitch + column * from.column_pitch];
-                    width.set(bytes, j, (code - offset) as i8);
+                    bits.set(bytes, j, (code - offset) as i8);
                 }
             }
         }
         Some(packed)
     }
 
-    /// The rows: what the columns of the left side must be.
+    /// Returns the number of rows: what the columns of the left side must be.
     pub fn rows(&self) -> usize {
         self.k
     }
 
-    /// The columns of the product.
+    /// Returns the number of columns of the product.
     pub fn columns(&self) -> usize {
         self.n
     }
 
-    /// The bytes that they take.
+    /// Counts the bytes that they take.
     pub fn len_bytes(&self) -> usize {
         self.codes.len() + size_of_val(self.params.as_slice())
     }
 
-    fn panel<R: Row>(&self, panel: usize, columns: usize) -> Panel<'_, R> {
+    fn panel<R: CodeRow>(&self, panel: usize, columns: usize) -> CodePanel<'_, R> {
         let groups = self.k.div_ceil(self.group);
-        Panel {
+        CodePanel {
             group: self.group,
             columns,
             rows: &R::rows(&self.codes)[panel * self.k..][..self.k],
@@ -131,19 +131,19 @@ impl PackedCodes {
     }
 }
 
-impl Width {
+impl Bits {
     fn row_bytes(self) -> usize {
         match self {
-            Width::Four => HALF,
-            Width::Eight => PANEL,
+            Bits::Four => HALF,
+            Bits::Eight => PANEL,
         }
     }
 
     /// Writes a code where a zero is.
     fn set(self, row: &mut [u8], column: usize, code: i8) {
         match self {
-            Width::Four => row[column % HALF] |= (code as u8 & 15) << (column / HALF * 4),
-            Width::Eight => row[column] = code as u8,
+            Bits::Four => row[column % HALF] |= (code as u8 & 15) << (column / HALF * 4),
+            Bits::Eight => row[column] = code as u8,
         }
     }
 }
@@ -161,7 +161,7 @@ impl Params {
 }
 
 /// How the codes of a row are read.
-trait Row: Copy {
+trait CodeRow: Copy {
     /// As they lie in memory.
     type Bytes: Copy;
 
@@ -175,7 +175,7 @@ trait Row: Copy {
 #[derive(Clone, Copy)]
 struct Four;
 
-impl Row for Four {
+impl CodeRow for Four {
     type Bytes = [u8; HALF];
 
     #[inline(always)]
@@ -202,7 +202,7 @@ impl Row for Four {
 #[derive(Clone, Copy)]
 struct Eight;
 
-impl Row for Eight {
+impl CodeRow for Eight {
     type Bytes = [[u8; HALF]; 2];
 
     #[inline(always)]
@@ -222,14 +222,14 @@ impl Row for Eight {
 
 /// One panel.
 #[derive(Clone, Copy)]
-struct Panel<'a, R: Row> {
+struct CodePanel<'a, R: CodeRow> {
     rows: &'a [R::Bytes],
     group: usize,
     columns: usize,
     params: &'a [Params],
 }
 
-impl<R: Row> panel::Panel for Panel<'_, R> {
+impl<R: CodeRow> panel::Panel for CodePanel<'_, R> {
     #[inline(always)]
     fn columns(self) -> usize {
         self.columns
@@ -272,52 +272,50 @@ impl<R: Row> panel::Panel for Panel<'_, R> {
     }
 }
 
-/// `out[i][j]` = Σ over k of `a[i][k] * b[k][j]` for `m` rows and some columns, of which the first is a
-/// multiple of [`PANEL`]: it is `out[out_start]`, and its row `out[out_start + i * out_row_pitch]`. As
-/// [`super::matmul_packed`].
+/// Computes `out[i][j]` = Σ over k of `a[i][k] * b[k][j]` for `m` rows and some columns, of which the first is a
+/// multiple of [`PANEL`] and lies in the first column of `out`. As [`super::matmul_packed`].
 ///
 /// `scratch` grows as needed, and may be used again for anything.
-#[allow(clippy::too_many_arguments)]
+///
+/// # Panics
+/// If the columns are others than those, or `a` or the output is too short.
 pub fn matmul_codes(
     cpu: Cpu,
     m: usize,
     columns: Range<usize>,
     a: Strided,
     b: &PackedCodes,
-    out: &mut [f32],
-    out_start: usize,
-    out_row_pitch: usize,
+    mut out: StridedMut,
     scratch: &mut Vec<f32>,
 ) {
     assert!(columns.start.is_multiple_of(PANEL) && columns.end <= b.n, "columns {columns:?}");
     let a = a.straightened(m, b.k, at_least(scratch, a.copied_len(m, b.k)));
+    let times = match (b.bits, cpu.level()) {
+        (Bits::Four, Level::Scalar | Level::Neon | Level::Avx2) => narrow_4,
+        (Bits::Four, Level::Avx512Vnni | Level::Amx) => wide_4,
+        (Bits::Eight, Level::Scalar | Level::Neon | Level::Avx2) => narrow_8,
+        (Bits::Eight, Level::Avx512Vnni | Level::Amx) => wide_8,
+    };
     for first in columns.clone().step_by(PANEL) {
-        let (start, width) = (out_start + first - columns.start, PANEL.min(columns.end - first));
-        let times = match (b.width, cpu.level()) {
-            (Width::Four, Level::Scalar | Level::Neon | Level::Avx2) => narrow_4,
-            (Width::Four, Level::Avx512Vnni | Level::Amx) => wide_4,
-            (Width::Eight, Level::Scalar | Level::Neon | Level::Avx2) => narrow_8,
-            (Width::Eight, Level::Avx512Vnni | Level::Amx) => wide_8,
-        };
-        times(cpu, b, first / PANEL, width, m, a, out, start, out_row_pitch);
+        let of_panel = first..columns.end.min(first + PANEL);
+        times(cpu, b, of_panel, m, a, &mut out.from(0, first - columns.start));
     }
 }
 
-/// A panel times `m` rows, for vector registers of this number and size and codes of this width.
+/// `m` rows times the columns of a panel, for vector registers of this number and size and codes of this width.
 macro_rules! times {
     ($($(#[$meta:meta])* $name:ident: $row:ty, $rows:literal, $halves:literal;)*) => { $(
         per_cpu! {
             $(#[$meta])*
             fn $name(
-                b: &PackedCodes, panel: usize, columns: usize, m: usize, a: Strided, out: &mut [f32],
-                start: usize, pitch: usize,
+                b: &PackedCodes, columns: Range<usize>, m: usize, a: Strided, out: &mut StridedMut,
             ) {
-                let panel = b.panel::<$row>(panel, columns);
-                if columns > HALF && $halves == 2 {
-                    return all_rows::<_, $rows, 2>(a, panel, 0, m, out, start, pitch);
+                let panel = b.panel::<$row>(columns.start / PANEL, columns.len());
+                if columns.len() > HALF && $halves == 2 {
+                    return all_rows::<_, $rows, 2>(a, panel, 0, m, out);
                 }
-                for half in 0..columns.div_ceil(HALF) {
-                    all_rows::<_, $rows, 1>(a, panel, half, m, out, start, pitch);
+                for half in 0..columns.len().div_ceil(HALF) {
+                    all_rows::<_, $rows, 1>(a, panel, half, m, out);
                 }
             }
         }
@@ -338,6 +336,7 @@ times! {
 #[cfg(test)]
 mod tests {
     use super::super::product::{matmul_packed, pack, packed_len};
+    use super::super::strided::Dims;
     use super::super::testing::{at_every_level, noise, same_bits};
     use super::*;
     use proptest::prelude::*;
@@ -410,35 +409,17 @@ mod tests {
             let packed = self.packed().expect("codes of 8 bits");
             let got = at_every_level(|cpu| {
                 let mut out = vec![7.0; start + m * pitch];
-                matmul_codes(
-                    cpu,
-                    m,
-                    first..self.n,
-                    a,
-                    &packed,
-                    &mut out,
-                    start + first,
-                    pitch,
-                    &mut Vec::new(),
-                );
+                let to = StridedMut { values: &mut out, start: start + first, row: pitch };
+                matmul_codes(cpu, m, first..self.n, a, &packed, to, &mut Vec::new());
                 out
             });
             let floats = self.floats();
             let mut right = vec![0.0; packed_len(self.k, self.n)];
             pack(Cpu::SCALAR, self.k, self.n, Strided::rows(&floats, self.n), &mut right);
             let mut wanted = vec![7.0; start + m * pitch];
-            matmul_packed(
-                Cpu::SCALAR,
-                m,
-                self.k,
-                self.n,
-                a,
-                &right,
-                &mut wanted,
-                start,
-                pitch,
-                &mut Vec::new(),
-            );
+            let to = StridedMut { values: &mut wanted, start, row: pitch };
+            let dims = Dims { m, k: self.k, n: self.n };
+            matmul_packed(Cpu::SCALAR, dims, a, &right, to, &mut Vec::new());
             for i in 0..m {
                 wanted[start + i * pitch..][..first].fill(7.0);
             }

@@ -1,23 +1,28 @@
 //! Functions of one number, applied to many.
 
+use serde::{Deserialize, Serialize};
+
 use super::elementary::{
     clamp, erf, exp, exp_less_one, gelu_erf, gelu_tanh, hard_sigmoid, sigmoid, softplus, tanh,
 };
 use super::lanes::each;
 use crate::Cpu;
 use crate::cpu::per_cpu;
+use crate::exact_f32;
 
 /// A function of one f32. NaN gives NaN.
 ///
 /// Those that multiply `x` by something that vanishes (GELU, SiLU, HardSwish) give NaN for -inf,
 /// as the graph of their parts does.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Function {
     /// x, or 0 if x is negative.
     Relu,
     /// x, or `slope` * x if x is negative.
     LeakyRelu {
         /// The slope of the negative side.
+        #[serde(with = "exact_f32")]
         slope: f32,
     },
     /// 1 / (1 + e^-x).
@@ -37,8 +42,10 @@ pub enum Function {
     /// `alpha` * x + `beta`, between 0 and 1.
     HardSigmoid {
         /// The factor.
+        #[serde(with = "exact_f32")]
         alpha: f32,
         /// The offset.
+        #[serde(with = "exact_f32")]
         beta: f32,
     },
     /// x times the HardSigmoid of `alpha` 1/6 and `beta` 1/2.
@@ -46,8 +53,10 @@ pub enum Function {
     /// x between `low` and `high`; `high` if they cross.
     Clip {
         /// The least result.
+        #[serde(with = "exact_f32")]
         low: f32,
         /// The greatest result.
+        #[serde(with = "exact_f32")]
         high: f32,
     },
     /// The square root.
@@ -61,6 +70,7 @@ pub enum Function {
     /// x, or `alpha` * (e^x - 1) if x is negative.
     Elu {
         /// What the negative side tends to, negated.
+        #[serde(with = "exact_f32")]
         alpha: f32,
     },
     /// ln(1 + e^x).
@@ -68,7 +78,7 @@ pub enum Function {
 }
 
 impl Function {
-    /// The function of `x`, with the same bits as [`apply`] gives.
+    /// Computes the function of `x`, with the same bits as [`apply`] gives.
     pub fn at(self, x: f32) -> f32 {
         let mut value = [x];
         apply(Cpu::SCALAR, self, &mut value);

@@ -22,16 +22,16 @@ pub mod softmax;
 pub mod strided;
 
 pub use attention::{Attention, Mask, attend};
-pub use binary::{Binary, binary, binary_in_place};
-pub use broadcast::broadcast;
+pub use binary::{Binary, binary_in_place};
+pub use broadcast::{binary, broadcast};
 pub use codes::{Codes, PackedCodes, matmul_codes};
 pub use function::{Function, apply};
-pub use images::{Convolution, Weights, average_pool, convolve, max_pool};
+pub use images::{Convolution, Pooling, Weights, average_pool, convolve, max_pool};
 pub use norm::{layer_norm, rms_norm};
 pub use panel::PANEL;
 pub use product::{matmul, matmul_packed, pack, packed_len};
 pub use softmax::softmax;
-pub use strided::Strided;
+pub use strided::{Dims, Strided, StridedMut};
 
 #[cfg(test)]
 mod testing {

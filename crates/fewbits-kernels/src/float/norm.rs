@@ -4,11 +4,14 @@ use super::lanes::sum;
 use crate::cpu::per_cpu;
 
 per_cpu! {
-    /// ONNX LayerNormalization over rows of `width`: (x - mean) / √(variance + `epsilon`) * `gain`
+    /// Computes ONNX LayerNormalization over rows of `width`: (x - mean) / √(variance + `epsilon`) * `gain`
     /// + `bias`, with the variance of the centred values, and the division as a product with the
     /// reciprocal, as in the function body that ONNX gives.
     ///
     /// `gain` is one row long; so is `bias`, or empty. `output` is as long as `input`.
+    ///
+    /// # Panics
+    /// If rows are not whole, or a slice has another length.
     pub fn layer_norm(
         input: &[f32],
         width: usize,
@@ -37,10 +40,13 @@ per_cpu! {
 }
 
 per_cpu! {
-    /// ONNX RMSNormalization over rows of `width`: x / √(mean of x² + `epsilon`) * `gain`, with the
+    /// Computes ONNX RMSNormalization over rows of `width`: x / √(mean of x² + `epsilon`) * `gain`, with the
     /// division as in [`layer_norm`].
     ///
     /// `gain` is one row long, `output` as long as `input`.
+    ///
+    /// # Panics
+    /// If rows are not whole, or a slice has another length.
     pub fn rms_norm(
         input: &[f32],
         width: usize,

@@ -1,6 +1,6 @@
 //! The inner loops of products: a panel of columns, packed, times blocks of rows.
 
-use super::strided::Strided;
+use super::strided::{Dims, Strided, StridedMut};
 use crate::cpu::per_cpu;
 use crate::{Cpu, Level};
 
@@ -42,27 +42,15 @@ per_cpu! {
     }
 }
 
-/// `m` rows times one panel, to `out` from `out_start` on. The rows of `a` lie side by side.
-#[allow(clippy::too_many_arguments)]
-pub fn times_panel(
-    cpu: Cpu,
-    m: usize,
-    k: usize,
-    columns: usize,
-    a: Strided,
-    panel: &[f32],
-    out: &mut [f32],
-    out_start: usize,
-    out_row_pitch: usize,
-) {
+/// Rows times the `n` columns of one panel. The elements of a row of `a` lie side by side.
+pub fn times_panel(cpu: Cpu, dims: Dims, a: Strided, panel: &[f32], mut out: StridedMut) {
+    let Dims { m, k, n: columns } = dims;
     let (halves, _) = panel.as_chunks::<HALF>();
     let (rows, _) = halves.as_chunks::<2>();
     let panel = FloatPanel { rows: &rows[..k], columns };
     match cpu.level() {
-        Level::Scalar | Level::Neon | Level::Avx2 => {
-            narrow(cpu, a, panel, m, out, out_start, out_row_pitch)
-        }
-        Level::Avx512Vnni | Level::Amx => wide(cpu, a, panel, m, out, out_start, out_row_pitch),
+        Level::Scalar | Level::Neon | Level::Avx2 => narrow(cpu, a, panel, m, &mut out),
+        Level::Avx512Vnni | Level::Amx => wide(cpu, a, panel, m, &mut out),
     }
 }
 
@@ -126,24 +114,20 @@ impl Panel for FloatPanel<'_> {
 
 per_cpu! {
     /// For 16 vector registers of 8 values, of which 12 hold sums, or NEON's 32 of 4, of which 24 do.
-    fn narrow(
-        a: Strided, panel: FloatPanel, m: usize, out: &mut [f32], start: usize, pitch: usize,
-    ) {
+    fn narrow(a: Strided, panel: FloatPanel, m: usize, out: &mut StridedMut) {
         for half in 0..panel.columns.div_ceil(HALF) {
-            all_rows::<_, 6, 1>(a, panel, half, m, out, start, pitch);
+            all_rows::<_, 6, 1>(a, panel, half, m, out);
         }
     }
 }
 
 per_cpu! {
     /// For 32 vector registers of 16 values, of which 16 hold sums.
-    fn wide(
-        a: Strided, panel: FloatPanel, m: usize, out: &mut [f32], start: usize, pitch: usize,
-    ) {
+    fn wide(a: Strided, panel: FloatPanel, m: usize, out: &mut StridedMut) {
         if panel.columns > HALF {
-            all_rows::<_, 8, 2>(a, panel, 0, m, out, start, pitch);
+            all_rows::<_, 8, 2>(a, panel, 0, m, out);
         } else {
-            all_rows::<_, 8, 1>(a, panel, 0, m, out, start, pitch);
+            all_rows::<_, 8, 1>(a, panel, 0, m, out);
         }
     }
 }
@@ -156,25 +140,23 @@ pub(super) fn all_rows<P: Panel, const ROWS: usize, const HALVES: usize>(
     panel: P,
     half: usize,
     m: usize,
-    out: &mut [f32],
-    start: usize,
-    pitch: usize,
+    out: &mut StridedMut,
 ) {
     let mut i = 0;
     while i + ROWS <= m {
-        block::<P, ROWS, HALVES>(a, panel, half, i, out, start, pitch);
+        block::<P, ROWS, HALVES>(a, panel, half, i, out);
         i += ROWS;
     }
     if i + 4 <= m {
-        block::<P, 4, HALVES>(a, panel, half, i, out, start, pitch);
+        block::<P, 4, HALVES>(a, panel, half, i, out);
         i += 4;
     }
     if i + 2 <= m {
-        block::<P, 2, HALVES>(a, panel, half, i, out, start, pitch);
+        block::<P, 2, HALVES>(a, panel, half, i, out);
         i += 2;
     }
     if i < m {
-        block::<P, 1, HALVES>(a, panel, half, i, out, start, pitch);
+        block::<P, 1, HALVES>(a, panel, half, i, out);
     }
 }
 
@@ -185,16 +167,14 @@ fn block<P: Panel, const ROWS: usize, const HALVES: usize>(
     panel: P,
     half: usize,
     i: usize,
-    out: &mut [f32],
-    start: usize,
-    pitch: usize,
+    out: &mut StridedMut,
 ) {
     let mut sums = [[[0f32; HALF]; HALVES]; ROWS];
     panel.sums(a, half, i, &mut sums);
     let first = half * HALF;
     let len = (HALVES * HALF).min(panel.columns() - first);
     for (r, sums) in sums.iter().enumerate() {
-        let out = &mut out[start + (i + r) * pitch + first..][..len];
+        let out = &mut out.values[out.start + (i + r) * out.row + first..][..len];
         // A copy of constant length is no call.
         if len == HALVES * HALF {
             out[..HALVES * HALF].copy_from_slice(sums.as_flattened());

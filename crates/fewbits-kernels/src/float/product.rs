@@ -4,26 +4,24 @@
 //! its bits depend neither on the CPU nor on how rows and columns are cut into blocks.
 
 use super::panel::{PANEL, pack_panel, times_panel};
-use super::strided::{Strided, at_least};
+use super::strided::{Dims, Strided, StridedMut, at_least};
 use crate::Cpu;
 
-/// `out[i][j]` = Σ over k of `a[i][k] * b[k][j]`, for `m` times `n` elements: element (i, j) of
-/// the product is `out[out_start + i * out_row_pitch + j]`.
+/// Computes `out[i][j]` = Σ over k of `a[i][k] * b[k][j]`, for `m` times `n` elements.
 ///
 /// `scratch` grows as needed, and may be used again for anything.
-#[allow(clippy::too_many_arguments)]
+///
+/// # Panics
+/// If a side or the output is too short.
 pub fn matmul(
     cpu: Cpu,
-    m: usize,
-    k: usize,
-    n: usize,
+    dims: Dims,
     a: Strided,
     b: Strided,
-    out: &mut [f32],
-    out_start: usize,
-    out_row_pitch: usize,
+    mut out: StridedMut,
     scratch: &mut Vec<f32>,
 ) {
+    let Dims { m, k, n } = dims;
     let scratch = at_least(scratch, a.copied_len(m, k) + k * PANEL);
     let (copy, panel) = scratch.split_at_mut(a.copied_len(m, k));
     let a = a.straightened(m, k, copy);
@@ -31,17 +29,20 @@ pub fn matmul(
     for first in (0..n).step_by(PANEL) {
         let columns = PANEL.min(n - first);
         pack_panel(cpu, k, columns, b.from(0, first), panel);
-        times_panel(cpu, m, k, columns, a, panel, out, out_start + first, out_row_pitch);
+        times_panel(cpu, Dims { n: columns, ..dims }, a, panel, out.from(0, first));
     }
 }
 
-/// The length of what [`pack`] makes of `k` rows of `n`.
+/// Counts the floats of what [`pack`] makes of `k` rows of `n`.
 pub fn packed_len(k: usize, n: usize) -> usize {
     n.div_ceil(PANEL) * PANEL * k
 }
 
 /// Packs the right side of a product, `k` rows of `n`, for [`matmul_packed`]: `packed` is
 /// [`packed_len`] long. Worth it for what is multiplied more than once, such as weights.
+///
+/// # Panics
+/// If `packed` has another length, or `b` is too short.
 pub fn pack(cpu: Cpu, k: usize, n: usize, b: Strided, packed: &mut [f32]) {
     assert_eq!(packed.len(), packed_len(k, n), "packed columns of another size");
     for first in (0..n).step_by(PANEL) {
@@ -50,42 +51,30 @@ pub fn pack(cpu: Cpu, k: usize, n: usize, b: Strided, packed: &mut [f32]) {
     }
 }
 
-/// [`matmul`] of a right side that [`pack`] has packed.
-#[allow(clippy::too_many_arguments)]
+/// Computes [`matmul`] of a right side that [`pack`] has packed.
+///
+/// # Panics
+/// If the packed side has another length, or the left one or the output is too short.
 pub fn matmul_packed(
     cpu: Cpu,
-    m: usize,
-    k: usize,
-    n: usize,
+    dims: Dims,
     a: Strided,
     packed: &[f32],
-    out: &mut [f32],
-    out_start: usize,
-    out_row_pitch: usize,
+    out: StridedMut,
     scratch: &mut Vec<f32>,
 ) {
-    let a = a.straightened(m, k, at_least(scratch, a.copied_len(m, k)));
-    times_packed(cpu, m, k, n, a, packed, out, out_start, out_row_pitch);
+    let a = a.straightened(dims.m, dims.k, at_least(scratch, a.copied_len(dims.m, dims.k)));
+    times_packed(cpu, dims, a, packed, out);
 }
 
 /// [`matmul_packed`] of a left side whose rows lie side by side.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn times_packed(
-    cpu: Cpu,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: Strided,
-    packed: &[f32],
-    out: &mut [f32],
-    out_start: usize,
-    out_row_pitch: usize,
-) {
+pub(super) fn times_packed(cpu: Cpu, dims: Dims, a: Strided, packed: &[f32], mut out: StridedMut) {
+    let Dims { k, n, .. } = dims;
     assert_eq!(packed.len(), packed_len(k, n), "packed columns of another size");
     for first in (0..n).step_by(PANEL) {
         let panel = &packed[first * k..][..k * PANEL];
         let columns = PANEL.min(n - first);
-        times_panel(cpu, m, k, columns, a, panel, out, out_start + first, out_row_pitch);
+        times_panel(cpu, Dims { n: columns, ..dims }, a, panel, out.from(0, first));
     }
 }
 
@@ -96,7 +85,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The definition, element by element.
-    fn chains(m: usize, k: usize, n: usize, a: Strided, b: Strided) -> Vec<f32> {
+    fn chains(Dims { m, k, n }: Dims, a: Strided, b: Strided) -> Vec<f32> {
         let at = |x: Strided, i: usize, j: usize| x.values[x.start + i * x.row + j * x.col];
         let mut out = Vec::new();
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
@@ -106,20 +95,22 @@ mod tests {
     }
 
     /// Checks both ways to multiply, into the middle of a larger matrix.
-    fn check(m: usize, k: usize, n: usize, a: Strided, b: Strided) {
-        let wanted = chains(m, k, n, a, b);
+    fn check(dims: Dims, a: Strided, b: Strided) {
+        let Dims { m, k, n } = dims;
+        let wanted = chains(dims, a, b);
         let (start, pitch) = (3, n + 2);
         let packs = [false, true];
         for packs in packs {
             let got = at_every_level(|cpu| {
                 let mut out = vec![7.0; start + m * pitch];
                 let scratch = &mut Vec::new();
+                let to = StridedMut { values: &mut out, start, row: pitch };
                 if packs {
                     let mut packed = vec![f32::NAN; packed_len(k, n)];
                     pack(cpu, k, n, b, &mut packed);
-                    matmul_packed(cpu, m, k, n, a, &packed, &mut out, start, pitch, scratch);
+                    matmul_packed(cpu, dims, a, &packed, to, scratch);
                 } else {
-                    matmul(cpu, m, k, n, a, b, &mut out, start, pitch, scratch);
+                    matmul(cpu, dims, a, b, to, scratch);
                 }
                 out
             });
@@ -146,7 +137,7 @@ mod tests {
                 let whole = Strided { values: &values, start: gap, row: outer + gap, col: 1 };
                 if turned { whole.transposed() } else { whole }
             };
-            check(m, k, n, turn(m, k, a_turned), turn(k, n, b_turned));
+            check(Dims { m, k, n }, turn(m, k, a_turned), turn(k, n, b_turned));
         }
     }
 
@@ -155,7 +146,7 @@ mod tests {
         let values = noise(5000, 2);
         let a = Strided { values: &values, start: 1, row: 50, col: 2 };
         let b = Strided { values: &values, start: 9, row: 3, col: 60 };
-        check(7, 20, 35, a, b);
+        check(Dims { m: 7, k: 20, n: 35 }, a, b);
     }
 
     #[test]
@@ -164,7 +155,8 @@ mod tests {
         let (a, b) = (noise(m * k, 3), noise(k * n, 4));
         let mut out = vec![0.0; m * n];
         let (a_rows, b_rows) = (Strided::rows(&a, k), Strided::rows(&b, n));
-        matmul(Cpu::chosen().unwrap(), m, k, n, a_rows, b_rows, &mut out, 0, n, &mut Vec::new());
+        let to = StridedMut::rows(&mut out, n);
+        matmul(Cpu::chosen().unwrap(), Dims { m, k, n }, a_rows, b_rows, to, &mut Vec::new());
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
             let terms = (0..k).map(|p| f64::from(a[i * k + p]) * f64::from(b[p * n + j]));
             assert!((f64::from(out[i * n + j]) - terms.sum::<f64>()).abs() < 3e-5);
@@ -175,6 +167,8 @@ mod tests {
     #[should_panic(expected = "out of range")]
     fn an_output_too_short_is_refused() {
         let a = Strided::rows(&[1.0; 4], 2);
-        matmul(Cpu::SCALAR, 2, 2, 2, a, a, &mut [0.0; 3], 0, 2, &mut Vec::new());
+        let mut out = [0.0; 3];
+        let to = StridedMut::rows(&mut out, 2);
+        matmul(Cpu::SCALAR, Dims { m: 2, k: 2, n: 2 }, a, a, to, &mut Vec::new());
     }
 }

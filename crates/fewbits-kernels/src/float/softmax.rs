@@ -11,6 +11,9 @@ per_cpu! {
     /// A row of nothing but -inf becomes NaN, as by the definition and in PyTorch. (A mask of the
     /// least finite number, which is what exported models hold, gives equal shares instead.) NaN
     /// or +inf anywhere makes the row NaN.
+    ///
+    /// # Panics
+    /// If rows are not whole.
     pub fn softmax(values: &mut [f32], width: usize) {
         assert!(width > 0 && values.len().is_multiple_of(width), "rows that are not whole");
         for row in values.chunks_exact_mut(width) {

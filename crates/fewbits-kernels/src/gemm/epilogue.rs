@@ -1,37 +1,17 @@
 //! What happens to the sums of a product before they are stored.
 
+use super::grid::RowStrides;
+use super::shared::Shared;
 use crate::Cpu;
-use crate::bytes::{QuantizeTo, Rounding, quantize, real};
+use crate::arch::{TILE_COLUMNS, TILE_ROWS, Tile};
+use crate::bytes::{QuantizeTo, Requantize, Rounding, quantize, real};
 use crate::cpu::per_cpu;
 use crate::float::{Function, apply};
-use crate::gemm::Walk;
-use crate::gemm::shared::Shared;
 
-/// Columns of a tile of sums.
-pub(crate) const TILE_COLUMNS: usize = 64;
 /// A vector of AVX-512, of which up to four become bytes together.
 const VECTOR: usize = 16;
 const TWO: usize = 2 * VECTOR;
 const FOUR: usize = 4 * VECTOR;
-/// Most rows of a tile of sums.
-pub(crate) const TILE_ROWS: usize = 32;
-
-/// A tile of sums, `[TILE_ROWS, TILE_COLUMNS]`.
-#[repr(align(64))]
-pub(crate) struct Tile<T>(pub [T; TILE_ROWS * TILE_COLUMNS]);
-
-/// From sums to bytes: `clamp(round((sum + bias) * scale) + zero_point)`, ties to even.
-#[derive(Clone, Copy, Debug)]
-pub struct Requantize<'a> {
-    /// For each column, in units of the sums; the zero point of the activations is in here.
-    pub bias: &'a [i32],
-    /// For each column: the activations' scale times the weights' over the output's.
-    pub scale: &'a [f32],
-    /// The bytes that come out; its scale counts only where something is added.
-    pub to: QuantizeTo,
-    /// Bytes to add, and what becomes of the sum.
-    pub add: Option<AddBytes<'a>>,
-}
 
 /// A residual connection: `round((q - z) * s + (other - z') * s') / scale) + zero_point`, where q is
 /// what [`Requantize`] alone gives.
@@ -40,13 +20,22 @@ pub struct AddBytes<'a> {
     /// The other bytes.
     pub other: &'a [u8],
     /// Where the rows of `other` lie.
-    pub walk: Walk,
+    pub rows: RowStrides,
     /// The other zero point.
     pub other_zero_point: u8,
     /// The other scale.
     pub other_scale: f32,
     /// How the sum becomes bytes.
     pub to: QuantizeTo,
+}
+
+/// Floats to add, as many as come out.
+#[derive(Clone, Copy, Debug)]
+pub struct AddFloats<'a> {
+    /// The floats.
+    pub other: &'a [f32],
+    /// Where the rows of `other` lie.
+    pub rows: RowStrides,
 }
 
 /// From sums to floats: `function((sum + bias) * scale + offset) + other`.
@@ -60,30 +49,41 @@ pub struct Dequantize<'a> {
     pub offset: Option<&'a [f32]>,
     /// What follows.
     pub function: Option<Function>,
-    /// Floats that are added last, and where their rows lie.
-    pub add: Option<(&'a [f32], Walk)>,
+    /// Floats that are added last.
+    pub add: Option<AddFloats<'a>>,
+}
+
+/// Where sums of a tile go, row by row.
+#[derive(Clone, Copy)]
+pub(crate) struct Placement<'a> {
+    /// The first column, among those of the product.
+    pub first: usize,
+    /// How many columns count.
+    pub columns: usize,
+    /// Where the rows start in the output.
+    pub offsets: &'a [usize],
+    /// Where those start that are added, if any are.
+    pub others: &'a [usize],
 }
 
 per_cpu! {
-    /// Writes `rows` rows of `columns` bytes of a tile at `offsets` of `out`.
+    /// Writes the bytes of a tile.
     pub(crate) fn requantize_tile(
         sums: &Tile<i32>,
-        columns: usize,
-        first: usize,
+        placement: Placement,
         requantize: &Requantize,
-        offsets: &[usize],
-        others: &[usize],
+        add: Option<&AddBytes>,
         out: Shared<u8>,
     ) {
         let mut column = 0;
-        while column < columns {
-            let at = Columns { sums, column, requantize, first: first + column, others };
+        while column < placement.columns {
+            let at = Columns { sums, column, placement, requantize, add };
             // Inlined for each: of constant length all of it is vector code without calls.
-            column += match columns - column {
-                FOUR.. => at.requantize::<4>(FOUR, offsets, out),
-                TWO.. => at.requantize::<2>(TWO, offsets, out),
-                VECTOR.. => at.requantize::<1>(VECTOR, offsets, out),
-                len => at.requantize::<1>(len, offsets, out),
+            column += match placement.columns - column {
+                FOUR.. => at.requantize::<4>(FOUR, out),
+                TWO.. => at.requantize::<2>(TWO, out),
+                VECTOR.. => at.requantize::<1>(VECTOR, out),
+                len => at.requantize::<1>(len, out),
             };
         }
     }
@@ -94,22 +94,23 @@ struct Columns<'a> {
     sums: &'a Tile<i32>,
     /// In the tile.
     column: usize,
+    placement: Placement<'a>,
     requantize: &'a Requantize<'a>,
-    /// The same column in all of them.
-    first: usize,
-    others: &'a [usize],
+    add: Option<&'a AddBytes<'a>>,
 }
 
 impl Columns<'_> {
     /// Writes `len` bytes of each row, `N` vectors or fewer bytes, and returns how many. Biases and
     /// scales stay in registers.
     #[inline(always)]
-    fn requantize<const N: usize>(&self, len: usize, offsets: &[usize], out: Shared<u8>) -> usize {
-        let Columns { requantize: &Requantize { bias, scale, to, ref add }, first, .. } = *self;
+    fn requantize<const N: usize>(&self, len: usize, out: Shared<u8>) -> usize {
+        let Requantize { bias, scale, to } = *self.requantize;
+        let Placement { offsets, others, .. } = self.placement;
+        let first = self.first();
         let bias = filled_up::<i32, N>(&bias[first..][..len]);
         let scale = filled_up::<f32, N>(&scale[first..][..len]);
         let rounding = to.rounding();
-        match add {
+        match self.add {
             None => {
                 for (row, &offset) in offsets.iter().enumerate() {
                     let sums = self.sums::<N>(row);
@@ -122,7 +123,7 @@ impl Columns<'_> {
                 let sum_rounding = add.to.rounding();
                 for (row, &offset) in offsets.iter().enumerate() {
                     let sums = self.sums::<N>(row);
-                    let other = filled_up::<u8, N>(&add.other[self.others[row] + first..][..len]);
+                    let other = filled_up::<u8, N>(&add.other[others[row] + first..][..len]);
                     let mut bytes = [[0u8; VECTOR]; N];
                     each::<N>(|v| {
                         let own = rounded(&sums[v], &bias[v], &scale[v], rounding);
@@ -135,6 +136,12 @@ impl Columns<'_> {
         len
     }
 
+    /// The first column among those of the product.
+    #[inline(always)]
+    fn first(&self) -> usize {
+        self.placement.first + self.column
+    }
+
     #[inline(always)]
     fn sums<const N: usize>(&self, row: usize) -> &[[i32; VECTOR]; N] {
         let (vectors, _) = self.sums.0[row * TILE_COLUMNS + self.column..].as_chunks();
@@ -143,9 +150,10 @@ impl Columns<'_> {
 
     #[inline(always)]
     fn write(&self, bytes: &[u8], len: usize, offset: usize, out: Shared<u8>) {
-        // SAFETY: `multiply` checked that all rows lie in `out` and do not overlap, and no two
-        // threads have the same columns of a row.
-        let out = unsafe { out.row(offset + self.first, len) };
+        // SAFETY: `Sink::new` saw that no two rows of the output overlap, and the threads of `multiply`
+        // share either the rows or, of all rows, the columns: no two of them have the same columns of a
+        // row. This thread holds no other row, since each is written and let go of.
+        let out = unsafe { out.row(offset + self.first(), len) };
         out.copy_from_slice(&bytes[..len]);
     }
 }
@@ -253,16 +261,11 @@ per_cpu! {
     }
 }
 
-/// Writes rows of `columns` sums at `offsets` of `out`.
-pub(crate) fn sums_of_tile(
-    sums: &Tile<i32>,
-    columns: usize,
-    first: usize,
-    offsets: &[usize],
-    out: Shared<i32>,
-) {
+/// Writes the sums of a tile as they are.
+pub(crate) fn sums_of_tile(sums: &Tile<i32>, placement: Placement, out: Shared<i32>) {
+    let Placement { first, columns, offsets, .. } = placement;
     for (row, &offset) in offsets.iter().enumerate() {
-        // SAFETY: as in `requantize_tile`.
+        // SAFETY: as in `Columns::write`.
         let out = unsafe { out.row(offset + first, columns) };
         out.copy_from_slice(&sums.0[row * TILE_COLUMNS..][..columns]);
     }
@@ -275,29 +278,26 @@ pub(crate) enum FloatSink<'a> {
     Bytes(Shared<'a, u8>, QuantizeTo),
 }
 
-/// Writes rows of `columns` floats, or their bytes, at `offsets` of `out`.
-#[allow(clippy::too_many_arguments)]
+/// Writes the floats of a tile, or their bytes; `floats` is for those that are under way.
 pub(crate) fn floats_of_tile(
     cpu: Cpu,
     sums: &Tile<i32>,
-    columns: usize,
-    first: usize,
+    placement: Placement,
     dequantize: &Dequantize,
-    offsets: &[usize],
-    others: &[usize],
     floats: &mut Tile<f32>,
     sink: FloatSink,
 ) {
+    let Placement { first, columns, offsets, others } = placement;
     let rows = offsets.len();
     dequantize_tile(cpu, sums, columns, first, dequantize, rows, floats);
     if let Some(function) = dequantize.function {
         // With the columns behind the last, which do not count.
         apply(cpu, function, &mut floats.0[..rows * TILE_COLUMNS]);
     }
-    if let Some((other, _)) = dequantize.add {
-        let mut slices = [&other[..0]; TILE_ROWS];
+    if let Some(add) = dequantize.add {
+        let mut slices = [&add.other[..0]; TILE_ROWS];
         for (slice, &at) in slices.iter_mut().zip(others) {
-            *slice = &other[at + first..][..columns];
+            *slice = &add.other[at + first..][..columns];
         }
         add_rows(cpu, columns, &slices[..rows], floats);
     }
@@ -305,12 +305,12 @@ pub(crate) fn floats_of_tile(
         let floats = &floats.0[row * TILE_COLUMNS..][..columns];
         match sink {
             FloatSink::Floats(out) => {
-                // SAFETY: as in `requantize_tile`.
+                // SAFETY: as in `Columns::write`.
                 let out = unsafe { out.row(offset + first, columns) };
                 out.copy_from_slice(floats);
             }
             FloatSink::Bytes(out, to) => {
-                // SAFETY: as above.
+                // SAFETY: as in `Columns::write`.
                 let out = unsafe { out.row(offset + first, columns) };
                 quantize(cpu, floats, to, out);
             }

@@ -1,10 +1,13 @@
 //! Where the rows of a product lie: pixels of images, or rows of a matrix.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ImageLayout;
+use crate::bytes::Window;
 
 /// The rows of a product: `images` times `height` times `width` of them, in this order. A matrix
 /// has one image of height 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// Images of a batch.
     pub images: usize,
@@ -15,17 +18,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The rows of a matrix.
+    /// Describes the rows of a matrix.
     pub fn of_matrix(rows: usize) -> Grid {
         Grid { images: 1, height: 1, width: rows }
     }
 
-    /// The number of rows of the product.
+    /// Counts the rows of the product.
     pub fn len(&self) -> usize {
         self.images * self.height * self.width
     }
 
-    /// Whether there are none.
+    /// Tells whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -54,8 +57,8 @@ pub(crate) struct Position {
 }
 
 /// How far apart the rows of a [`Grid`] lie in a slice, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walk {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowStrides {
     /// Where the first row starts.
     pub start: usize,
     /// From an image to the next.
@@ -66,15 +69,15 @@ pub struct Walk {
     pub pixel: usize,
 }
 
-impl Walk {
-    /// Over the rows of a matrix, `pitch` apart.
-    pub fn of_matrix(pitch: usize) -> Walk {
-        Walk { start: 0, image: 0, row: 0, pixel: pitch }
+impl RowStrides {
+    /// Returns those of the rows of a matrix, `pitch` apart.
+    pub fn of_matrix(pitch: usize) -> RowStrides {
+        RowStrides { start: 0, image: 0, row: 0, pixel: pitch }
     }
 
-    /// Over the pixels of images inside their halo.
-    pub fn of_image(layout: &ImageLayout) -> Walk {
-        Walk {
+    /// Returns those of the pixels of images inside their halo.
+    pub fn of_image(layout: &ImageLayout) -> RowStrides {
+        RowStrides {
             start: layout.start(),
             image: layout.image_pitch(),
             row: layout.row_pitch(),
@@ -82,13 +85,14 @@ impl Walk {
         }
     }
 
-    /// Over the upper left corners of the windows of a convolution, whose padding lies in the halo.
+    /// Returns those of the upper left corners of the windows of a convolution, whose padding lies in the halo.
     ///
     /// # Panics
     /// If the halo is smaller than the padding.
-    pub fn of_windows(layout: &ImageLayout, pads_begin: [usize; 2], stride: [usize; 2]) -> Walk {
+    pub fn of_windows(layout: &ImageLayout, window: &Window) -> RowStrides {
+        let Window { pads_begin, stride, .. } = *window;
         let corner = pads_begin[0] * layout.row_pitch() + pads_begin[1] * layout.channels;
-        Walk {
+        RowStrides {
             start: layout.start().checked_sub(corner).expect("the halo holds the padding"),
             image: layout.image_pitch(),
             row: stride[0] * layout.row_pitch(),
@@ -116,12 +120,17 @@ impl Walk {
         self.start + at.image * self.image + at.y * self.row + at.x * self.pixel
     }
 
-    /// Where the last row of `grid` starts, which is the furthest.
-    pub(crate) fn furthest(&self, grid: &Grid) -> usize {
-        self.offset(grid.position(grid.len() - 1))
+    /// Where the last row of `grid`, which has one, starts: the furthest, so that none of the others is beyond
+    /// what a number holds. None if it is itself.
+    pub(crate) fn furthest(&self, grid: &Grid) -> Option<usize> {
+        [(grid.images, self.image), (grid.height, self.row), (grid.width, self.pixel)]
+            .into_iter()
+            .try_fold(self.start, |at, (count, pitch)| {
+                at.checked_add(pitch.checked_mul(count - 1)?)
+            })
     }
 
-    /// Whether no two rows of `width` elements overlap.
+    /// Whether no two rows of `width` elements overlap; the end of the last must be a number.
     pub(crate) fn is_disjoint(&self, grid: &Grid, width: usize) -> bool {
         let pixel = grid.width <= 1 || self.pixel >= width;
         let line = (grid.width - 1) * self.pixel + width;

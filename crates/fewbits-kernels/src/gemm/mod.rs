@@ -12,15 +12,13 @@ mod shared;
 
 use std::ops::Range;
 
-use epilogue::FloatSink;
-pub use epilogue::{AddBytes, Dequantize, Requantize};
-pub(crate) use epilogue::{TILE_COLUMNS, TILE_ROWS, Tile};
-pub use grid::{Grid, Walk};
+pub use epilogue::{AddBytes, AddFloats, Dequantize};
+use epilogue::{FloatSink, Placement};
+pub use grid::{Grid, RowStrides};
 pub use packed::PackedWeights;
-pub(crate) use packed::{PANEL, STEP};
 
-use crate::arch::{Session, TileArgs, Width};
-use crate::bytes::QuantizeTo;
+use crate::arch::{BYTE_PANEL, Session, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs, Width};
+use crate::bytes::{QuantizeTo, Requantize};
 use crate::{SLACK_BYTES, Threads};
 use shared::Shared;
 
@@ -33,7 +31,7 @@ pub struct Input<'a> {
     /// All bytes, and [`SLACK_BYTES`] behind the last row.
     pub bytes: &'a [u8],
     /// Where the rows lie.
-    pub walk: Walk,
+    pub rows: RowStrides,
     /// Where the runs of a row lie, from its start.
     pub runs: &'a [usize],
 }
@@ -45,23 +43,25 @@ pub enum Output<'a> {
         /// What takes them.
         bytes: &'a mut [u8],
         /// Where the rows lie.
-        walk: Walk,
+        rows: RowStrides,
         /// How sums become bytes.
         requantize: Requantize<'a>,
+        /// Bytes to add, and what becomes of the sums.
+        add: Option<AddBytes<'a>>,
     },
     /// As they are; they wrap beyond 32 bits.
     Sums {
         /// What takes them.
         sums: &'a mut [i32],
         /// Where the rows lie.
-        walk: Walk,
+        rows: RowStrides,
     },
     /// To floats.
     Floats {
         /// What takes them.
         floats: &'a mut [f32],
         /// Where the rows lie.
-        walk: Walk,
+        rows: RowStrides,
         /// How sums become floats.
         dequantize: Dequantize<'a>,
     },
@@ -70,7 +70,7 @@ pub enum Output<'a> {
         /// What takes them.
         bytes: &'a mut [u8],
         /// Where the rows lie.
-        walk: Walk,
+        rows: RowStrides,
         /// How sums become floats.
         dequantize: Dequantize<'a>,
         /// How floats become bytes.
@@ -94,9 +94,17 @@ pub fn multiply(
         return;
     }
     assert_eq!(input.runs.len(), weights.runs(), "runs of another number");
+    // Sums of numbers that are too large must not pass for small ones.
     let last_run = input.runs.iter().max().copied().unwrap_or(0);
-    let needed = input.walk.furthest(&grid) + last_run + weights.run_bytes() + SLACK_BYTES;
-    assert!(needed <= input.bytes.len(), "the input has {} bytes, not {needed}", input.bytes.len());
+    let needed = (input.rows.furthest(&grid))
+        .and_then(|at| at.checked_add(last_run))
+        .and_then(|at| at.checked_add(weights.run_bytes()))
+        .and_then(|at| at.checked_add(SLACK_BYTES));
+    assert!(
+        needed.is_some_and(|needed| needed <= input.bytes.len()),
+        "the input has {} bytes, not {needed:?}",
+        input.bytes.len()
+    );
     let sink = Sink::new(output, &grid, weights.columns());
     let job = Job { weights, grid, input, sink: &sink };
 
@@ -112,35 +120,48 @@ pub fn multiply(
 
 /// An [`Output`] that several threads may write.
 enum Sink<'a> {
-    Sums { out: Shared<'a, i32>, walk: Walk },
-    Bytes { out: Shared<'a, u8>, walk: Walk, requantize: Requantize<'a> },
-    Floats { out: FloatSink<'a>, walk: Walk, dequantize: Dequantize<'a> },
+    Sums {
+        out: Shared<'a, i32>,
+        rows: RowStrides,
+    },
+    Bytes {
+        out: Shared<'a, u8>,
+        rows: RowStrides,
+        requantize: Requantize<'a>,
+        add: Option<AddBytes<'a>>,
+    },
+    Floats {
+        out: FloatSink<'a>,
+        rows: RowStrides,
+        dequantize: Dequantize<'a>,
+    },
 }
 
 impl<'a> Sink<'a> {
     fn new(output: Output<'a>, grid: &Grid, columns: usize) -> Sink<'a> {
-        let check = |walk: &Walk, len: usize, bias: usize, scale: usize| {
-            assert!(walk.is_disjoint(grid, columns), "rows of the output overlap");
-            assert!(walk.furthest(grid) + columns <= len, "the output is too short");
+        let check = |rows: &RowStrides, len: usize, bias: usize, scale: usize| {
+            let end = rows.furthest(grid).and_then(|at| at.checked_add(columns));
+            assert!(end.is_some_and(|end| end <= len), "the output is too short");
+            assert!(rows.is_disjoint(grid, columns), "rows of the output overlap");
             assert!(bias == columns && scale == columns, "the epilogue has other columns");
         };
         match output {
-            Output::Sums { sums, walk } => {
-                check(&walk, sums.len(), columns, columns);
-                Sink::Sums { out: Shared::new(sums), walk }
+            Output::Sums { sums, rows } => {
+                check(&rows, sums.len(), columns, columns);
+                Sink::Sums { out: Shared::new(sums), rows }
             }
-            Output::Bytes { bytes, walk, requantize } => {
-                check(&walk, bytes.len(), requantize.bias.len(), requantize.scale.len());
-                Sink::Bytes { out: Shared::new(bytes), walk, requantize }
+            Output::Bytes { bytes, rows, requantize, add } => {
+                check(&rows, bytes.len(), requantize.bias.len(), requantize.scale.len());
+                Sink::Bytes { out: Shared::new(bytes), rows, requantize, add }
             }
-            Output::Floats { floats, walk, dequantize } => {
-                check(&walk, floats.len(), dequantize.bias.len(), dequantize.scale.len());
-                Sink::Floats { out: FloatSink::Floats(Shared::new(floats)), walk, dequantize }
+            Output::Floats { floats, rows, dequantize } => {
+                check(&rows, floats.len(), dequantize.bias.len(), dequantize.scale.len());
+                Sink::Floats { out: FloatSink::Floats(Shared::new(floats)), rows, dequantize }
             }
-            Output::Quantized { bytes, walk, dequantize, to } => {
-                check(&walk, bytes.len(), dequantize.bias.len(), dequantize.scale.len());
+            Output::Quantized { bytes, rows, dequantize, to } => {
+                check(&rows, bytes.len(), dequantize.bias.len(), dequantize.scale.len());
                 let out = FloatSink::Bytes(Shared::new(bytes), to);
-                Sink::Floats { out, walk, dequantize }
+                Sink::Floats { out, rows, dequantize }
             }
         }
     }
@@ -199,21 +220,21 @@ impl Job<'_> {
         (panels, width): (&[u8], Width),
         room: &mut Room,
     ) {
-        let Input { bytes, walk, runs } = *self.input;
+        let Input { bytes, rows: input_rows, runs } = *self.input;
         let Room { session, sums, floats, inputs, outputs, others } = room;
         let count = rows.len();
-        let (out_walk, other_walk) = match self.sink {
-            Sink::Sums { walk, .. } => (walk, None),
-            Sink::Bytes { walk, requantize, .. } => (walk, requantize.add.map(|a| a.walk)),
-            Sink::Floats { walk, dequantize, .. } => (walk, dequantize.add.map(|a| a.1)),
+        let (output_rows, other_rows) = match self.sink {
+            Sink::Sums { rows, .. } => (rows, None),
+            Sink::Bytes { rows, add, .. } => (rows, add.map(|add| add.rows)),
+            Sink::Floats { rows, dequantize, .. } => (rows, dequantize.add.map(|add| add.rows)),
         };
         let first = self.grid.position(rows.start);
         let (inputs, outputs) = (&mut inputs[..count], &mut outputs[..count]);
-        walk.offsets(&self.grid, first, inputs);
-        out_walk.offsets(&self.grid, first, outputs);
-        let others = match other_walk {
-            Some(walk) => {
-                walk.offsets(&self.grid, first, &mut others[..count]);
+        input_rows.offsets(&self.grid, first, inputs);
+        output_rows.offsets(&self.grid, first, outputs);
+        let others = match other_rows {
+            Some(rows) => {
+                rows.offsets(&self.grid, first, &mut others[..count]);
                 &others[..count]
             }
             None => &[],
@@ -221,7 +242,7 @@ impl Job<'_> {
         let panel_len = self.weights.panel_len();
         for first in columns.clone().step_by(TILE_COLUMNS) {
             let count = TILE_COLUMNS.min(columns.end - first);
-            let before = (first - columns.start) / PANEL * panel_len;
+            let before = (first - columns.start) / BYTE_PANEL * panel_len;
             let args = TileArgs {
                 input: bytes,
                 rows: inputs,
@@ -234,18 +255,17 @@ impl Job<'_> {
             };
             // `multiply` checked the furthest row and run; a kernel reads less than the slack
             // behind them.
-            session.sum(&args, count.div_ceil(PANEL), sums);
+            session.sum(&args, count.div_ceil(BYTE_PANEL), sums);
             let cpu = self.weights.kernel.cpu();
+            let placement = Placement { first, columns: count, offsets: outputs, others };
             match self.sink {
-                Sink::Sums { out, .. } => {
-                    epilogue::sums_of_tile(sums, count, first, outputs, *out);
+                Sink::Sums { out, .. } => epilogue::sums_of_tile(sums, placement, *out),
+                Sink::Bytes { out, requantize, add, .. } => {
+                    epilogue::requantize_tile(cpu, sums, placement, requantize, add.as_ref(), *out);
                 }
-                Sink::Bytes { out, requantize, .. } => epilogue::requantize_tile(
-                    cpu, sums, count, first, requantize, outputs, others, *out,
-                ),
-                Sink::Floats { out, dequantize, .. } => epilogue::floats_of_tile(
-                    cpu, sums, count, first, dequantize, outputs, others, floats, *out,
-                ),
+                Sink::Floats { out, dequantize, .. } => {
+                    epilogue::floats_of_tile(cpu, sums, placement, dequantize, floats, *out);
+                }
             }
         }
     }

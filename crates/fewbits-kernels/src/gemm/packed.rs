@@ -2,18 +2,12 @@
 
 use std::ops::Range;
 
-use super::{TILE_COLUMNS, nibbles};
-use crate::arch::{Kernel, Width};
+use super::nibbles;
+use crate::arch::{BYTE_PANEL, Kernel, STEP, TILE_COLUMNS, Width};
 use crate::{Buffer, Cpu};
-
-/// Columns (output channels) of a panel.
-pub(crate) const PANEL: usize = 16;
 
 /// Panels that stay in the second cache while all rows pass.
 const CHUNK_BYTES: usize = 384 << 10;
-
-/// Products added in one step of a dot product.
-pub(crate) const STEP: usize = 4;
 
 /// Weights of a product, packed once for the kernels of one CPU.
 ///
@@ -56,18 +50,19 @@ impl PackedWeights {
             false => (Width::Byte, 1),
         };
         let padded_bytes = run_bytes.next_multiple_of(kernel.run_multiple().max(steps * STEP));
-        let panel_len = runs * padded_bytes * PANEL;
-        let mut panels = Buffer::new(columns.div_ceil(PANEL) * panel_len);
+        let panel_len = runs * padded_bytes * BYTE_PANEL;
+        let mut panels = Buffer::new(columns.div_ceil(BYTE_PANEL) * panel_len);
         let packed = panels.i8s_mut();
         packed.fill(0);
-        let mut sums = vec![0i32; columns.next_multiple_of(PANEL)];
+        let mut sums = vec![0i32; columns.next_multiple_of(BYTE_PANEL)];
         for (column, sum) in sums.iter_mut().take(columns).enumerate() {
-            let panel = &mut packed[column / PANEL * panel_len..][..panel_len];
+            let panel = &mut packed[column / BYTE_PANEL * panel_len..][..panel_len];
             for run in 0..runs {
                 let from = &weights[(column * runs + run) * run_bytes..][..run_bytes];
-                let steps = panel[run * padded_bytes * PANEL..].chunks_exact_mut(PANEL * STEP);
+                let steps =
+                    panel[run * padded_bytes * BYTE_PANEL..].chunks_exact_mut(BYTE_PANEL * STEP);
                 for (from, step) in from.chunks(STEP).zip(steps) {
-                    step[column % PANEL * STEP..][..from.len()].copy_from_slice(from);
+                    step[column % BYTE_PANEL * STEP..][..from.len()].copy_from_slice(from);
                 }
                 *sum += from.iter().map(|&w| i32::from(w)).sum::<i32>();
             }
@@ -78,22 +73,22 @@ impl PackedWeights {
         PackedWeights { kernel, columns, runs, run_bytes, padded_bytes, panels, width, sums }
     }
 
-    /// Output columns.
+    /// Returns the number of columns of the product.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// The number of runs of a dot product.
+    /// Returns the number of runs of a dot product.
     pub fn runs(&self) -> usize {
         self.runs
     }
 
-    /// Activations of a run.
+    /// Counts the activations of a run.
     pub fn run_bytes(&self) -> usize {
         self.run_bytes
     }
 
-    /// The sum of each column's weights: what a zero point of the activations is multiplied by.
+    /// Returns the sum of each column's weights: what a zero point of the activations is multiplied by.
     pub fn sums(&self) -> &[i32] {
         &self.sums[..self.columns]
     }
@@ -103,7 +98,7 @@ impl PackedWeights {
         &self.sums[column..]
     }
 
-    /// Bytes that the packed weights take.
+    /// Counts the bytes that the packed weights take.
     pub fn len_bytes(&self) -> usize {
         self.panels.len_bytes()
     }
@@ -115,7 +110,7 @@ impl PackedWeights {
 
     /// Weights of a panel.
     pub(crate) fn panel_len(&self) -> usize {
-        self.runs * self.padded_bytes * PANEL
+        self.runs * self.padded_bytes * BYTE_PANEL
     }
 
     /// Columns that all rows pass before the next, whole tiles: as many as stay in the second cache, or
@@ -123,7 +118,7 @@ impl PackedWeights {
     pub(crate) fn chunk_columns(&self) -> usize {
         match self.width {
             Width::Byte => {
-                (CHUNK_BYTES / self.panel_len() * PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS
+                (CHUNK_BYTES / self.panel_len() * BYTE_PANEL / TILE_COLUMNS).max(1) * TILE_COLUMNS
             }
             Width::Nibble => TILE_COLUMNS,
         }
@@ -137,8 +132,8 @@ impl PackedWeights {
         rows: usize,
         work: impl FnOnce(&[u8], Width) -> R,
     ) -> R {
-        let start = self.width.bytes(columns.start / PANEL * self.panel_len());
-        let len = self.width.bytes(columns.len().div_ceil(PANEL) * self.panel_len());
+        let start = self.width.bytes(columns.start / BYTE_PANEL * self.panel_len());
+        let len = self.width.bytes(columns.len().div_ceil(BYTE_PANEL) * self.panel_len());
         let panels = &self.panels.u8s()[start..][..len];
         match self.width {
             Width::Nibble if rows > self.kernel.nibble_rows() => {

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::bytes::QuantizeTo;
+use crate::arch::testing::tested_cpus;
+use crate::bytes::Window;
 use crate::{Buffer, Cpu, Halo, ImageLayout, Level};
 
 /// A product as one would write it down.
@@ -29,8 +30,8 @@ fn sums_on(cpu: Cpu, weights: &[i8], rows: &[Vec<u8>], threads: Threads) -> Vec<
     multiply(
         &packed,
         Grid::of_matrix(rows.len()),
-        &Input { bytes: input.with_slack(), walk: Walk::of_matrix(depth), runs: &[0] },
-        Output::Sums { sums: &mut sums, walk: Walk::of_matrix(columns) },
+        &Input { bytes: input.with_slack(), rows: RowStrides::of_matrix(depth), runs: &[0] },
+        Output::Sums { sums: &mut sums, rows: RowStrides::of_matrix(columns) },
         threads,
     );
     sums
@@ -54,7 +55,7 @@ fn product() -> impl Strategy<Value = (Vec<i8>, Vec<Vec<u8>>)> {
 
 #[test]
 fn weights_of_4_bits_take_half_a_byte() {
-    for cpu in Cpu::tested() {
+    for cpu in tested_cpus() {
         let len_bytes = |largest: i8| {
             let small = (0..64 * 128 - 1).map(|i| (i % 16) as i8 - 8);
             let weights: Vec<i8> = small.chain([largest]).collect();
@@ -71,7 +72,7 @@ proptest! {
     #[test]
     fn every_cpu_sums_exactly((weights, rows) in product()) {
         let wanted = oracle(&weights, &rows);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             prop_assert_eq!(&sums_on(cpu, &weights, &rows, Threads::ONE), &wanted, "{:?}", cpu);
         }
     }
@@ -83,7 +84,7 @@ fn extremes_do_not_saturate() {
     let rows = vec![vec![255; 512]; 7];
     for weight in [-128, 127] {
         let weights = vec![weight; 512 * 17];
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             let sums = sums_on(cpu, &weights, &rows, Threads::ONE);
             assert!(sums.iter().all(|&s| s == 512 * 255 * i32::from(weight)), "{cpu:?}");
         }
@@ -96,7 +97,7 @@ fn threads_share_rows_or_columns() {
     for (rows, columns) in [(130, 100), (1, 1000)] {
         let weights: Vec<i8> = random(columns * 500).into_iter().map(|b| b as i8).collect();
         let rows: Vec<Vec<u8>> = random(rows * 500).chunks(500).map(<[u8]>::to_vec).collect();
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             assert_eq!(
                 sums_on(cpu, &weights, &rows, Threads::new(3)),
                 sums_on(Cpu::SCALAR, &weights, &rows, Threads::ONE)
@@ -125,7 +126,7 @@ fn sizes_around_those_of_tiles() {
                 let rows: Vec<Vec<u8>> =
                     random(rows * depth).chunks(depth).map(<[u8]>::to_vec).collect();
                 let wanted = oracle(&weights, &rows);
-                for cpu in Cpu::tested() {
+                for cpu in tested_cpus() {
                     let size = [rows.len(), depth, columns];
                     assert_eq!(
                         sums_on(cpu, &weights, &rows, Threads::ONE),
@@ -145,10 +146,15 @@ fn long_dot_products() {
         let weights: Vec<i8> = random(columns * depth).into_iter().map(|b| b as i8 % 2).collect();
         let rows: Vec<Vec<u8>> = random(rows * depth).chunks(depth).map(<[u8]>::to_vec).collect();
         let wanted = oracle(&weights, &rows);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             assert_eq!(sums_on(cpu, &weights, &rows, Threads::ONE), wanted, "{cpu:?}, {depth}");
         }
     }
+}
+
+/// Three by three taps with padding of one pixel.
+fn window(stride: usize) -> Window {
+    Window { stride: [stride; 2], pads_begin: [1; 2], pads_end: [1; 2], ..Window::of([3; 2]) }
 }
 
 /// Tiles of rows that end anywhere in lines of pixels, and images.
@@ -171,12 +177,12 @@ fn windows_of_images() {
                 grid,
                 &Input {
                     bytes: bytes.with_slack(),
-                    walk: Walk::of_windows(&layout, [1, 1], [stride, stride]),
+                    rows: RowStrides::of_windows(&layout, &window(stride)),
                     runs: &runs,
                 },
                 Output::Floats {
                     floats: &mut floats,
-                    walk: Walk {
+                    rows: RowStrides {
                         start: 0,
                         image: grid.height * grid.width * filters,
                         row: grid.width * filters,
@@ -195,7 +201,7 @@ fn windows_of_images() {
             floats
         };
         let wanted = sums(Cpu::SCALAR, Threads::ONE);
-        for cpu in Cpu::tested() {
+        for cpu in tested_cpus() {
             for threads in [Threads::ONE, Threads::new(2)] {
                 assert_eq!(sums(cpu, threads), wanted, "{cpu:?}, {width}");
             }
@@ -222,7 +228,7 @@ fn convolution_with_a_residual() {
     let to = QuantizeTo { scale: 0.05, zero_point: 100, low: 100, high: 255 };
     let add = AddBytes {
         other: &other,
-        walk: Walk::of_image(&out_layout),
+        rows: RowStrides::of_image(&out_layout),
         other_zero_point: 3,
         other_scale: 0.02,
         to: QuantizeTo { scale: 0.06, zero_point: 7, low: 0, high: 250 },
@@ -250,23 +256,49 @@ fn convolution_with_a_residual() {
         }
     }
     let runs: Vec<usize> = (0..3).map(|dy| dy * layout.row_pitch()).collect();
-    for cpu in Cpu::tested() {
+    for cpu in tested_cpus() {
         let mut out = vec![0u8; out_layout.len_bytes()];
         multiply(
             &PackedWeights::new(cpu, &weights, filters, 3, 3 * channels),
             Grid { images, height: out_size, width: out_size },
             &Input {
                 bytes: input.with_slack(),
-                walk: Walk::of_windows(&layout, [1, 1], [stride, stride]),
+                rows: RowStrides::of_windows(&layout, &window(stride)),
                 runs: &runs,
             },
             Output::Bytes {
                 bytes: &mut out,
-                walk: Walk::of_image(&out_layout),
-                requantize: Requantize { bias: &bias, scale: &scale, to, add: Some(add) },
+                rows: RowStrides::of_image(&out_layout),
+                requantize: Requantize { bias: &bias, scale: &scale, to },
+                add: Some(add),
             },
             Threads::ONE,
         );
         assert_eq!(out, wanted, "{cpu:?}");
     }
+}
+
+/// Numbers so large that sums of them would wrap are no small numbers.
+#[test]
+fn rows_beyond_all_memory_are_refused() {
+    let input = Buffer::new(64);
+    let packed = PackedWeights::new(Cpu::SCALAR, &[1; 4], 1, 1, 4);
+    let fails = |start: usize, run: usize, pixel: usize| {
+        let mut sums = [0; 4];
+        let product = std::panic::AssertUnwindSafe(|| {
+            let rows = RowStrides { start, ..RowStrides::of_matrix(4) };
+            multiply(
+                &packed,
+                Grid::of_matrix(3),
+                &Input { bytes: input.with_slack(), rows, runs: &[run] },
+                Output::Sums { sums: &mut sums, rows: RowStrides::of_matrix(pixel) },
+                Threads::ONE,
+            );
+        });
+        std::panic::catch_unwind(product).is_err()
+    };
+    assert!(!fails(0, 0, 1));
+    // Rows 0 and 2 of the output would be the same.
+    assert!(fails(0, 0, 1 << (usize::BITS - 1)));
+    assert!(fails(usize::MAX - 7, 0, 1) && fails(0, usize::MAX - 7, 1));
 }

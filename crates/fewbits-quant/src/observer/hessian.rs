@@ -1,7 +1,7 @@
 //! What the inputs of a product do together.
 
 use fewbits_kernels::Cpu;
-use fewbits_kernels::float::{Strided, matmul};
+use fewbits_kernels::float::{Dims, Strided, StridedMut, matmul};
 use rayon::prelude::*;
 
 use crate::{QuantError, Result};
@@ -88,7 +88,9 @@ impl HessianObserver {
             let inputs = inputs.from(0, first);
             products.resize(strip.len(), 0.0);
             let (cpu, turned) = (cpu(), inputs.transposed());
-            matmul(cpu, height, count, width, turned, inputs, products, 0, width, scratch);
+            let dims = Dims { m: height, k: count, n: width };
+            let out = StridedMut::rows(products, width);
+            matmul(cpu, dims, turned, inputs, out, scratch);
             strip.iter_mut().zip(products).for_each(|(sum, x)| *sum += f64::from(*x));
         };
         if count > 0 {
@@ -214,8 +216,9 @@ impl Hessian {
                 let depth = SUMMED.min(columns - first);
                 let left = Strided::rows(rows, columns).from(0, first);
                 let right = Strided::rows(&self.sums, columns).from(first, 0);
-                let out = &mut products[..];
-                matmul(cpu(), count, depth, columns, left, right, out, 0, columns, &mut scratch);
+                let dims = Dims { m: count, k: depth, n: columns };
+                let out = StridedMut::rows(&mut products, columns);
+                matmul(cpu(), dims, left, right, out, &mut scratch);
                 let pairs = rows.chunks_exact(columns).zip(products.chunks_exact(columns));
                 for (error, (d, product)) in errors.iter_mut().zip(pairs) {
                     let terms = d.iter().zip(product).map(|(&d, &p)| f64::from(d) * f64::from(p));

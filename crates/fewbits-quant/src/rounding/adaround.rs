@@ -20,7 +20,9 @@
 //! nearest makes of it, so that λ means the same for every layer. Of every row the better of the
 //! learned and the nearest is kept.
 
-use fewbits_kernels::float::{Function, Strided, apply, matmul_packed, pack, packed_len};
+use fewbits_kernels::float::{
+    Dims, Function, Strided, StridedMut, apply, matmul_packed, pack, packed_len,
+};
 use rayon::prelude::*;
 
 use super::grid::{Best, Choice, GridRows};
@@ -95,14 +97,10 @@ impl Rows<'_> {
             }
             matmul_packed(
                 cpu(),
-                count / columns,
-                columns,
-                columns,
+                Dims { m: count / columns, k: columns, n: columns },
                 Strided::rows(&differences, columns),
                 self.sums,
-                &mut products,
-                0,
-                columns,
+                StridedMut::rows(&mut products, columns),
                 &mut scratch,
             );
             self.slopes(&sigmoids, &products, beta(step), &mut slopes);

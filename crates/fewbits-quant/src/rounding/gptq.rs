@@ -21,7 +21,7 @@
 //! decreasing power of their input ("act-order"), and of every row the best is kept, that of plain
 //! rounding included.
 
-use fewbits_kernels::float::{Strided, matmul};
+use fewbits_kernels::float::{Dims, Strided, StridedMut, matmul};
 use rayon::prelude::*;
 
 use super::grid::{Best, GridRows};
@@ -70,14 +70,10 @@ fn in_order(weights: &[f32], grid: GridRows, order: &[usize], factor: &[f32]) ->
             // What the columns before the block leave to be made up for.
             matmul(
                 cpu(),
-                rows,
-                first,
-                width,
+                Dims { m: rows, k: first, n: width },
                 Strided::rows(&errors, columns),
                 Strided::rows(factor, columns).from(0, first),
-                &mut owed,
-                0,
-                BLOCK,
+                StridedMut::rows(&mut owed, BLOCK),
                 &mut scratch,
             );
             for (row, owed) in owed.chunks_exact_mut(BLOCK).enumerate() {

@@ -1,7 +1,7 @@
 //! Products of two float values, and attention.
 
 use fewbits_kernels::broadcast_sizes;
-use fewbits_kernels::float::{self, Mask, Strided, attend, matmul};
+use fewbits_kernels::float::{self, Dims, Mask, Strided, StridedMut, attend, matmul};
 
 use crate::integer::program::Step;
 use crate::integer::state::{MAX_RANK, Shape, State, ValueId};
@@ -219,20 +219,9 @@ impl Step for FloatProduct {
             out.f32s_mut(),
             |index, first, count, out, start, pitch| {
                 let left = a.at(index).from(first, 0);
-                with_scratch(|scratch| {
-                    matmul(
-                        cpu,
-                        count,
-                        depth,
-                        columns,
-                        left,
-                        b.at(index),
-                        out,
-                        start,
-                        pitch,
-                        scratch,
-                    );
-                });
+                let dims = Dims { m: count, k: depth, n: columns };
+                let out = StridedMut { values: out, start, row: pitch };
+                with_scratch(|scratch| matmul(cpu, dims, left, b.at(index), out, scratch));
             },
         );
         state.give(self.output, out);
@@ -339,7 +328,8 @@ impl Step for Attention {
                     scale: self.scale,
                     mask,
                 };
-                with_scratch(|scratch| attend(cpu, &attention, out, start, pitch, scratch));
+                let out = StridedMut { values: out, start, row: pitch };
+                with_scratch(|scratch| attend(cpu, &attention, out, scratch));
             },
         );
         state.give(self.output, out);

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use fewbits_kernels::Cpu;
 use fewbits_kernels::float::{
-    self, Binary, PANEL, PackedCodes, Strided, binary_in_place, matmul_codes, matmul_packed,
+    self, Binary, Dims, PANEL, PackedCodes, Strided, StridedMut, binary_in_place, matmul_codes,
+    matmul_packed,
 };
 
 use crate::integer::program::Step;
@@ -49,15 +50,15 @@ impl Right {
     /// Multiplies `rows` rows of `a` by some columns, of which the first is a multiple of a panel.
     fn times(&self, cpu: Cpu, rows: usize, a: &[f32], columns: Range<usize>, out: &mut [f32]) {
         let (a, pitch) = (Strided::rows(a, self.depth()), columns.len());
+        let out = StridedMut::rows(out, pitch);
         with_scratch(|scratch| match self {
             Right::Floats { depth, packed, .. } => {
                 let packed = &packed[columns.start * depth..];
                 let packed = &packed[..float::packed_len(*depth, pitch)];
-                matmul_packed(cpu, rows, *depth, pitch, a, packed, out, 0, pitch, scratch);
+                let dims = Dims { m: rows, k: *depth, n: pitch };
+                matmul_packed(cpu, dims, a, packed, out, scratch);
             }
-            Right::Codes(codes) => {
-                matmul_codes(cpu, rows, columns, a, codes, out, 0, pitch, scratch)
-            }
+            Right::Codes(codes) => matmul_codes(cpu, rows, columns, a, codes, out, scratch),
         });
     }
 }

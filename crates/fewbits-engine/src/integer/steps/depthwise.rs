@@ -1,6 +1,8 @@
 //! A convolution in which each channel has its own window.
 
-use fewbits_kernels::bytes::{DepthwiseWeights, QuantizeTo, Requantize, Window, depthwise_rows};
+use fewbits_kernels::bytes::{
+    self, DepthwiseWeights, QuantizeTo, Requantize, Window, depthwise_rows,
+};
 
 use crate::integer::program::Step;
 use crate::integer::state::{State, ValueId, image_layout};
@@ -38,21 +40,13 @@ impl Step for Depthwise {
         let mut out = state.take(self.output, shape, to.len_bytes());
         let input = state.bytes(self.input);
         let requantize = Requantize { bias: &self.bias, scale: &self.scale, to: self.to };
+        let depthwise =
+            bytes::Depthwise { weights: &self.weights, window: self.window, requantize, from, to };
         threads.rows(out.u8s_mut(), to.image_pitch(), 1, |first, out| {
             for (i, out) in out.chunks_exact_mut(to.image_pitch().max(1)).enumerate() {
                 let image = &input[(first + i) * from.image_pitch()..][..from.image_pitch()];
                 let rows = to.halo.top * to.row_pitch()..(to.halo.top + to.height) * to.row_pitch();
-                depthwise_rows(
-                    cpu,
-                    &self.weights,
-                    image,
-                    &from,
-                    self.window,
-                    0..to.height,
-                    requantize,
-                    &mut out[rows],
-                    &to,
-                );
+                depthwise_rows(cpu, &depthwise, image, 0..to.height, &mut out[rows]);
             }
         });
         to.fill_halo(out.u8s_mut(), self.to.zero_point);

@@ -47,7 +47,6 @@ impl Step for Convolution {
         let mut out = state.take(self.output, shape, shape.len() * 4);
         let input = state.floats(self.input);
         let conv = float::Convolution {
-            weights: &self.weights,
             bias: &self.bias,
             filters: self.filters,
             channels: self.channels,
@@ -63,7 +62,7 @@ impl Step for Convolution {
         threads.rows(out.f32s_mut(), plane, LEAST_PRODUCTS.div_ceil(products), |first, out| {
             super::with_scratch(|scratch| {
                 let planes = first..first + out.len() / plane;
-                float::convolve(cpu, &conv, input, planes, out, scratch);
+                float::convolve(cpu, &conv, &self.weights, input, planes, out, scratch);
             });
         });
         state.give(self.output, out);
@@ -95,6 +94,7 @@ impl Step for FloatPool {
         let shape = windowed(state.shape(self.input), from.channels, &window, self.end)?;
         let to = image_layout(shape.dims(), Default::default());
         let (size, out_size) = ([from.height, from.width], [to.height, to.width]);
+        let pooling = float::Pooling { window, size, out_size };
         let (plane, out_plane) = (from.height * from.width, to.height * to.width);
         let mut out = state.take(self.output, shape, shape.len() * 4);
         let input = state.floats(self.input);
@@ -102,10 +102,10 @@ impl Step for FloatPool {
             let input = &input[first * plane..];
             super::with_scratch(|scratch| match self.pooling {
                 FloatPooling::Max => {
-                    float::max_pool(cpu, window, input, size, out, out_size, scratch);
+                    float::max_pool(cpu, &pooling, input, out, scratch);
                 }
                 FloatPooling::Average(divisor) => {
-                    float::average_pool(cpu, window, divisor, input, size, out, out_size, scratch);
+                    float::average_pool(cpu, &pooling, divisor, input, out, scratch);
                 }
             });
         });

@@ -1,7 +1,8 @@
 //! Pooling over windows of images.
 
 use fewbits_kernels::bytes::{
-    Divisor, QuantizeTo, Window, average_pool_image, global_average_pool_image, max_pool_image,
+    Averaging, Divisor, ImagePooling, QuantizeTo, Window, average_pool_image,
+    global_average_pool_image, max_pool_image,
 };
 
 use crate::Result;
@@ -40,25 +41,23 @@ impl Step for Pool {
         let to = image_layout(shape.dims(), state.value(self.output).halo);
         let mut out = state.take(self.output, shape, to.len_bytes());
         let input = state.bytes(self.input);
+        let pooling = ImagePooling { window: self.window, from, to };
         threads.rows(out.u8s_mut(), to.image_pitch(), 1, |first, out| {
             for (i, out) in out.chunks_exact_mut(to.image_pitch().max(1)).enumerate() {
                 let image = &input[(first + i) * from.image_pitch()..][..from.image_pitch()];
                 match self.pooling {
                     Pooling::Max { halo } => {
-                        max_pool_image(cpu, image, &from, self.window, halo, out, &to);
+                        max_pool_image(cpu, &pooling, image, halo, out);
                     }
-                    Pooling::Average { from: scale, divisor, to: bytes } => average_pool_image(
-                        cpu,
-                        image,
-                        &from,
-                        self.window,
-                        divisor,
-                        scale.scale,
-                        scale.zero_point,
-                        bytes,
-                        out,
-                        &to,
-                    ),
+                    Pooling::Average { from: scale, divisor, to } => {
+                        let averaging = Averaging {
+                            divisor,
+                            from_scale: scale.scale,
+                            from_zero_point: scale.zero_point,
+                            to,
+                        };
+                        average_pool_image(cpu, &pooling, averaging, image, out);
+                    }
                 }
             }
         });
@@ -85,8 +84,13 @@ impl Step for GlobalAverage {
         let mut out = state.take(self.output, shape, shape.len());
         let images = state.bytes(self.input).chunks_exact(from.image_pitch().max(1));
         for (image, out) in images.zip(out.u8s_mut().chunks_exact_mut(from.channels.max(1))) {
-            let ByteScale { scale, zero_point } = self.from;
-            global_average_pool_image(cpu, image, &from, scale, zero_point, self.to, out);
+            let averaging = Averaging {
+                divisor: Divisor::PixelsInside,
+                from_scale: self.from.scale,
+                from_zero_point: self.from.zero_point,
+                to: self.to,
+            };
+            global_average_pool_image(cpu, &from, averaging, image, out);
         }
         state.give(self.output, out);
         Ok(())

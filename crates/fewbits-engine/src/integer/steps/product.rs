@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use fewbits_kernels::bytes::{AddScales, QuantizeTo, Window, image_to_floats};
+use fewbits_kernels::bytes::{AddScales, QuantizeTo, Requantize, Window, image_to_floats};
 use fewbits_kernels::float::{self, Function};
 use fewbits_kernels::gemm::{
-    self, AddBytes, Dequantize, Grid, Input, Output, PackedWeights, Requantize, Walk,
+    self, AddBytes, AddFloats, Dequantize, Grid, Input, Output, PackedWeights, RowStrides,
 };
 use fewbits_kernels::{Buffer, ImageLayout};
 
@@ -101,8 +101,8 @@ struct Corrections<'a> {
 /// Some columns of a product, where their rows lie, and those of what is added to them.
 struct Part {
     columns: Range<usize>,
-    walk: Walk,
-    other: Walk,
+    walk: RowStrides,
+    other: RowStrides,
 }
 
 impl Product {
@@ -125,14 +125,14 @@ impl Product {
         let runs = [0, 0];
         let target = aside.unwrap_or(self.output);
         let mut out = state.take(target, out_shape, out_shape.len() * self.element_bytes(aside));
-        let walk = Walk::of_matrix(self.columns());
+        let walk = RowStrides::of_matrix(self.columns());
         let part = Part { columns: 0..self.columns(), walk, other: walk };
         gemm::multiply(
             weights,
             Grid::of_matrix(shape.rows()),
             &Input {
                 bytes: state.buffer(self.input).with_slack(),
-                walk: Walk::of_matrix(depth),
+                rows: RowStrides::of_matrix(depth),
                 runs: &runs[..weights.runs()],
             },
             self.part_of(state, &mut out, part, corrections, aside),
@@ -178,17 +178,19 @@ impl Product {
             Epilogue::Bytes { to, add } => {
                 let add = add.as_ref().filter(|_| aside.is_none());
                 let add = add.map(|add| add.bytes(state, other));
-                let requantize = Requantize { bias, scale, to: *to, add };
-                Output::Bytes { bytes: out.u8s_mut(), walk, requantize }
+                let requantize = Requantize { bias, scale, to: *to };
+                Output::Bytes { bytes: out.u8s_mut(), rows: walk, requantize, add }
             }
             Epilogue::Floats { offset, function, add, quantize } => {
                 let add = add.as_ref().filter(|_| aside.is_none());
-                let add = add.map(|add| (state.floats(add.other), other));
+                let add = add.map(|add| AddFloats { other: state.floats(add.other), rows: other });
                 let offset = offset.as_ref().map(|offset| &offset[columns]);
                 let dequantize = Dequantize { bias, scale, offset, function: *function, add };
                 match quantize.filter(|_| aside.is_none()) {
-                    None => Output::Floats { floats: out.f32s_mut(), walk, dequantize },
-                    Some(to) => Output::Quantized { bytes: out.u8s_mut(), walk, dequantize, to },
+                    None => Output::Floats { floats: out.f32s_mut(), rows: walk, dequantize },
+                    Some(to) => {
+                        Output::Quantized { bytes: out.u8s_mut(), rows: walk, dequantize, to }
+                    }
                 }
             }
         }
@@ -234,11 +236,13 @@ impl Product {
                 runs.extend((0..taps).map(|x| row + x * window.dilation[1] * from.channels));
             }
         }
-        let walk = Walk::of_windows(&from, window.pads_begin, window.stride);
-        let out_walk = Walk::of_image(&to);
-        let other_walk = self.added_image(state).map_or(out_walk, |image| Walk::of_image(&image));
+        let walk = RowStrides::of_windows(&from, window);
+        let out_walk = RowStrides::of_image(&to);
+        let other_walk =
+            self.added_image(state).map_or(out_walk, |image| RowStrides::of_image(&image));
         for (group, weights) in self.weights.iter().enumerate() {
-            let behind = |walk: Walk, by: usize| Walk { start: walk.start + by, ..walk };
+            let behind =
+                |walk: RowStrides, by: usize| RowStrides { start: walk.start + by, ..walk };
             let first = group * columns;
             let part = Part {
                 columns: first..first + columns,
@@ -250,7 +254,7 @@ impl Product {
                 grid,
                 &Input {
                     bytes: state.buffer(self.input).with_slack(),
-                    walk: behind(walk, group * group_channels),
+                    rows: behind(walk, group * group_channels),
                     runs: &runs,
                 },
                 self.part_of(state, &mut out, part, corrections, aside),
@@ -329,10 +333,10 @@ impl Product {
 
 impl Residual {
     /// What the kernels add; its rows lie as `walk` says.
-    fn bytes<'a>(&self, state: &'a State, walk: Walk) -> AddBytes<'a> {
+    fn bytes<'a>(&self, state: &'a State, walk: RowStrides) -> AddBytes<'a> {
         AddBytes {
             other: state.bytes(self.other),
-            walk,
+            rows: walk,
             other_zero_point: self.scale.zero_point,
             other_scale: self.scale.scale,
             to: self.to,

@@ -19,71 +19,11 @@ use std::marker::PhantomData;
 use std::mem::offset_of;
 
 use crate::Buffer;
-use crate::arch::TileArgs;
-use crate::gemm::{PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile};
-
-/// Rows of a tile.
-const ROWS: usize = 16;
-/// Bytes of a row of a tile.
-const ROW_BYTES: usize = 64;
+use crate::arch::tile::{BYTE_PANEL, STEP, TILE_COLUMNS, TILE_ROWS, Tile, TileArgs};
+use crate::cpu::amx::{ROW_BYTES, ROWS};
 
 /// Scratch memory that a thread keeps for the next product.
 const KEPT_BYTES: usize = 1 << 20;
-
-/// Whether this CPU has AMX for bytes, and the kernel lets this process use it.
-#[cfg(target_os = "linux")]
-pub(crate) fn permitted() -> bool {
-    use std::sync::OnceLock;
-
-    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-    const XFEATURE_XTILEDATA: libc::c_long = 18;
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
-    *PERMITTED.get_or_init(|| {
-        // It is refused where a thread's stack for signals is too small for the tiles.
-        // SAFETY: the call takes two integers, and refuses what it does not know.
-        present()
-            && unsafe {
-                libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
-            }
-    })
-}
-
-/// Other systems are not asked.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn permitted() -> bool {
-    false
-}
-
-/// Whether this CPU has AMX for bytes, with tiles of the size used here, and the system saves them.
-#[cfg(target_os = "linux")]
-pub(crate) fn present() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-
-    #[target_feature(enable = "xsave")]
-    fn enabled_state() -> u64 {
-        // SAFETY: register 0 exists wherever the system has enabled xsave.
-        unsafe { _xgetbv(0) }
-    }
-
-    const OSXSAVE: u32 = 1 << 27;
-    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
-    const TILE_CONFIG_AND_DATA: u64 = 1 << 17 | 1 << 18;
-    const PALETTES: u32 = 0x1D;
-
-    if __cpuid(0).eax < PALETTES
-        || __cpuid(1).ecx & OSXSAVE == 0
-        || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8
-    {
-        return false;
-    }
-    // SAFETY: the system has enabled xsave.
-    let enabled = unsafe { enabled_state() };
-    let palette = __cpuid_count(PALETTES, 1);
-    let (row_bytes, tiles, rows) = (palette.ebx & 0xFFFF, palette.ebx >> 16, palette.ecx & 0xFFFF);
-    enabled & TILE_CONFIG_AND_DATA == TILE_CONFIG_AND_DATA
-        && __cpuid_count(PALETTES, 0).eax >= 1
-        && (row_bytes as usize, tiles, rows as usize) == (ROW_BYTES, 8, ROWS)
-}
 
 /// What `ldtilecfg` reads.
 #[repr(C, align(64))]
@@ -124,10 +64,11 @@ thread_local! {
 }
 
 impl Tiles {
-    /// Configures the tiles of this thread, which must hold no other [`Tiles`].
+    /// Configures the tiles of this thread.
     ///
     /// # Safety
-    /// [`permitted`] must have said yes.
+    /// [`permitted`](crate::cpu::amx::permitted) must have said yes, and the thread must hold no other
+    /// [`Tiles`].
     pub(crate) unsafe fn configure() -> Tiles {
         // SAFETY: by the contract there are tiles; the operand is 64 bytes long.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIG, options(nostack, readonly)) };
@@ -186,7 +127,7 @@ impl Tiles {
                     _ => product.two_groups::<2>(),
                 }
                 product.panels = product.panels.wrapping_add(2 * product.panel_bytes);
-                product.sums = product.sums.map(|sums| sums.wrapping_add(2 * PANEL));
+                product.sums = product.sums.map(|sums| sums.wrapping_add(2 * BYTE_PANEL));
             }
         }
     }
@@ -194,7 +135,7 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: there are tiles, since this value was made.
+        // SAFETY: there are tiles, since this value was made, and nobody else uses those of this thread.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
         let scratch = self.gathered.each_mut().map(|gathered| std::mem::take(&mut gathered.bytes));
         if scratch.iter().all(|bytes| bytes.len_bytes() <= KEPT_BYTES) {
@@ -210,12 +151,12 @@ struct Gathered {
     /// Where the runs lie in a row of the copy.
     runs: Vec<usize>,
     /// What was copied.
-    rows: Option<Rows>,
+    rows: Option<CopiedRows>,
 }
 
 /// The rows of a copy.
 #[derive(Clone, Copy, PartialEq)]
-struct Rows {
+struct CopiedRows {
     input: *const [u8],
     runs: *const [usize],
     run_bytes: usize,
@@ -263,7 +204,7 @@ impl Group {
         let depth = args.runs.len() * args.run_bytes;
         // An odd number of cache lines, or the rows would compete for the same few of the cache.
         let pitch = ((depth / ROW_BYTES) | 1) * ROW_BYTES;
-        let mut wanted = Rows {
+        let mut wanted = CopiedRows {
             input: args.input,
             runs: args.runs,
             run_bytes: args.run_bytes,
@@ -306,11 +247,11 @@ struct Product {
 
 /// Bytes of a tile of weights.
 const WEIGHT_BYTES: usize = ROW_BYTES * ROWS;
-const _: () = assert!(WEIGHT_BYTES == ROW_BYTES / STEP * PANEL * STEP);
+const _: () = assert!(WEIGHT_BYTES == ROW_BYTES / STEP * BYTE_PANEL * STEP);
 /// Bytes from a row of sums to the next.
 const SUMS_PITCH: usize = TILE_COLUMNS * size_of::<i32>();
 /// Bytes of the columns of a panel in a row of sums.
-const PANEL_SUMS: usize = PANEL * size_of::<i32>();
+const PANEL_SUMS: usize = BYTE_PANEL * size_of::<i32>();
 
 impl Product {
     /// Multiplies one group of rows by up to 4 panels.

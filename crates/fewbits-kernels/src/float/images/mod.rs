@@ -4,10 +4,13 @@
 //! cutting into blocks changes their bits.
 
 mod conv;
+mod convolution;
 mod padded;
 mod pool;
 mod slide;
+mod windows;
 mod winograd;
 
-pub use conv::{Convolution, Weights, convolve};
-pub use pool::{average_pool, max_pool};
+pub use conv::{Weights, convolve};
+pub use convolution::Convolution;
+pub use pool::{Pooling, average_pool, max_pool};

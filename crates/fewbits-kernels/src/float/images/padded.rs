@@ -32,9 +32,8 @@ impl Padded {
         rows: usize,
         width: usize,
     ) -> Padded {
-        let extent = |axis: usize| (window.kernel[axis] - 1) * window.dilation[axis] + 1;
-        let columns = (width - 1) * window.stride[1] + extent(1);
-        let rows = (rows - 1) * window.stride[0] + extent(0);
+        let columns = (width - 1) * window.stride[1] + window.extent(1);
+        let rows = (rows - 1) * window.stride[0] + window.extent(0);
         Padded { window, size, phase_pitch: columns.div_ceil(window.stride[1]), rows, channels }
     }
 

@@ -1,18 +1,43 @@
 //! Pooling: the largest value or the mean of every window.
 
+use serde::{Deserialize, Serialize};
+
 use super::padded::{Padded, SLACK};
-use super::slide::slide;
+use super::slide::{WindowRows, slide};
 use crate::Cpu;
 use crate::bytes::{Divisor, Window};
 use crate::cpu::per_cpu;
 use crate::float::binary::max;
 use crate::float::strided::at_least;
 
-/// Windows of two rows and columns side by side, the commonest ones.
-const PAIRS: Window =
-    Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] };
+/// Pooling of planes of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pooling {
+    /// How it moves.
+    pub window: Window,
+    /// Rows and columns of the planes.
+    pub size: [usize; 2],
+    /// Rows and columns of the result, at least one.
+    pub out_size: [usize; 2],
+}
 
-/// The largest value of each window: planes of `size` to planes of `out_size`.
+impl Pooling {
+    /// Whether windows of two rows and columns lie side by side in the image, the commonest case.
+    fn is_of_pairs(&self) -> bool {
+        let Window { kernel, stride, pads_begin, dilation, .. } = self.window;
+        let inside = |axis: usize| 2 * self.out_size[axis] <= self.size[axis];
+        [kernel, stride, pads_begin, dilation] == [[2; 2], [2; 2], [0; 2], [1; 2]]
+            && inside(0)
+            && inside(1)
+    }
+
+    /// Elements of a plane of the result.
+    fn out_plane(&self) -> usize {
+        self.out_size[0] * self.out_size[1]
+    }
+}
+
+/// Finds the largest value of each window: planes of `size` to planes of `out_size`.
 ///
 /// Padding never wins; a window that has nothing else gives -inf, one that holds NaN gives NaN.
 /// `scratch` grows as needed, and may be used again for anything.
@@ -21,51 +46,36 @@ const PAIRS: Window =
 /// If the input is too short, or the output holds no whole planes.
 pub fn max_pool(
     cpu: Cpu,
-    window: Window,
+    pooling: &Pooling,
     input: &[f32],
-    size: [usize; 2],
     out: &mut [f32],
-    out_size: [usize; 2],
     scratch: &mut Vec<f32>,
 ) {
-    let twice_out = out_size.map(|len| 2 * len);
-    if window == PAIRS && twice_out[0] <= size[0] && twice_out[1] <= size[1] {
-        return largest_of_pairs(cpu, input, size, out, out_size);
+    if pooling.is_of_pairs() {
+        return largest_of_pairs(cpu, pooling, input, out);
     }
     let padding = f32::NEG_INFINITY;
-    each_plane(
-        cpu,
-        window,
-        input,
-        size,
-        out,
-        out_size,
-        scratch,
-        padding,
-        |copy, taps, step, out| {
-            largest(cpu, copy, taps, step, out_size[1], out);
-        },
-    );
+    each_plane(cpu, pooling, padding, input, out, scratch, |copy, taps, by, out| {
+        largest(cpu, copy, taps, by, out);
+    });
 }
 
-/// The mean of each window: planes of `size` to planes of `out_size`.
+/// Computes the mean of each window: planes of `size` to planes of `out_size`.
 ///
 /// Values are added one after the other, row by row, and divided once. `scratch` grows as needed,
 /// and may be used again for anything.
 ///
 /// # Panics
 /// If the input is too short, or the output holds no whole planes.
-#[allow(clippy::too_many_arguments)]
 pub fn average_pool(
     cpu: Cpu,
-    window: Window,
+    pooling: &Pooling,
     divisor: Divisor,
     input: &[f32],
-    size: [usize; 2],
     out: &mut [f32],
-    out_size: [usize; 2],
     scratch: &mut Vec<f32>,
 ) {
+    let Pooling { window, size, out_size } = *pooling;
     // How many taps lie in the image, for each row or column of windows.
     let inside = |axis: usize| -> Vec<usize> {
         (0..out_size[axis])
@@ -76,48 +86,43 @@ pub fn average_pool(
             .collect()
     };
     let (rows, columns) = (inside(0), inside(1));
-    each_plane(cpu, window, input, size, out, out_size, scratch, 0.0, |copy, taps, step, out| {
-        sum(cpu, copy, taps, step, out_size[1], out);
+    each_plane(cpu, pooling, 0.0, input, out, scratch, |copy, taps, by, out| {
+        sum(cpu, copy, taps, by, out);
         for (out, rows) in out.chunks_exact_mut(out_size[1]).zip(&rows) {
             out.iter_mut().zip(&columns).for_each(|(sum, columns)| *sum /= (rows * columns) as f32);
         }
     });
 }
 
-/// Calls `work` for each plane with its padded copy, the taps in it and the step to the next row.
-#[allow(clippy::too_many_arguments)]
+/// Calls `work` for each plane with its padded copy, around which lies `padding`, the taps in it and how
+/// the windows lie.
 fn each_plane(
     cpu: Cpu,
-    window: Window,
-    input: &[f32],
-    size: [usize; 2],
-    out: &mut [f32],
-    out_size: [usize; 2],
-    scratch: &mut Vec<f32>,
+    pooling: &Pooling,
     padding: f32,
-    work: impl Fn(&[f32], &[usize], usize, &mut [f32]),
+    input: &[f32],
+    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+    work: impl Fn(&[f32], &[usize], WindowRows, &mut [f32]),
 ) {
-    let out_plane = out_size[0] * out_size[1];
+    let Pooling { window, size, out_size } = *pooling;
+    let out_plane = pooling.out_plane();
     assert!(out.len().is_multiple_of(out_plane), "an output without whole planes");
     let padded = Padded::new(window, size, 1, out_size[0], out_size[1]);
     let taps = padded.taps();
     let copy = at_least(scratch, padded.image_pitch() + SLACK);
     for (plane, out) in out.chunks_exact_mut(out_plane).enumerate() {
         padded.fill(cpu, input, std::iter::once(plane..plane + 1), 0, padding, copy);
-        work(copy, &taps, padded.step(), out);
+        work(copy, &taps, WindowRows { step: padded.step(), width: out_size[1] }, out);
     }
 }
 
 per_cpu! {
-    /// [`max_pool`] of [`PAIRS`] that lie in the image: nothing needs to be copied.
-    fn largest_of_pairs(
-        input: &[f32],
-        size: [usize; 2],
-        out: &mut [f32],
-        out_size: [usize; 2],
-    ) {
+    /// [`max_pool`] of pairs that lie in the image: nothing needs to be copied.
+    fn largest_of_pairs(pooling: &Pooling, input: &[f32], out: &mut [f32]) {
+        let Pooling { size, out_size, .. } = *pooling;
         let planes = input.chunks_exact(size[0] * size[1]);
-        let out_plane = out_size[0] * out_size[1];
+        let out_plane = pooling.out_plane();
         assert!(out.len().is_multiple_of(out_plane), "an output without whole planes");
         assert!(out.len() / out_plane <= planes.len(), "too short an input");
         for (plane, out) in planes.zip(out.chunks_exact_mut(out_plane)) {
@@ -155,15 +160,15 @@ fn pairs<const LEN: usize>(above: &[[f32; 2]], below: &[[f32; 2]], out: &mut [f3
 }
 
 per_cpu! {
-    fn largest(copy: &[f32], taps: &[usize], step: usize, width: usize, out: &mut [f32]) {
+    fn largest(copy: &[f32], taps: &[usize], by: WindowRows, out: &mut [f32]) {
         let join = |largest: f32, _, value: f32| max(largest, value);
-        slide(copy, taps, step, width, f32::NEG_INFINITY, join, |largest| largest, out);
+        slide(copy, taps, by, f32::NEG_INFINITY, join, |largest| largest, out);
     }
 }
 
 per_cpu! {
-    fn sum(copy: &[f32], taps: &[usize], step: usize, width: usize, out: &mut [f32]) {
-        slide(copy, taps, step, width, 0.0, |sum: f32, _, value| sum + value, |sum| sum, out);
+    fn sum(copy: &[f32], taps: &[usize], by: WindowRows, out: &mut [f32]) {
+        slide(copy, taps, by, 0.0, |sum: f32, _, value| sum + value, |sum| sum, out);
     }
 }
 
@@ -173,17 +178,15 @@ mod tests {
     use crate::float::testing::{at_every_level, noise, same_bits};
     use proptest::prelude::*;
 
-    fn windows() -> impl Strategy<Value = (Window, [usize; 2], [usize; 2])> {
+    fn poolings() -> impl Strategy<Value = Pooling> {
         let pair = |from: usize, to: usize| prop::array::uniform2(from..to);
         (pair(1, 4), pair(1, 4), pair(1, 3), pair(0, 3), pair(0, 3), pair(1, 22)).prop_map(
             |(kernel, stride, dilation, before, behind, more)| {
-                let window = Window { kernel, stride, pads_begin: before, dilation };
-                let extent = |axis: usize| (kernel[axis] - 1) * dilation[axis] + 1;
-                let size = [0, 1].map(|axis| more[axis] + extent(axis) - 1);
-                let out_size = [0, 1].map(|axis| {
-                    (size[axis] + before[axis] + behind[axis] - extent(axis)) / stride[axis] + 1
-                });
-                (window, size, out_size)
+                let window =
+                    Window { kernel, stride, pads_begin: before, pads_end: behind, dilation };
+                let size = [0, 1].map(|axis| more[axis] + window.extent(axis) - 1);
+                let out_size = [0, 1].map(|axis| window.count(axis, size[axis]).unwrap());
+                Pooling { window, size, out_size }
             },
         )
     }
@@ -200,7 +203,7 @@ mod tests {
     }
 
     fn check(
-        (window, size, out_size): (Window, [usize; 2], [usize; 2]),
+        Pooling { window, size, out_size }: Pooling,
         wanted: impl Fn(&[f32]) -> f32,
         pool: impl Fn(Cpu, &[f32], &mut [f32], &mut Vec<f32>),
     ) {
@@ -222,13 +225,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
-        fn pools_are_what_windows_hold((window, size, out_size) in windows()) {
-            let all = (window, size, out_size);
+        fn pools_are_what_windows_hold(pooling in poolings()) {
             let largest = |values: &[f32]| values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            check(all, largest, |cpu, input, out, scratch| {
-                max_pool(cpu, window, input, size, out, out_size, scratch);
+            check(pooling, largest, |cpu, input, out, scratch| {
+                max_pool(cpu, &pooling, input, out, scratch);
             });
-            let taps = window.kernel[0] * window.kernel[1];
+            let taps = pooling.window.kernel.iter().product();
             for divisor in [Divisor::PixelsInside, Divisor::AllTaps] {
                 let mean = |values: &[f32]| {
                     let count = match divisor {
@@ -237,8 +239,8 @@ mod tests {
                     };
                     values.iter().fold(0.0, |sum, x| sum + x) / count as f32
                 };
-                check(all, mean, |cpu, input, out, scratch| {
-                    average_pool(cpu, window, divisor, input, size, out, out_size, scratch);
+                check(pooling, mean, |cpu, input, out, scratch| {
+                    average_pool(cpu, &pooling, divisor, input, out, scratch);
                 });
             }
         }
@@ -246,12 +248,12 @@ mod tests {
 
     #[test]
     fn nan_is_not_lost() {
-        let window =
-            Window { kernel: [2, 2], stride: [2, 2], pads_begin: [0, 0], dilation: [1, 1] };
+        let window = Window { stride: [2, 2], ..Window::of([2, 2]) };
+        let pooling = Pooling { window, size: [2, 4], out_size: [1, 2] };
         let input = [1.0, f32::NAN, 2.0, 3.0, 5.0, 4.0, 0.0, f32::NAN];
         let got = at_every_level(|cpu| {
             let mut out = [0.0; 2];
-            max_pool(cpu, window, &input, [2, 4], &mut out, [1, 2], &mut Vec::new());
+            max_pool(cpu, &pooling, &input, &mut out, &mut Vec::new());
             out.to_vec()
         });
         assert!(got.iter().all(|x| x.is_nan()));

@@ -1,6 +1,6 @@
 //! ConvInteger, of any number of axes: windows become the rows of a product of matrices.
 
-use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, Walk};
+use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides};
 use fewbits_kernels::{Buffer, Cpu, Threads};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
@@ -160,8 +160,8 @@ impl Factors<'_> {
             gemm::multiply(
                 &packed[group],
                 Grid::of_matrix(pixels),
-                &Input { bytes: rows.with_slack(), walk: Walk::of_matrix(depth), runs: &[0] },
-                Output::Sums { sums: &mut sums, walk: Walk::of_matrix(columns) },
+                &Input { bytes: rows.with_slack(), rows: RowStrides::of_matrix(depth), runs: &[0] },
+                Output::Sums { sums: &mut sums, rows: RowStrides::of_matrix(columns) },
                 threads,
             );
             let lines = rows.u8s().chunks_exact(depth).zip(sums.chunks_exact(columns));

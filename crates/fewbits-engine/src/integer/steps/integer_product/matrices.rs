@@ -1,6 +1,6 @@
 //! MatMulInteger.
 
-use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, Walk};
+use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides};
 use fewbits_kernels::{Buffer, Cpu, Threads, broadcast_shape};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
@@ -127,10 +127,10 @@ impl Matrices {
                     Grid::of_matrix(count * rows),
                     &Input {
                         bytes: input.with_slack(),
-                        walk: Walk { start, ..Walk::of_matrix(depth) },
+                        rows: RowStrides { start, ..RowStrides::of_matrix(depth) },
                         runs: &[0],
                     },
-                    Output::Sums { sums, walk: Walk::of_matrix(columns) },
+                    Output::Sums { sums, rows: RowStrides::of_matrix(columns) },
                     threads,
                 );
             }

@@ -15,13 +15,13 @@ mod transform;
 
 use self::copies::{Copies, Planes};
 use self::transform::{transform_pixels, transform_products, transform_taps, write};
-use super::conv::{Convolution, Part};
+use super::convolution::{Convolution, Part};
 use super::slide::LANES;
 use crate::Cpu;
 use crate::bytes::Window;
 use crate::float::function::apply;
 use crate::float::panel::{PANEL, times_panel};
-use crate::float::strided::{Strided, at_least};
+use crate::float::strided::{Dims, Strided, StridedMut, at_least};
 
 /// Results along each axis of a tile.
 const TILE: usize = 4;
@@ -29,7 +29,7 @@ const TILE: usize = 4;
 const READ: usize = TILE + 2;
 /// Elements of a tile between the transforms.
 const POINTS: usize = READ * READ;
-/// Tiles that are transformed together: weights are read once for all of them.
+/// TileGrid that are transformed together: weights are read once for all of them.
 const TOGETHER: usize = 32;
 /// Fewer channels or filters would be transformed for longer than they are multiplied.
 const LEAST: usize = 16;
@@ -76,16 +76,16 @@ impl Transformed {
 
 /// How tiles lie in an image.
 #[derive(Clone, Copy)]
-pub(super) struct Tiles {
+pub(super) struct TileGrid {
     /// Rows of tiles, and tiles in a row.
     pub count: [usize; 2],
     channels: usize,
 }
 
-impl Tiles {
-    pub fn new(conv: &Convolution) -> Tiles {
+impl TileGrid {
+    pub fn new(conv: &Convolution) -> TileGrid {
         let count = conv.out_size.map(|len| len.div_ceil(TILE));
-        Tiles { count, channels: conv.channels.next_multiple_of(LANES) }
+        TileGrid { count, channels: conv.channels.next_multiple_of(LANES) }
     }
 
     /// How many images have as many tiles as are transformed together.
@@ -112,7 +112,7 @@ pub(super) fn rows(
     cpu: Cpu,
     conv: &Convolution,
     weights: &Transformed,
-    tiles: Tiles,
+    tiles: TileGrid,
     part: Part,
     out: &mut [f32],
     scratch: &mut Vec<f32>,
@@ -139,7 +139,7 @@ pub(super) fn rows(
     for first in (0..all).step_by(TOGETHER) {
         places.clear();
         places.extend(
-            (first..all.min(first + TOGETHER)).map(|tile| Place::of(tile, tiles, rows.len())),
+            (first..all.min(first + TOGETHER)).map(|tile| TilePlace::of(tile, tiles, rows.len())),
         );
         starts.clear();
         starts.extend(places.iter().map(|place| place.start(&copies)));
@@ -150,8 +150,9 @@ pub(super) fn rows(
             for point in 0..POINTS {
                 let a = Strided::rows(&points[point * points_pitch..], tiles.channels);
                 let (b, to) = (weights.of(panel, point), point * products_pitch);
-                let columns = of_panel.len();
-                times_panel(cpu, places.len(), channels, columns, a, b, products, to, PANEL);
+                let dims = Dims { m: places.len(), k: channels, n: of_panel.len() };
+                let to = StridedMut { values: products, start: to, row: PANEL };
+                times_panel(cpu, dims, a, b, to);
             }
             for block in of_panel.step_by(LANES) {
                 let own = filters.start.max(block)..filters.end.min(block + LANES);
@@ -181,18 +182,18 @@ pub(super) fn rows(
 }
 
 /// Where a tile lies.
-struct Place {
+struct TilePlace {
     image: usize,
     /// Counted from the first row that is computed.
     row: usize,
     column: usize,
 }
 
-impl Place {
+impl TilePlace {
     /// Tile number `tile`, counted through images, `rows` rows of tiles and the tiles of each.
-    fn of(tile: usize, tiles: Tiles, rows: usize) -> Place {
+    fn of(tile: usize, tiles: TileGrid, rows: usize) -> TilePlace {
         let (row, column) = (tile / tiles.count[1], tile % tiles.count[1]);
-        Place { image: row / rows, row: row % rows, column }
+        TilePlace { image: row / rows, row: row % rows, column }
     }
 
     /// Where its first pixel lies.
@@ -273,7 +274,7 @@ mod tests {
             (has_bias, relu) in any::<(bool, bool)>(),
         ) {
             let window =
-                Window { kernel: [3; 2], stride: [1; 2], pads_begin: before, dilation: [1; 2] };
+                Window { pads_begin: before, pads_end: behind, ..Window::of([3; 2]) };
             let size = [0, 1].map(|axis| size[axis].max(3));
             let out_size = [0, 1].map(|axis| size[axis] + before[axis] + behind[axis] - 2);
             let shape = [filters, channels, 3, 3];
@@ -282,7 +283,7 @@ mod tests {
             let bias = noise(if has_bias { filters } else { 0 }, 9);
             let function = relu.then_some(Function::Relu);
             let conv = Convolution {
-                weights: &weights, bias: &bias, filters, channels, groups: 1, window, size, out_size,
+                bias: &bias, filters, channels, groups: 1, window, size, out_size,
                 function,
             };
             let input = noise(images * channels * size[0] * size[1], 7);
@@ -293,12 +294,12 @@ mod tests {
                 let mut out = vec![7.0; planes * plane_len];
                 let mut scratch = vec![f32::NAN; 5000];
                 let (left, right) = out.split_at_mut(cut * plane_len);
-                convolve(cpu, &conv, &input, 0..cut, left, &mut scratch);
-                convolve(cpu, &conv, &input, cut..planes, right, &mut scratch);
+                convolve(cpu, &conv, &weights, &input, 0..cut, left, &mut scratch);
+                convolve(cpu, &conv, &weights, &input, cut..planes, right, &mut scratch);
                 out
             });
             let mut whole = vec![0.0; got.len()];
-            convolve(Cpu::SCALAR, &conv, &input, 0..planes, &mut whole, &mut Vec::new());
+            convolve(Cpu::SCALAR, &conv, &weights, &input, 0..planes, &mut whole, &mut Vec::new());
             prop_assert_eq!(&got, &whole);
             for (plane, got) in got.chunks(plane_len).enumerate() {
                 assert_near(got, &exact(&conv, &plain, &input, plane));
@@ -308,14 +309,12 @@ mod tests {
 
     #[test]
     fn large_images_are_cut_into_rows_of_tiles() {
-        let window =
-            Window { kernel: [3; 2], stride: [1; 2], pads_begin: [1; 2], dilation: [1; 2] };
+        let window = Window { pads_begin: [1; 2], pads_end: [1; 2], ..Window::of([3; 2]) };
         let (channels, filters, size) = (16, 16, [90, 130]);
         let plain = noise(filters * channels * 9, 1);
         let weights =
             Weights::new(Cpu::SCALAR, plain.clone(), [filters, channels, 3, 3], 1, window);
         let conv = Convolution {
-            weights: &weights,
             bias: &[],
             filters,
             channels,
@@ -330,6 +329,7 @@ mod tests {
         convolve(
             Cpu::available().pop().unwrap(),
             &conv,
+            &weights,
             &input,
             0..filters,
             &mut out,
@@ -340,8 +340,7 @@ mod tests {
 
     #[test]
     fn weights_are_the_same_at_every_level() {
-        let window =
-            Window { kernel: [3; 2], stride: [1; 2], pads_begin: [0; 2], dilation: [1; 2] };
+        let window = Window::of([3; 2]);
         let shape = [PANEL + 5, LEAST + 1, 3, 3];
         let plain = noise(shape.iter().product(), 4);
         let made =
@@ -355,8 +354,7 @@ mod tests {
 
     #[test]
     fn only_what_gains_is_transformed() {
-        let window =
-            Window { kernel: [3; 2], stride: [1; 2], pads_begin: [1; 2], dilation: [1; 2] };
+        let window = Window { pads_begin: [1; 2], pads_end: [1; 2], ..Window::of([3; 2]) };
         let made = |shape: [usize; 4], groups, window| {
             Transformed::new(Cpu::SCALAR, &vec![1.0; shape.iter().product()], shape, groups, window)
                 .is_some()

@@ -1,10 +1,16 @@
 //! Which kernels this CPU can run: asked once, and the answer is a value.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+
 use std::fmt;
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 /// A family of kernels, on each architecture from the slowest to the fastest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Plain Rust: the specification of all others.
     Scalar,
@@ -23,7 +29,7 @@ impl Level {
     pub const ALL: [Level; 5] =
         [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512Vnni, Level::Amx];
 
-    /// The name that `FEWBITS_CPU` takes.
+    /// Returns the name that `FEWBITS_CPU` takes.
     pub fn name(self) -> &'static str {
         match self {
             Level::Scalar => "scalar",
@@ -49,30 +55,23 @@ impl Cpu {
     /// The plain kernels, which every CPU can run.
     pub const SCALAR: Cpu = Cpu(Level::Scalar);
 
-    /// `level`, if this CPU offers it.
+    /// Takes `level`, if this CPU offers it.
     pub fn new(level: Level) -> Option<Cpu> {
         offers(level).then_some(Cpu(level))
     }
 
-    /// Every level of this CPU, the slowest first.
+    /// Lists every level of this CPU, the slowest first.
     pub fn available() -> Vec<Cpu> {
         Level::ALL.into_iter().filter_map(Cpu::new).collect()
     }
 
-    /// Every level that tests can run: those of this CPU, and AMX, emulated where it is missing.
+    /// A level that tests emulate.
     #[cfg(test)]
-    pub(crate) fn tested() -> Vec<Cpu> {
-        #[allow(unused_mut)]
-        let mut cpus = Cpu::available();
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if cpus.last() == Some(&Cpu(Level::Avx512Vnni)) && !crate::arch::amx::present() {
-            crate::arch::amx::emulator::install();
-            cpus.push(Cpu(Level::Amx));
-        }
-        cpus
+    pub(crate) fn emulated(level: Level) -> Cpu {
+        Cpu(level)
     }
 
-    /// The fastest level, or the one that the environment variable `FEWBITS_CPU` names.
+    /// Returns the fastest level, or the one that the environment variable `FEWBITS_CPU` names.
     ///
     /// # Errors
     /// If the variable names no level, or one that this CPU lacks.
@@ -94,7 +93,7 @@ impl Cpu {
             .ok_or_else(|| UnknownCpu { asked: name.to_string() })
     }
 
-    /// The level.
+    /// Returns the level.
     pub fn level(self) -> Level {
         self.0
     }
@@ -129,7 +128,7 @@ fn offers(level: Level) -> bool {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
         }
-        Level::Amx => offers(Level::Avx512Vnni) && crate::arch::amx::permitted(),
+        Level::Amx => offers(Level::Avx512Vnni) && amx::permitted(),
     }
 }
 
@@ -155,7 +154,6 @@ fn offers(level: Level) -> bool {
 macro_rules! per_cpu {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
         $vis fn $name(cpu: $crate::Cpu, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn plain($($arg: $ty),*) $(-> $ret)? $body

@@ -12,7 +12,7 @@ pub struct DepthwiseWeights {
 }
 
 impl DepthwiseWeights {
-    /// From `[channels, rows, columns]`, as ONNX has them.
+    /// Packs `[channels, rows, columns]`, as ONNX has them.
     ///
     /// # Panics
     /// If `weights` is of another length.
@@ -54,12 +54,12 @@ impl DepthwiseWeights {
         &self.quads[quad * self.channels + first..]
     }
 
-    /// The number of channels.
+    /// Returns the number of channels.
     pub fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Rows and columns of the kernel.
+    /// Returns rows and columns of the kernel.
     pub fn kernel(&self) -> [usize; 2] {
         self.kernel
     }

@@ -3,8 +3,9 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::depthwise::{Requantize, Row};
-use super::window::blocks;
+use super::row::Row;
+use crate::bytes::quantize::Requantize;
+use crate::bytes::window::blocks;
 
 /// Channels that one vector of sums holds.
 pub(super) const BLOCK: usize = 16;
