@@ -87,7 +87,7 @@ impl Shape {
     ///
     /// # Errors
     /// If these are no images of one or two spatial axes, or smaller than the window.
-    pub fn windowed(self, channels: usize, window: &Window, end: [usize; 2]) -> Result<Shape> {
+    pub fn windowed(self, channels: usize, window: &Window) -> Result<Shape> {
         let dims = self.dims();
         let spatial = dims.len().saturating_sub(2);
         if !(1..=2).contains(&spatial) || (spatial == 1 && window.kernel[0] != 1) {
@@ -99,7 +99,7 @@ impl Shape {
         for (i, &size) in dims[2..].iter().enumerate() {
             let axis = 2 - spatial + i;
             let extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1;
-            let padded = size + window.pads_begin[axis] + end[axis];
+            let padded = size + window.pads_begin[axis] + window.pads_end[axis];
             let steps = padded.checked_sub(extent).ok_or_else(|| RuntimeError::Run {
                 reason: format!("images of shape {self:?} are smaller than a window of {extent}"),
             })?;

@@ -172,7 +172,7 @@ pub(crate) mod model {
 
     /// Reads a model.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Model, D::Error> {
-        Model::from_bytes(&Bytes::deserialize(from)?.read()?).map_err(D::Error::custom)
+        Model::from_bytes(Bytes::deserialize(from)?.read()?.into()).map_err(D::Error::custom)
     }
 }
 

@@ -60,9 +60,9 @@ impl Lowering<'_> {
         let bytes = self.bytes.get(name).and_then(|bytes| Some(bytes.as_ref().ok()?.id));
         let reordered = bytes.and_then(|id| self.other_layout.get(&id).copied());
         let floats = self.tensors.get(name).copied();
-        let dynamic = |form| self.dynamic.get(&(name, form)).copied();
-        let ids = [floats, bytes, reordered, dynamic(Form::Plain), dynamic(IMAGES)];
-        let mut steps = ids.into_iter().flatten().filter_map(|id| self.values[id.index()].step);
+        let dynamic = |are_images| self.dynamic.get(&(name, are_images)).copied();
+        let ids = [floats, bytes, reordered, dynamic(false), dynamic(true)];
+        let mut steps = ids.into_iter().flatten().filter_map(|id| self.step_of[id.index()]);
         steps.find(|step| live.contains(step))
     }
 }

@@ -3,7 +3,7 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Bytes, Lowering, bytes};
-use crate::op::{ByteScale, Epilogue};
+use crate::op::Epilogue;
 use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
 use crate::rules::Wanted;

@@ -35,11 +35,11 @@ impl<'a> Lowering<'a> {
 
     /// Computes a MaxPool of bytes, which leaves scales alone.
     fn max_pool(&mut self, node: &'a NodeProto) -> Result<Bytes, Refusal> {
-        let (window, end) = pool_window(node)?;
+        let window = pool_window(node)?;
         let from = self.source(&node.input[0])?;
         let input = self.as_image(from, Halo::default(), node);
         let zero_point = from.ty.scale.zero_point;
-        let op = Op::BytesPool(BytesPool::Max { window, end, zero_point });
+        let op = Op::BytesPool(BytesPool::Max { window, zero_point });
         let id = self.step(bytes(from.ty.scale, Layout::IMAGES), &[input], "MaxPool", node, op);
         Ok(Bytes { id, ..from })
     }

@@ -1,6 +1,6 @@
 //! Operators on bytes.
 
-use fewbits_kernels::bytes::{AddScales, Divisor, QuantizeTo, Window};
+use fewbits_kernels::bytes::{AddScales, Averaging, Divisor, QuantizeTo, Window};
 use fewbits_kernels::float::{Binary, Function};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,12 @@ impl ByteScale {
     /// That of the bytes that come out.
     pub fn of(to: QuantizeTo) -> ByteScale {
         ByteScale { scale: to.scale, zero_point: to.zero_point }
+    }
+
+    /// An average of such bytes, as bytes.
+    pub fn averaging(self, divisor: Divisor, to: QuantizeTo) -> Averaging {
+        let ByteScale { scale: from_scale, zero_point: from_zero_point } = self;
+        Averaging { divisor, from_scale, from_zero_point, to }
     }
 
     /// The bytes of floats, all of them allowed.
@@ -71,15 +77,6 @@ pub struct DequantizedBinary {
     pub function: Option<Function>,
 }
 
-/// An average of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AverageOf {
-    /// What the bytes stand for that go in.
-    pub from: ByteScale,
-    /// How the average becomes a byte.
-    pub to: QuantizeTo,
-}
-
 /// Pooling of bytes over windows of images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,8 +85,6 @@ pub enum BytesPool {
     Max {
         /// How windows move.
         window: Window,
-        /// Padding at the end.
-        end: [usize; 2],
         /// The zero point, which fills a halo.
         zero_point: u8,
     },
@@ -97,20 +92,16 @@ pub enum BytesPool {
     Average {
         /// How windows move.
         window: Window,
-        /// Padding at the end.
-        end: [usize; 2],
-        /// What a sum is divided by.
-        divisor: Divisor,
-        /// The scales.
-        average: AverageOf,
+        /// What the average is taken of, and how it becomes bytes.
+        averaging: Averaging,
     },
 }
 
 /// The average of bytes over the spatial axes of `[images, channels, ..]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GlobalAverage {
-    /// The scales.
-    pub average: AverageOf,
+    /// What it is taken of, and how it becomes bytes.
+    pub averaging: Averaging,
     /// Whether the axes stay, of size 1.
     pub keep_axes: bool,
 }

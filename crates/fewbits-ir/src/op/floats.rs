@@ -72,8 +72,6 @@ pub struct FloatConv {
     pub groups: usize,
     /// How windows move.
     pub window: Window,
-    /// Padding at the end.
-    pub end: [usize; 2],
     /// What follows.
     pub function: Option<Function>,
 }
@@ -93,8 +91,6 @@ pub enum FloatPooling {
 pub struct FloatPool {
     /// How windows move.
     pub window: Window,
-    /// Padding at the end.
-    pub end: [usize; 2],
     /// What is made of them.
     pub pooling: FloatPooling,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Tensor;
+use crate::{Result, RuntimeError, Tensor};
 
 /// What is done with two 64-bit integers; beyond 64 bits it wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,4 +138,66 @@ pub enum Padding {
     SameUpper,
     /// The same, an odd one at the begin.
     SameLower,
+}
+
+/// How windows lie along one axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowAxis {
+    /// The size of the images.
+    pub size: usize,
+    /// Taps.
+    pub kernel: usize,
+    /// From a window to the next.
+    pub stride: usize,
+    /// From a tap to the next.
+    pub dilation: usize,
+    /// How far the first window begins before the image.
+    pub pad: usize,
+    /// Windows.
+    pub out: usize,
+}
+
+impl WindowsOfAnyRank {
+    /// The axes of images of size `sizes` under windows of size `kernel`.
+    ///
+    /// # Errors
+    /// If the attributes are of another number of axes, or the images smaller than a window.
+    pub fn axes(&self, sizes: &[usize], kernel: &[usize]) -> Result<Vec<WindowAxis>> {
+        let rank = sizes.len();
+        let refused = |reason: String| RuntimeError::Run { reason };
+        let given = |values: &[usize], axis: usize| values.get(axis).copied().unwrap_or(1);
+        let fits = |values: &[usize], of: usize| values.is_empty() || values.len() == of;
+        let pads = match &self.padding {
+            Padding::Given(pads) => pads.as_slice(),
+            _ => &[],
+        };
+        if !(fits(&self.strides, rank) && fits(&self.dilations, rank) && fits(pads, 2 * rank)) {
+            let reason = format!("a convolution has attributes of other than {rank} axes");
+            return Err(refused(reason));
+        }
+        let axis = |axis: usize| {
+            let (size, stride) = (sizes[axis], given(&self.strides, axis));
+            let dilation = given(&self.dilations, axis);
+            if stride == 0 || kernel[axis] == 0 {
+                return Err(refused("a convolution has a stride or a window of 0".into()));
+            }
+            let extent = (kernel[axis] - 1) * dilation + 1;
+            let out = size.div_ceil(stride);
+            let missing = (out.saturating_sub(1) * stride + extent).saturating_sub(size);
+            let (pad, end) = match self.padding {
+                Padding::Given(_) => {
+                    let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
+                    (pad(axis), pad(rank + axis))
+                }
+                Padding::SameUpper => (missing / 2, missing - missing / 2),
+                Padding::SameLower => (missing - missing / 2, missing / 2),
+            };
+            let left = (size + pad + end).checked_sub(extent).ok_or_else(|| {
+                refused(format!("images of size {sizes:?} are smaller than a window of {extent}"))
+            })?;
+            let out = left / stride + 1;
+            Ok(WindowAxis { size, kernel: kernel[axis], stride, dilation, pad, out })
+        };
+        (0..rank).map(axis).collect()
+    }
 }

@@ -16,7 +16,7 @@ use fewbits_onnx::proto::DataType;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::{
-    AverageOf, BytesBinary, BytesOperator, BytesPool, ByteScale, DequantizedBinary, GlobalAverage,
+    BytesBinary, BytesOperator, BytesPool, ByteScale, DequantizedBinary, GlobalAverage,
     Lut,
 };
 pub use floats::{
@@ -24,7 +24,7 @@ pub use floats::{
     Norm, NormKind, Order, Permutation, Reduce, Reduction,
 };
 pub use integers::{
-    ConvInteger, CumSum, CumSumOf, From, IntegerBinary, MatMulInteger, Padding, SumOfIntegers,
+    ConvInteger, CumSum, CumSumOf, From, IntegerBinary, MatMulInteger, Padding, SumOfIntegers, WindowAxis,
     WindowsOfAnyRank, ZeroPoints,
 };
 pub use movement::{Concat, NewShape, Transpose};

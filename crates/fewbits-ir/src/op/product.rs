@@ -112,8 +112,6 @@ pub struct Conv {
     pub product: Product,
     /// How windows move.
     pub window: Window,
-    /// Padding at the end.
-    pub end: [usize; 2],
     /// Groups of channels.
     pub groups: usize,
 }
@@ -121,7 +119,7 @@ pub struct Conv {
 impl Conv {
     /// The halo that holds the padding.
     pub fn halo(&self) -> Halo {
-        let ([top, left], [bottom, right]) = (self.window.pads_begin, self.end);
+        let ([top, left], [bottom, right]) = (self.window.pads_begin, self.window.pads_end);
         Halo { top, left, bottom, right }
     }
 

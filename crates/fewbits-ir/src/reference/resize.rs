@@ -1,10 +1,20 @@
 //! `Resize` of floats, after ONNX's reference: one axis after the other, each element a weighted sum of its
 //! neighbours along it.
 
-use crate::integer::program::Step;
-use crate::integer::state::{Shape, State, ValueId};
-use crate::integer::steps::place_of;
+use crate::op::{
+    AspectRatio, Coordinates, Filter, Interpolation, Nearest, Outside, Resize, Target,
+};
+use crate::shape::{Shape, axis_of};
 use crate::{Result, RuntimeError};
+
+/// What a Resize is told of the size of its result.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// Factors.
+    Scales(&'a [f32]),
+    /// The sizes themselves, and what becomes of those that would stretch an image.
+    Sizes(&'a [i64], AspectRatio),
+}
 
 /// How one axis is resized.
 #[derive(Clone, Copy, Debug)]
@@ -22,34 +32,37 @@ enum Neighbours {
     Outside(f32),
 }
 
-impl Step for Resize {
-    fn run(&self, state: &mut State) -> Result<()> {
-        let from = state.shape(self.input);
-        let axes = self.axes_of(state, from)?;
-        let mut values = state.floats(self.input).to_vec();
-        let mut dims = from.dims().to_vec();
-        for (axis, told) in axes.iter().enumerate() {
-            if told.is_same() {
-                continue;
-            }
-            dims[axis] = told.to;
-            let count = dims.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
-            let count = count.filter(|count| *count <= MOST_ELEMENTS).ok_or_else(too_large)?;
-            if count == 0 {
-                values.clear();
-                continue;
-            }
-            let inner: usize = dims[axis + 1..].iter().product();
-            let neighbours: Vec<Neighbours> =
-                (0..told.to).map(|place| self.neighbours(told, place)).collect();
-            values = along(&values, told.size, inner, &neighbours, count);
+/// Resizes `values` of shape `from`: what comes out, and its shape.
+///
+/// # Errors
+/// If what is told does not fit the shape, or asks for more elements than fit.
+pub fn resize(
+    op: &Resize,
+    values: &[f32],
+    from: Shape,
+    told: Told,
+    part: Option<&[f32]>,
+) -> Result<(Vec<f32>, Shape)> {
+    let axes = op.axes_of(from, told, part)?;
+    let mut values = values.to_vec();
+    let mut dims = from.dims().to_vec();
+    for (axis, told) in axes.iter().enumerate() {
+        if told.is_same() {
+            continue;
         }
-        let to = super::shape(&dims)?;
-        let mut out = state.take(self.output, to, to.len() * 4);
-        out.f32s_mut().copy_from_slice(&values);
-        state.give(self.output, out);
-        Ok(())
+        dims[axis] = told.to;
+        let count = dims.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
+        let count = count.filter(|count| *count <= MOST_ELEMENTS).ok_or_else(too_large)?;
+        if count == 0 {
+            values.clear();
+            continue;
+        }
+        let inner: usize = dims[axis + 1..].iter().product();
+        let neighbours: Vec<Neighbours> =
+            (0..told.to).map(|place| op.neighbours(told, place)).collect();
+        values = along(&values, told.size, inner, &neighbours, count);
     }
+    Ok((values, Shape::new(&dims)?))
 }
 
 /// More elements, in all and along an axis, are taken for an error in what is asked for.
@@ -92,59 +105,54 @@ fn along(
 
 impl Resize {
     /// What is asked for along every axis.
-    fn axes_of(&self, state: &State, from: Shape) -> Result<Vec<Axis>> {
+    fn axes_of(&self, from: Shape, told: Told, part: Option<&[f32]>) -> Result<Vec<Axis>> {
         let rank = from.dims().len();
         let fault = |what: &str| RuntimeError::Run {
             reason: format!("Resize of a value of shape {from:?}: {what}"),
         };
         let same = |&size: &usize| Axis { size, to: size, scale: 1.0, begin: 0.0, end: 1.0 };
         let mut axes: Vec<Axis> = from.dims().iter().map(same).collect();
-        let told: Vec<usize> = match self.axes.is_empty() {
+        let resized: Vec<usize> = match self.axes.is_empty() {
             true => (0..rank).collect(),
-            false => self.axes.iter().map(|&axis| place_of(axis, rank)).collect::<Result<_>>()?,
+            false => self.axes.iter().map(|&axis| axis_of(axis, rank)).collect::<Result<_>>()?,
         };
-        if let Some(part) = self.part {
-            let part = state.floats(part);
-            if part.len() == 2 * told.len() {
-                for (i, &axis) in told.iter().enumerate() {
-                    axes[axis].begin = f64::from(part[i]);
-                    axes[axis].end = f64::from(part[told.len() + i]);
-                }
+        if let Some(part) = part.filter(|part| part.len() == 2 * resized.len()) {
+            for (i, &axis) in resized.iter().enumerate() {
+                axes[axis].begin = f64::from(part[i]);
+                axes[axis].end = f64::from(part[resized.len() + i]);
             }
         }
         let is_scale = |scale: f64| scale.is_finite() && scale > 0.0;
-        match self.target {
-            Target::Scales(scales) => {
-                let scales = state.floats(scales);
-                if scales.len() != told.len() {
+        match told {
+            Told::Scales(scales) => {
+                if scales.len() != resized.len() {
                     return Err(fault("as many scales are needed as axes"));
                 }
                 if !scales.iter().all(|&scale| is_scale(f64::from(scale))) {
                     return Err(fault("a scale is not a positive number"));
                 }
-                for (&axis, &scale) in told.iter().zip(scales) {
+                for (&axis, &scale) in resized.iter().zip(scales) {
                     let axis = &mut axes[axis];
                     axis.scale = f64::from(scale);
                     axis.to = (axis.scale * axis.size as f64) as usize;
                 }
             }
-            Target::Sizes(sizes, aspect) => {
-                let sizes = state.ints(sizes)?;
-                if sizes.len() != told.len() {
+            Told::Sizes(sizes, aspect) => {
+                if sizes.len() != resized.len() {
                     return Err(fault("as many sizes are needed as axes"));
                 }
-                for (&axis, &size) in told.iter().zip(sizes) {
+                for (&axis, &size) in resized.iter().zip(sizes) {
                     let axis = &mut axes[axis];
                     axis.to = usize::try_from(size).map_err(|_| fault("a size is negative"))?;
                     axis.scale = axis.to as f64 / axis.size as f64;
                 }
-                let scales = told.iter().map(|&axis| axes[axis].scale);
+                let scales = resized.iter().map(|&axis| axes[axis].scale);
                 let common = match aspect {
                     AspectRatio::Stretch => None,
                     AspectRatio::NotLarger => scales.reduce(f64::min),
                     AspectRatio::NotSmaller => scales.reduce(f64::max),
                 };
-                for axis in told.iter().filter(|_| common.is_some()) {
+                for axis in resized.iter().filter(|_| common.is_some()) {
                     let axis = &mut axes[*axis];
                     axis.scale = common.unwrap_or(1.0);
                     axis.to = (axis.scale * axis.size as f64 + 0.5) as usize;
@@ -280,11 +288,9 @@ fn keys(distance: f64, a: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn resize(interpolation: Interpolation, coordinates: Coordinates) -> Resize {
-        let (input, output) = (ValueId(0), ValueId(1));
-        let (target, outside) = (Target::Scales(ValueId(2)), Outside::Repeated);
-        let axes = Vec::new();
-        Resize { input, output, part: None, target, axes, interpolation, coordinates, outside }
+    fn of_scales(interpolation: Interpolation, coordinates: Coordinates) -> Resize {
+        let (target, outside) = (Target::Scales, Outside::Repeated);
+        Resize { target, axes: Vec::new(), interpolation, coordinates, outside }
     }
 
     fn line(resize: &Resize, values: &[f32], to: usize) -> Vec<f32> {
@@ -310,15 +316,15 @@ mod tests {
 
     #[test]
     fn a_line_is_doubled_and_halved() {
-        let linear = resize(Interpolation::Linear(Filter::Plain), Coordinates::HalfPixel);
+        let linear = of_scales(Interpolation::Linear(Filter::Plain), Coordinates::HalfPixel);
         assert_eq!(line(&linear, &[0.0, 4.0], 4), [0.0, 1.0, 3.0, 4.0]);
-        let corners = resize(Interpolation::Linear(Filter::Plain), Coordinates::AlignCorners);
+        let corners = of_scales(Interpolation::Linear(Filter::Plain), Coordinates::AlignCorners);
         assert_eq!(line(&corners, &[0.0, 3.0], 4), [0.0, 1.0, 2.0, 3.0]);
         let nearest = Interpolation::Nearest(Nearest::Floor);
-        let nearest = resize(nearest, Coordinates::Asymmetric);
+        let nearest = of_scales(nearest, Coordinates::Asymmetric);
         assert_eq!(line(&nearest, &[1.0, 2.0], 4), [1.0, 1.0, 2.0, 2.0]);
         assert_eq!(line(&nearest, &[1.0, 2.0, 3.0, 4.0], 2), [1.0, 3.0]);
-        let spread = resize(Interpolation::Linear(Filter::Antialias), Coordinates::HalfPixel);
+        let spread = of_scales(Interpolation::Linear(Filter::Antialias), Coordinates::HalfPixel);
         assert_eq!(line(&spread, &[1.0; 9], 2), [1.0, 1.0]);
     }
 }

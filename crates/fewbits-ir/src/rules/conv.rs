@@ -17,7 +17,7 @@ fn conv<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId,
     let (weights, scale) = lowering.view.weights(input(node, 1)?, OutputAxis::First)?;
     let shape = weights.tensor.layout().shape();
     let (kernel, rank) = kernel_of(shape)?;
-    let (window, end) = window_of(node, kernel, rank)?;
+    let window = window_of(node, kernel, rank)?;
     let groups = groups(node, shape[0])?;
     let from = lowering.source(input(node, 0)?)?;
     let bias = bias(lowering, node.input.get(2), &scale, from)?;
@@ -30,7 +30,7 @@ fn conv<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId,
         epilogue: Epilogue::Bytes { to, add: None },
     };
     has_weights(&product.weights)?;
-    let conv = Conv { product, window, end, groups };
+    let conv = Conv { product, window, groups };
     let what = match conv.is_depthwise() {
         true => format!("depth-wise Conv{behind}"),
         false => format!("Conv{behind}"),

@@ -31,7 +31,7 @@ pub(crate) fn convolution<'a>(
     let what = if offset.is_some() { "ConvInteger + Add" } else { "ConvInteger" };
     let shape = weights.tensor.layout().shape();
     let (kernel, rank) = kernel_of(shape)?;
-    let (window, end) = window_of(product, kernel, rank)?;
+    let window = window_of(product, kernel, rank)?;
     let groups = groups(product, shape[0])?;
     has_weights(&weights)?;
     let product = Product {
@@ -41,7 +41,7 @@ pub(crate) fn convolution<'a>(
         scale,
         epilogue: Epilogue::floats(offset),
     };
-    let conv = Conv { product, window, end, groups };
+    let conv = Conv { product, window, groups };
     Ok(Box::new(move |lowering| {
         let input = lowering.dynamic_bytes(quantize, Layout::IMAGES);
         lowering.widen_halo(input, conv.halo());

@@ -22,21 +22,19 @@ struct Parts<'a> {
     shape: [usize; 4],
     groups: usize,
     window: Window,
-    end: [usize; 2],
 }
 
 fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["Conv"], node)?;
     let parts = parts(lowering, node)?;
     Ok(Box::new(move |lowering| {
-        let Parts { weights, bias, shape, groups, window, end } = parts;
+        let Parts { weights, bias, shape, groups, window } = parts;
         let weights = Tensor::new(shape.to_vec(), weights.values());
         let conv = FloatConv {
             weights: weights.expect("an axis of 1 more"),
             bias: bias.map_or(Vec::new(), |bias| bias.values()),
             groups,
             window,
-            end,
             function: None,
         };
         let input = lowering.tensor(&node.input[0]);
@@ -62,7 +60,7 @@ fn parts<'a>(lowering: &Lowering<'a>, node: &NodeProto) -> Result<Parts<'a>, Ref
             Some(bias.ok_or(Refusal::of_node(why))?)
         }
     };
-    let (window, end) = window_of(node, [shape[2], shape[3]], rank)?;
+    let window = window_of(node, [shape[2], shape[3]], rank)?;
     let groups = groups(node, shape[0])?;
-    Ok(Parts { weights, bias, shape, groups, window, end })
+    Ok(Parts { weights, bias, shape, groups, window })
 }

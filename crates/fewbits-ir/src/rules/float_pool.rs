@@ -11,14 +11,14 @@ use crate::rules::{Rewrite, Rule, Takes};
 pub(crate) const RULE: Rule = Rule { name: "float_pool", takes: Takes::Floats(pool) };
 
 fn pool<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
-    let (window, end) = pool_window(node)?;
+    let window = pool_window(node)?;
     let pooling = match node.is("MaxPool") {
         true => FloatPooling::Max,
         false => FloatPooling::Average(divisor(node)),
     };
     Ok(Box::new(move |lowering| {
         let input = lowering.tensor(&node.input[0]);
-        let op = Op::FloatPool(FloatPool { window, end, pooling });
+        let op = Op::FloatPool(FloatPool { window, pooling });
         lowering.step(floats(), &[input], node.op_type(), node, op)
     }))
 }

@@ -1,10 +1,11 @@
 //! The average over the spatial axes of images: of bytes, and of floats.
 
 use fewbits_kernels::Halo;
+use fewbits_kernels::bytes::Divisor;
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, bytes};
-use crate::op::{AverageOf, ByteScale, GlobalAverage, Op, Reduction};
+use crate::op::{ByteScale, GlobalAverage, Op, Reduction};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, check, only};
 use crate::rules::reduce::reduce;
@@ -21,8 +22,8 @@ fn of_bytes<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<Valu
     check(spatial_axes(lowering, node)? <= 2, MORE_AXES)?;
     let from = lowering.source(&node.input[0])?;
     let input = lowering.as_image(from, Halo::default(), node);
-    let average = AverageOf { from: from.ty.scale, to };
-    let op = Op::GlobalAverage(GlobalAverage { average, keep_axes: true });
+    let averaging = from.ty.scale.averaging(Divisor::PixelsInside, to);
+    let op = Op::GlobalAverage(GlobalAverage { averaging, keep_axes: true });
     let what = format!("GlobalAveragePool{}", wanted.behind);
     // One pixel an image: in the order of ONNX already.
     let output = bytes(ByteScale::of(to), Layout::RowMajor);

@@ -36,8 +36,8 @@ pub(crate) fn divisor(node: &NodeProto) -> Divisor {
     }
 }
 
-/// The window of a MaxPool or AveragePool of one output, and its padding at the end.
-pub(crate) fn pool_window(node: &NodeProto) -> Result<(Window, [usize; 2]), Refusal> {
+/// The window of a MaxPool or AveragePool of one output.
+pub(crate) fn pool_window(node: &NodeProto) -> Result<Window, Refusal> {
     only(&["MaxPool", "AveragePool"], node)?;
     // Without positions it does not matter in which order these would count, the storage_order.
     check(node.output.len() == 1, "it also gives positions")?;
@@ -49,13 +49,13 @@ pub(crate) fn pool_window(node: &NodeProto) -> Result<(Window, [usize; 2]), Refu
     window_of(node, kernel, rank)
 }
 
-/// The window of `kernel` that a node moves over images of `rank` spatial axes, and its padding at
-/// the end, unless that depends on the size of the images.
+/// The window of `kernel` that a node moves over images of `rank` spatial axes, unless its padding depends
+/// on the size of the images.
 pub(crate) fn window_of(
     node: &NodeProto,
     kernel: [usize; 2],
     rank: usize,
-) -> Result<(Window, [usize; 2]), Refusal> {
+) -> Result<Window, Refusal> {
     let auto_pad = node.string("auto_pad", "NOTSET");
     if !matches!(auto_pad.as_str(), "NOTSET" | "VALID" | "") {
         return Err(Refusal::of_node(format!("auto_pad is {auto_pad}"))
@@ -76,5 +76,5 @@ pub(crate) fn window_of(
     check(steps.clone().all(|step| step > 0), "a size, stride or dilation of its window is 0")?;
     let small = |n: usize| n <= LARGEST;
     check(steps.all(small) && pads.into_iter().all(small), "its window reaches over 2^24 pixels")?;
-    Ok((Window { kernel, stride, pads_begin: begin, dilation }, end))
+    Ok(Window { kernel, stride, pads_begin: begin, pads_end: end, dilation })
 }

@@ -5,9 +5,9 @@ use fewbits_kernels::bytes::{
     look_up, min_max, quantize, quantize_image,
 };
 
-use crate::integer::lower::Form;
-use crate::integer::program::{Step, StepRole};
-use crate::integer::state::{ByteScale, State, ValueId, image_layout};
+use fewbits_ir::Layout;
+use crate::steps::Kernel;
+use crate::state::{ByteScale, State, ValueId, image_layout};
 use crate::{Result, Tensor, Values};
 
 /// Elements that a thread must have at least.
@@ -19,14 +19,10 @@ pub(crate) struct Quantize {
     pub input: ValueId,
     pub output: ValueId,
     pub scale: ByteScale,
-    pub form: Form,
+    pub layout: Layout,
 }
 
-impl Step for Quantize {
-    fn role(&self) -> StepRole {
-        StepRole::Converts
-    }
-
+impl Kernel for Quantize {
     fn run(&self, state: &mut State) -> Result<()> {
         let Quantize { input, output, scale, form } = *self;
         to_bytes(state, input, output, scale, form);
@@ -35,12 +31,12 @@ impl Step for Quantize {
 }
 
 /// Quantizes floats to bytes of `scale`, which lie as `form` says.
-fn to_bytes(state: &mut State, input: ValueId, output: ValueId, scale: ByteScale, form: Form) {
+fn to_bytes(state: &mut State, input: ValueId, output: ValueId, scale: ByteScale, layout: Layout) {
     let (cpu, threads) = (state.cpu, state.threads);
     let to = QuantizeTo::all_bytes(scale.scale, scale.zero_point);
     let shape = state.shape(input);
     match form {
-        Form::Plain => {
+        Layout::RowMajor => {
             let mut out = state.take(output, shape, shape.len());
             let input = state.floats(input);
             threads.rows(out.u8s_mut(), 1, LEAST, |first, out| {
@@ -48,7 +44,7 @@ fn to_bytes(state: &mut State, input: ValueId, output: ValueId, scale: ByteScale
             });
             state.give(output, out);
         }
-        Form::Image => {
+        Layout::ChannelsLast(_) => {
             let layout = image_layout(shape.dims(), state.value(output).halo);
             let mut out = state.take(output, shape, layout.len_bytes());
             let input = state.floats(input);
@@ -68,19 +64,15 @@ fn to_bytes(state: &mut State, input: ValueId, output: ValueId, scale: ByteScale
 pub(crate) struct DynamicQuantize {
     pub input: ValueId,
     pub output: ValueId,
-    pub form: Form,
+    pub layout: Layout,
 }
 
-impl Step for DynamicQuantize {
-    fn role(&self) -> StepRole {
-        StepRole::Converts
-    }
-
+impl Kernel for DynamicQuantize {
     fn run(&self, state: &mut State) -> Result<()> {
         let (least, most) = min_max(state.cpu, state.floats(self.input));
         let (scale, zero_point) = dynamic_parameters(least, most);
         let scale = ByteScale { scale, zero_point };
-        to_bytes(state, self.input, self.output, scale, self.form);
+        to_bytes(state, self.input, self.output, scale, self.layout);
         state.value_mut(self.output).dynamic = Some(scale);
         Ok(())
     }
@@ -92,21 +84,21 @@ pub(crate) struct Dequantize {
     pub output: ValueId,
     pub scale: ByteScale,
     /// How the bytes lie.
-    pub form: Form,
+    pub layout: Layout,
 }
 
-impl Step for Dequantize {
+impl Kernel for Dequantize {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);
         let ByteScale { scale, zero_point } = self.scale;
         let mut out = state.take(self.output, shape, shape.len() * 4);
         let input = state.bytes(self.input);
-        match self.form {
-            Form::Plain => threads.rows(out.f32s_mut(), 1, LEAST, |first, out| {
+        match self.layout {
+            Layout::RowMajor => threads.rows(out.f32s_mut(), 1, LEAST, |first, out| {
                 dequantize(cpu, &input[first..][..out.len()], scale, zero_point, out);
             }),
-            Form::Image => {
+            Layout::ChannelsLast(_) => {
                 let layout = state.image(self.input);
                 let (size, pitch) =
                     (layout.channels * layout.height * layout.width, layout.image_pitch());
@@ -132,16 +124,12 @@ pub(crate) struct Reorder {
     pub halo: u8,
 }
 
-impl Step for Reorder {
-    fn role(&self) -> StepRole {
-        StepRole::Converts
-    }
-
+impl Kernel for Reorder {
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let shape = state.shape(self.input);
         match self.to {
-            Form::Image => {
+            Layout::ChannelsLast(_) => {
                 let layout = image_layout(shape.dims(), state.value(self.output).halo);
                 let mut out = state.take(self.output, shape, layout.len_bytes());
                 let size = layout.channels * layout.height * layout.width;
@@ -152,7 +140,7 @@ impl Step for Reorder {
                 }
                 state.give(self.output, out);
             }
-            Form::Plain => {
+            Layout::RowMajor => {
                 let mut out = state.take(self.output, shape, shape.len());
                 planes(state, self.input, out.u8s_mut());
                 state.give(self.output, out);
@@ -168,20 +156,16 @@ pub(crate) struct GiveOut {
     pub output: ValueId,
     pub signed: bool,
     /// How the bytes lie.
-    pub form: Form,
+    pub layout: Layout,
 }
 
-impl Step for GiveOut {
-    fn role(&self) -> StepRole {
-        StepRole::Converts
-    }
-
+impl Kernel for GiveOut {
     fn run(&self, state: &mut State) -> Result<()> {
         let shape = state.shape(self.input);
         let mut bytes = vec![0; shape.len()];
-        match self.form {
-            Form::Plain => bytes.copy_from_slice(state.bytes(self.input)),
-            Form::Image => planes(state, self.input, &mut bytes),
+        match self.layout {
+            Layout::RowMajor => bytes.copy_from_slice(state.bytes(self.input)),
+            Layout::ChannelsLast(_) => planes(state, self.input, &mut bytes),
         }
         let values = match self.signed {
             true => Values::I8(bytes.into_iter().map(|q| (q ^ 0x80) as i8).collect()),
@@ -207,22 +191,22 @@ pub(crate) struct LookUp {
     pub input: ValueId,
     pub output: ValueId,
     pub table: Box<[u8; 256]>,
-    pub form: Form,
+    pub layout: Layout,
     /// What the halo is filled with.
     pub halo: u8,
 }
 
-impl Step for LookUp {
+impl Kernel for LookUp {
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let shape = state.shape(self.input);
-        match self.form {
-            Form::Plain => {
+        match self.layout {
+            Layout::RowMajor => {
                 let mut out = state.take(self.output, shape, shape.len());
                 look_up(cpu, &self.table, state.bytes(self.input), out.u8s_mut());
                 state.give(self.output, out);
             }
-            Form::Image => {
+            Layout::ChannelsLast(_) => {
                 let from = state.image(self.input);
                 let to = image_layout(shape.dims(), state.value(self.output).halo);
                 let mut out = state.take(self.output, shape, to.len_bytes());

@@ -4,8 +4,8 @@ use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides
 use fewbits_kernels::{Buffer, Cpu, Threads};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId};
+use crate::steps::Kernel;
+use crate::state::{State, ValueId};
 use crate::{Result, Tensor};
 
 /// The step.
@@ -87,7 +87,7 @@ impl Moves {
     }
 }
 
-impl Step for IntegerConvolution {
+impl Kernel for IntegerConvolution {
     fn run(&self, state: &mut State) -> Result<()> {
         let factors = Factors {
             images: stored(state, self.images)?,

@@ -3,9 +3,9 @@
 use fewbits_kernels::broadcast_sizes;
 use fewbits_kernels::float::{self, Dims, Mask, Strided, StridedMut, attend, matmul};
 
-use crate::integer::program::Step;
-use crate::integer::state::{MAX_RANK, Shape, State, ValueId};
-use crate::integer::steps::{self, shape, with_scratch};
+use crate::steps::Kernel;
+use crate::state::{MAX_RANK, Shape, State, ValueId};
+use crate::steps::{self, shape, with_scratch};
 use crate::{Result, RuntimeError};
 
 /// A value, its axes in another order if a permutation is given.
@@ -192,7 +192,7 @@ pub(crate) struct FloatProduct {
     pub heads: Heads,
 }
 
-impl Step for FloatProduct {
+impl Kernel for FloatProduct {
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let (a, b) = (Matrices::new(state, &self.a)?, Matrices::new(state, &self.b)?);
@@ -250,7 +250,7 @@ impl Attention {
     }
 }
 
-impl Step for Attention {
+impl Kernel for Attention {
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let (q, k, v) = self.views(state)?;

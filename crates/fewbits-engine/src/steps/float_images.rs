@@ -3,9 +3,9 @@
 use fewbits_kernels::bytes::{Divisor, Window};
 use fewbits_kernels::float::{self, Function};
 
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId, image_layout};
-use crate::integer::steps::windowed;
+use crate::steps::Kernel;
+use crate::state::{State, ValueId, image_layout};
+use crate::steps::windowed;
 use crate::{Result, RuntimeError};
 
 /// Products that a thread must have at least.
@@ -30,7 +30,7 @@ pub(crate) struct Convolution {
     pub function: Option<Function>,
 }
 
-impl Step for Convolution {
+impl Kernel for Convolution {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let from = state.image(self.input);
@@ -87,7 +87,7 @@ pub(crate) struct FloatPool {
     pub pooling: FloatPooling,
 }
 
-impl Step for FloatPool {
+impl Kernel for FloatPool {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads, window) = (state.cpu, state.threads, self.window);
         let from = state.image(self.input);

@@ -6,9 +6,9 @@ use fewbits_kernels::bytes::{
 };
 
 use crate::Result;
-use crate::integer::program::Step;
-use crate::integer::state::{ByteScale, State, ValueId, image_layout};
-use crate::integer::steps::{shape, windowed};
+use crate::steps::Kernel;
+use crate::state::{ByteScale, State, ValueId, image_layout};
+use crate::steps::{shape, windowed};
 
 /// What is made of a window.
 pub(crate) enum Pooling {
@@ -33,7 +33,7 @@ pub(crate) struct Pool {
     pub pooling: Pooling,
 }
 
-impl Step for Pool {
+impl Kernel for Pool {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let from = state.image(self.input);
@@ -74,7 +74,7 @@ pub(crate) struct GlobalAverage {
     pub to: QuantizeTo,
 }
 
-impl Step for GlobalAverage {
+impl Kernel for GlobalAverage {
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let from = state.image(self.input);

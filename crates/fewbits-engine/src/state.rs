@@ -1,76 +1,10 @@
 //! What a run works on: the values of the program and the memory they lie in.
 
+use std::ops::Range;
+
+use fewbits_ir::op::ByteScale;
+use fewbits_ir::{Result, RuntimeError, Shape, Tensor, ValueId, Values};
 use fewbits_kernels::{Buffer, Cpu, Halo, ImageLayout, Threads};
-
-use crate::Tensor;
-
-/// A value of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ValueId(pub u32);
-
-impl ValueId {
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// Most axes of a value that our own steps handle.
-pub(crate) const MAX_RANK: usize = 8;
-
-/// The dimensions of a value.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Shape {
-    dims: [usize; MAX_RANK],
-    rank: usize,
-}
-
-impl Shape {
-    /// `None` beyond [`MAX_RANK`] axes.
-    pub(crate) fn new(dims: &[usize]) -> Option<Shape> {
-        let mut shape = Shape { rank: dims.len(), ..Shape::default() };
-        shape.dims.get_mut(..dims.len())?.copy_from_slice(dims);
-        Some(shape)
-    }
-
-    pub(crate) fn dims(&self) -> &[usize] {
-        &self.dims[..self.rank]
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.dims().iter().product()
-    }
-
-    /// The size of the last axis; 1 for a scalar.
-    pub(crate) fn last(&self) -> usize {
-        self.dims().last().copied().unwrap_or(1)
-    }
-
-    /// The product of all axes but the last.
-    pub(crate) fn rows(&self) -> usize {
-        self.dims().split_last().map_or(1, |(_, rows)| rows.iter().product())
-    }
-
-    /// This shape with another last axis.
-    pub(crate) fn with_last(mut self, last: usize) -> Shape {
-        if self.rank > 0 {
-            self.dims[self.rank - 1] = last;
-        }
-        self
-    }
-}
-
-impl std::fmt::Debug for Shape {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.dims().fmt(f)
-    }
-}
-
-/// The scale and zero point of bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct ByteScale {
-    pub scale: f32,
-    pub zero_point: u8,
-}
 
 /// What is known of a value while a program runs.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +14,7 @@ pub(crate) struct Value {
     pub halo: Halo,
     /// Whether it holds 64-bit integers.
     pub is_ints: bool,
-    /// Of bytes quantized as they come.
+    /// What the bytes of a dynamically quantized activation stand for.
     pub dynamic: Option<ByteScale>,
     /// Of a value that our own steps have no form for: strings and integers.
     pub tensor: Option<Tensor>,
@@ -103,7 +37,7 @@ pub(crate) struct Scratch {
     pub dynamic: DynamicScratch,
 }
 
-/// What a product corrects its sums by, when its input was quantized as it came.
+/// What a product corrects its sums by, when its input was dynamically quantized.
 #[derive(Default)]
 pub(crate) struct DynamicScratch {
     pub bias: Vec<i32>,
@@ -168,6 +102,64 @@ impl State {
     pub(crate) fn image(&self, id: ValueId) -> ImageLayout {
         let value = self.value(id);
         image_layout(value.shape.dims(), value.halo)
+    }
+
+    /// A value as ONNX has it.
+    pub(crate) fn tensor(&self, id: ValueId) -> Result<Tensor> {
+        let value = self.value(id);
+        match &value.tensor {
+            Some(tensor) => Ok(tensor.clone()),
+            None if value.is_ints => {
+                Tensor::new(value.shape.dims().to_vec(), self.buffer(id).i64s().to_vec())
+            }
+            None => Tensor::new(value.shape.dims().to_vec(), self.floats(id).to_vec()),
+        }
+    }
+
+    /// 64-bit integers, in whatever form they came.
+    pub(crate) fn ints(&self, id: ValueId) -> Result<&[i64]> {
+        match self.value(id).tensor.as_ref().map(Tensor::values) {
+            Some(Values::I64(ints)) => Ok(ints),
+            Some(other) => Err(RuntimeError::Run {
+                reason: format!("64-bit integers are wanted, {:?} given", other.data_type()),
+            }),
+            None => Ok(self.buffer(id).i64s()),
+        }
+    }
+
+    /// Stores what a caller or another executor gives.
+    pub(crate) fn set_tensor(&mut self, id: ValueId, tensor: &Tensor) -> Result<()> {
+        if let Values::F32(floats) = tensor.values() {
+            self.set_floats(id, Shape::new(tensor.shape())?, floats);
+        } else {
+            self.value_mut(id).shape = Shape::new(tensor.shape())?;
+            self.value_mut(id).tensor = Some(tensor.clone());
+        }
+        Ok(())
+    }
+
+    /// Some rows of a tensor.
+    pub(crate) fn set_rows(
+        &mut self,
+        id: ValueId,
+        tensor: &Tensor,
+        rows: Range<usize>,
+    ) -> Result<()> {
+        let Values::F32(floats) = tensor.values() else {
+            return self.set_tensor(id, &tensor.slice_rows(rows));
+        };
+        let row = floats.len() / tensor.rows().max(1);
+        let mut dims = tensor.shape().to_vec();
+        dims[0] = rows.len();
+        self.set_floats(id, Shape::new(&dims)?, &floats[rows.start * row..rows.end * row]);
+        Ok(())
+    }
+
+    fn set_floats(&mut self, id: ValueId, shape: Shape, floats: &[f32]) {
+        let mut buffer = self.take(id, shape, floats.len() * 4);
+        buffer.f32s_mut().copy_from_slice(floats);
+        self.give(id, buffer);
+        self.value_mut(id).tensor = None;
     }
 }
 

@@ -24,7 +24,7 @@ use std::cell::RefCell;
 use fewbits_kernels::bytes::Window;
 use fewbits_onnx::facts::place;
 
-use crate::integer::state::{MAX_RANK, Shape};
+use crate::state::{MAX_RANK, Shape};
 use crate::{Result, RuntimeError};
 
 /// Calls `work` with memory of this thread, which it may use for anything.

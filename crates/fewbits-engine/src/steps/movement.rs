@@ -2,97 +2,11 @@
 
 use fewbits_onnx::facts::place;
 
-use crate::integer::lower::Form;
-use crate::integer::program::Step;
-use crate::integer::state::{MAX_RANK, Shape, State, ValueId, image_layout};
-use crate::integer::steps::shape;
+use fewbits_ir::Layout;
+use crate::steps::Kernel;
+use crate::state::{MAX_RANK, Shape, State, ValueId, image_layout};
+use crate::steps::shape;
 use crate::{Result, RuntimeError};
-
-/// How a shape changes, in the words of ONNX: negative axes count from the end.
-#[derive(Clone, Debug)]
-pub(crate) enum NewShape {
-    Same,
-    Flatten {
-        axis: i64,
-    },
-    /// `-1` is what is left; 0 is the size of the input there if `zero`.
-    Dims {
-        dims: Vec<i64>,
-        zero: bool,
-    },
-    /// All axes of size 1 if none is named.
-    Squeeze {
-        axes: Vec<i64>,
-    },
-    Unsqueeze {
-        axes: Vec<i64>,
-    },
-}
-
-impl NewShape {
-    pub(crate) fn of(&self, from: Shape) -> Result<Shape> {
-        let dims = from.dims();
-        let fault = || RuntimeError::Run {
-            reason: format!("a value of shape {from:?} cannot be reshaped by {self:?}"),
-        };
-        match self {
-            NewShape::Same => Ok(from),
-            NewShape::Flatten { axis } => {
-                let axis = match *axis {
-                    axis if axis == dims.len() as i64 => dims.len(),
-                    axis => place(axis, dims.len()).ok_or_else(fault)?,
-                };
-                shape(&[dims[..axis].iter().product(), dims[axis..].iter().product()])
-            }
-            NewShape::Dims { dims: wanted, zero } => {
-                let mut out = Vec::with_capacity(wanted.len());
-                for (i, &dim) in wanted.iter().enumerate() {
-                    out.push(match dim {
-                        0 if *zero => *dims.get(i).ok_or_else(fault)?,
-                        -1 => usize::MAX,
-                        dim => usize::try_from(dim).map_err(|_| fault())?,
-                    });
-                }
-                if let Some(free) = out.iter().position(|&d| d == usize::MAX) {
-                    let known: usize = out
-                        .iter()
-                        .filter(|&&d| d != usize::MAX)
-                        .try_fold(1usize, |n, &d| n.checked_mul(d))
-                        .ok_or_else(fault)?;
-                    out[free] = from.len().checked_div(known).unwrap_or(0);
-                }
-                let out = shape(&out)?;
-                if out.len() == from.len() { Ok(out) } else { Err(fault()) }
-            }
-            NewShape::Squeeze { axes } => {
-                let gone: Vec<usize> = match axes.as_slice() {
-                    [] => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
-                    axes => axes
-                        .iter()
-                        .map(|&a| place(a, dims.len()).filter(|&a| dims[a] == 1))
-                        .collect::<Option<_>>()
-                        .ok_or_else(fault)?,
-                };
-                let kept: Vec<usize> =
-                    (0..dims.len()).filter(|a| !gone.contains(a)).map(|a| dims[a]).collect();
-                shape(&kept)
-            }
-            NewShape::Unsqueeze { axes } => {
-                let rank = dims.len() + axes.len();
-                let new: Vec<usize> = axes
-                    .iter()
-                    .map(|&a| place(a, rank))
-                    .collect::<Option<_>>()
-                    .ok_or_else(fault)?;
-                let mut old = dims.iter();
-                let all: Option<Vec<usize>> = (0..rank)
-                    .map(|a| if new.contains(&a) { Some(1) } else { old.next().copied() })
-                    .collect();
-                shape(&all.ok_or_else(fault)?)
-            }
-        }
-    }
-}
 
 /// The same elements, in the same memory, of another shape; what lies in no memory of the program, such as
 /// integers that a caller gives, is handed on.
@@ -102,7 +16,7 @@ pub(crate) struct Reshape {
     pub to: NewShape,
 }
 
-impl Step for Reshape {
+impl Kernel for Reshape {
     fn run(&self, state: &mut State) -> Result<()> {
         let input = state.value(self.input);
         let shape = self.to.of(input.shape)?;
@@ -125,7 +39,7 @@ pub(crate) struct Transpose {
     pub element_bytes: usize,
 }
 
-impl Step for Transpose {
+impl Kernel for Transpose {
     fn run(&self, state: &mut State) -> Result<()> {
         let from = state.shape(self.input);
         let dims = from.dims();
@@ -193,13 +107,13 @@ pub(crate) struct Concat {
     pub output: ValueId,
     pub axis: i64,
     /// How the elements lie; images are joined along their channels.
-    pub form: Form,
+    pub layout: Layout,
     /// What the halo is filled with.
     pub halo: u8,
     pub element_bytes: usize,
 }
 
-impl Step for Concat {
+impl Kernel for Concat {
     fn run(&self, state: &mut State) -> Result<()> {
         let shapes: Vec<Shape> = self.inputs.iter().map(|&id| state.shape(id)).collect();
         let fault = || RuntimeError::Run {
@@ -219,7 +133,7 @@ impl Step for Concat {
             dims[axis] += if fits { shape.dims()[axis] } else { return Err(fault()) };
         }
         let to = shape(&dims)?;
-        if self.form == Form::Image {
+        if self.layout.is_channels_last() {
             let layout = image_layout(&dims, state.value(self.output).halo);
             let mut out = state.take(self.output, to, layout.len_bytes());
             let bytes = out.u8s_mut();

@@ -4,9 +4,9 @@ use fewbits_kernels::float::{
     self, Binary, Function, apply, binary, layer_norm, rms_norm, softmax,
 };
 
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId};
-use crate::integer::steps::elementwise::broadcast;
+use crate::steps::Kernel;
+use crate::state::{State, ValueId};
+use crate::steps::elementwise::broadcast;
 use crate::{Result, RuntimeError};
 
 /// Elements that a thread must have at least.
@@ -19,7 +19,7 @@ pub(crate) struct Elementwise {
     pub function: Function,
 }
 
-impl Step for Elementwise {
+impl Kernel for Elementwise {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);
@@ -42,7 +42,7 @@ pub(crate) struct FloatBinary {
     pub operation: Binary,
 }
 
-impl Step for FloatBinary {
+impl Kernel for FloatBinary {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads, [a, b]) = (state.cpu, state.threads, self.inputs);
         let (a_shape, b_shape) = (state.shape(a), state.shape(b));
@@ -80,7 +80,7 @@ pub(crate) struct Norm {
     pub epsilon: f32,
 }
 
-impl Step for Norm {
+impl Kernel for Norm {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);
@@ -118,7 +118,7 @@ pub(crate) struct Softmax {
     pub output: ValueId,
 }
 
-impl Step for Softmax {
+impl Kernel for Softmax {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);
@@ -136,53 +136,3 @@ impl Step for Softmax {
     }
 }
 
-/// What becomes of the last axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reduction {
-    Sum,
-    Mean,
-    Max,
-}
-
-/// A number for each row, or for each of the matrices and so on that a value is a stack of.
-pub(crate) struct Reduce {
-    pub input: ValueId,
-    pub output: ValueId,
-    pub reduction: Reduction,
-    /// How many axes, counted from the end.
-    pub axes: usize,
-    /// Whether the axes stay, of size 1.
-    pub keep_axes: bool,
-}
-
-impl Step for Reduce {
-    fn run(&self, state: &mut State) -> Result<()> {
-        let from = state.shape(self.input);
-        let dims = from.dims();
-        let kept = dims.len().checked_sub(self.axes).ok_or_else(|| RuntimeError::Run {
-            reason: format!("{} axes are reduced of a value of shape {from:?}", self.axes),
-        })?;
-        let width: usize = dims[kept..].iter().product();
-        let mut left = dims[..kept].to_vec();
-        if self.keep_axes {
-            left.resize(dims.len(), 1);
-        }
-        let to = super::shape(&left)?;
-        let mut out = state.take(self.output, to, to.len() * 4);
-        let input = state.floats(self.input);
-        for (i, out) in out.f32s_mut().iter_mut().enumerate() {
-            let row = input[i * width..][..width].iter().copied();
-            // One after the other: the same bits everywhere.
-            *out = match self.reduction {
-                Reduction::Sum => row.sum(),
-                Reduction::Mean => row.sum::<f32>() / width as f32,
-                // NaN stays: nothing is larger.
-                Reduction::Max => {
-                    row.fold(f32::NEG_INFINITY, |a, b| if b > a || b.is_nan() { b } else { a })
-                }
-            };
-        }
-        state.give(self.output, out);
-        Ok(())
-    }
-}

@@ -8,9 +8,9 @@ use fewbits_kernels::float::{
     matmul_packed,
 };
 
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId};
-use crate::integer::steps::with_scratch;
+use crate::steps::Kernel;
+use crate::state::{State, ValueId};
+use crate::steps::with_scratch;
 use crate::{Result, RuntimeError};
 
 /// Rows that a thread must have at least, and products.
@@ -72,7 +72,7 @@ pub(crate) struct ConstantProduct {
     pub bias: Option<Vec<f32>>,
 }
 
-impl Step for ConstantProduct {
+impl Kernel for ConstantProduct {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);

@@ -9,13 +9,13 @@ use fewbits_kernels::gemm::{
 };
 use fewbits_kernels::{Buffer, ImageLayout};
 
-use crate::integer::lower::Form;
-use crate::integer::program::Step;
-use crate::integer::state::{ByteScale, DynamicScratch, Shape, State, ValueId, image_layout};
-use crate::integer::steps::elementwise::{Binary, Operator};
-use crate::integer::steps::float::FloatBinary;
-use crate::integer::steps::quantize::Quantize;
-use crate::integer::steps::windowed;
+use fewbits_ir::Layout;
+use crate::steps::Kernel;
+use crate::state::{ByteScale, DynamicScratch, Shape, State, ValueId, image_layout};
+use crate::steps::elementwise::{Binary, Operator};
+use crate::steps::float::FloatBinary;
+use crate::steps::quantize::Quantize;
+use crate::steps::windowed;
 use crate::{Result, RuntimeError};
 
 /// The step.
@@ -309,7 +309,7 @@ impl Product {
             b_zero_point: add.scale.zero_point,
             to: add.to,
         };
-        let form = if self.conv.is_some() { Form::Image } else { Form::Plain };
+        let form = if self.conv.is_some() { Form::Image } else { Layout::RowMajor };
         let inputs = [add.product, add.other];
         Binary { inputs, output: self.output, operator: Operator::Add, scales, form }.run(state)
     }
@@ -327,7 +327,7 @@ impl Product {
         FloatBinary { inputs, output: sum, operation: float::Binary::Add }.run(state)?;
         let Some(QuantizeTo { scale, zero_point, .. }) = quantize else { return Ok(()) };
         let scale = ByteScale { scale, zero_point };
-        Quantize { input: sum, output: self.output, scale, form: Form::Plain }.run(state)
+        Quantize { input: sum, output: self.output, scale, form: Layout::RowMajor }.run(state)
     }
 }
 
@@ -358,7 +358,7 @@ fn to_planes(state: &mut State, pixels: ValueId, output: ValueId) {
     state.give(output, out);
 }
 
-impl Step for Product {
+impl Kernel for Product {
     fn run(&self, state: &mut State) -> Result<()> {
         match &self.epilogue {
             Epilogue::Bytes { to, add: Some(add) }

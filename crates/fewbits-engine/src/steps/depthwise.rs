@@ -4,9 +4,9 @@ use fewbits_kernels::bytes::{
     self, DepthwiseWeights, QuantizeTo, Requantize, Window, depthwise_rows,
 };
 
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId, image_layout};
-use crate::integer::steps::windowed;
+use crate::steps::Kernel;
+use crate::state::{State, ValueId, image_layout};
+use crate::steps::windowed;
 use crate::{Result, RuntimeError};
 
 /// The step.
@@ -22,7 +22,7 @@ pub(crate) struct Depthwise {
     pub to: QuantizeTo,
 }
 
-impl Step for Depthwise {
+impl Kernel for Depthwise {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let channels = self.weights.channels();

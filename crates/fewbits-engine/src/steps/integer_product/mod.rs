@@ -5,7 +5,7 @@ pub(crate) mod matrices;
 
 use std::borrow::Cow;
 
-use crate::integer::state::{State, ValueId};
+use crate::state::{State, ValueId};
 use crate::{Result, RuntimeError, Tensor, Values};
 
 /// A factor of bytes without its zero points, and what an element is more than that.

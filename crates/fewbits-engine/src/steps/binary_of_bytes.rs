@@ -4,11 +4,11 @@ use fewbits_kernels::bytes::{dequantize, dequantize_image};
 use fewbits_kernels::float::{self, Binary, Function, apply, binary_in_place};
 
 use crate::Result;
-use crate::integer::lower::Form;
-use crate::integer::program::Step;
-use crate::integer::state::{ByteScale, State, ValueId};
-use crate::integer::steps::elementwise::broadcast;
-use crate::integer::steps::with_scratch;
+use fewbits_ir::Layout;
+use crate::steps::Kernel;
+use crate::state::{ByteScale, State, ValueId};
+use crate::steps::elementwise::broadcast;
+use crate::steps::with_scratch;
 
 /// Elements that are worked on together where they lie as ONNX has them: they stay in the cache.
 const CHUNK: usize = 4 << 10;
@@ -23,7 +23,7 @@ pub(crate) struct BinaryOfBytes {
     pub operation: Binary,
     pub function: Option<Function>,
     /// How the bytes of both lie.
-    pub form: Form,
+    pub layout: Layout,
 }
 
 impl BinaryOfBytes {
@@ -32,11 +32,11 @@ impl BinaryOfBytes {
     fn floats(&self, state: &State, input: usize, first: usize, out: &mut [f32]) {
         let (id, ByteScale { scale, zero_point }) = self.inputs[input];
         let bytes = state.bytes(id);
-        match self.form {
-            Form::Plain => {
+        match self.layout {
+            Layout::RowMajor => {
                 dequantize(state.cpu, &bytes[first..][..out.len()], scale, zero_point, out);
             }
-            Form::Image => {
+            Layout::ChannelsLast(_) => {
                 let layout = state.image(id);
                 let size = layout.channels * layout.height * layout.width;
                 let pitch = layout.image_pitch();
@@ -64,7 +64,7 @@ impl BinaryOfBytes {
     }
 }
 
-impl Step for BinaryOfBytes {
+impl Kernel for BinaryOfBytes {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let [a, b] = self.inputs.map(|(id, _)| state.shape(id));
@@ -74,9 +74,9 @@ impl Step for BinaryOfBytes {
         if a != b {
             self.apart(state_now, out.f32s_mut());
         } else {
-            let (width, chunk) = match self.form {
-                Form::Plain => (1, CHUNK),
-                Form::Image => {
+            let (width, chunk) = match self.layout {
+                Layout::RowMajor => (1, CHUNK),
+                Layout::ChannelsLast(_) => {
                     let size = shape.dims().iter().skip(1).product::<usize>().max(1);
                     (size, size)
                 }

@@ -2,9 +2,9 @@
 
 use fewbits_quant::QTensor;
 
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId};
-use crate::integer::steps::shape;
+use crate::steps::Kernel;
+use crate::state::{State, ValueId};
+use crate::steps::shape;
 use crate::{Result, RuntimeError};
 
 /// A constant matrix whose rows are looked up.
@@ -47,7 +47,7 @@ pub(crate) struct Embedding {
     pub table: Table,
 }
 
-impl Step for Embedding {
+impl Kernel for Embedding {
     fn run(&self, state: &mut State) -> Result<()> {
         let (rows, width) = (self.table.rows(), self.table.width());
         let mut dims = state.shape(self.input).dims().to_vec();

@@ -4,8 +4,8 @@ use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides
 use fewbits_kernels::{Buffer, Cpu, Threads, broadcast_shape};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
-use crate::integer::program::Step;
-use crate::integer::state::{State, ValueId};
+use crate::steps::Kernel;
+use crate::state::{State, ValueId};
 use crate::{Result, Tensor};
 
 /// The step.
@@ -25,7 +25,7 @@ pub(crate) enum Right {
     Computed(ValueId),
 }
 
-impl Step for MatrixProduct {
+impl Kernel for MatrixProduct {
     fn run(&self, state: &mut State) -> Result<()> {
         let packed;
         let right = match &self.right {

@@ -3,10 +3,10 @@
 use fewbits_kernels::broadcast_sizes;
 use fewbits_kernels::bytes::{AddScales, add, mul};
 
-use crate::integer::lower::Form;
-use crate::integer::program::Step;
-use crate::integer::state::{MAX_RANK, Shape, State, ValueId, image_layout};
-use crate::integer::steps::shape;
+use fewbits_ir::Layout;
+use crate::steps::Kernel;
+use crate::state::{MAX_RANK, Shape, State, ValueId, image_layout};
+use crate::steps::shape;
 use crate::{Result, RuntimeError};
 
 /// What is done with two bytes.
@@ -22,7 +22,7 @@ pub(crate) struct Binary {
     pub output: ValueId,
     pub operator: Operator,
     pub scales: AddScales,
-    pub form: Form,
+    pub layout: Layout,
 }
 
 /// Where the element with the ONNX index `(i, j, ..)` lies: `start + i * strides[0] + ..`.
@@ -33,20 +33,20 @@ struct Place {
 
 impl Place {
     /// Of a value of `shape` among values of `rank` axes; axes of size 1 repeat.
-    fn new(state: &State, id: ValueId, shape: Shape, form: Form, rank: usize) -> Place {
+    fn new(state: &State, id: ValueId, shape: Shape, layout: Layout, rank: usize) -> Place {
         let dims = shape.dims();
         let mut strides = [0; MAX_RANK];
         let missing = rank - dims.len();
         let mut start = 0;
         match form {
-            Form::Plain => {
+            Layout::RowMajor => {
                 let mut pitch = 1;
                 for (axis, &size) in dims.iter().enumerate().rev() {
                     strides[missing + axis] = pitch;
                     pitch *= size;
                 }
             }
-            Form::Image => {
+            Layout::ChannelsLast(_) => {
                 let layout = image_layout(dims, state.value(id).halo);
                 start = layout.start();
                 let all = [layout.image_pitch(), 1, layout.row_pitch(), layout.channels];
@@ -80,7 +80,7 @@ pub(crate) fn broadcast(a: Shape, b: Shape) -> Result<Shape> {
     shape(&dims[..rank])
 }
 
-impl Step for Binary {
+impl Kernel for Binary {
     fn run(&self, state: &mut State) -> Result<()> {
         let [a, b] = self.inputs;
         let (a_shape, b_shape) = (state.shape(a), state.shape(b));
@@ -91,7 +91,7 @@ impl Step for Binary {
             Operator::Mul => mul,
         };
         let cpu = state.cpu;
-        if self.form == Form::Image
+        if self.layout.is_channels_last()
             && (a_shape.dims().len() != rank || b_shape.dims().len() != rank)
         {
             return Err(RuntimeError::Run {
@@ -99,10 +99,10 @@ impl Step for Binary {
             });
         }
         let layout = image_layout(shape.dims(), state.value(self.output).halo);
-        let len = if self.form == Form::Image { layout.len_bytes() } else { shape.len() };
+        let len = if self.layout.is_channels_last() { layout.len_bytes() } else { shape.len() };
         let mut out = state.take(self.output, shape, len);
         let (left, right) = (state.bytes(a), state.bytes(b));
-        if a_shape == b_shape && self.form == Form::Plain {
+        if a_shape == b_shape && !self.layout.is_channels_last() {
             kernel(cpu, left, right, self.scales, out.u8s_mut());
         } else if a_shape == b_shape {
             let (from_a, from_b) = (state.image(a), state.image(b));
@@ -116,11 +116,11 @@ impl Step for Binary {
                 }
             }
         } else {
-            let place = |id, shape| Place::new(state, id, shape, self.form, rank);
+            let place = |id, shape| Place::new(state, id, shape, self.layout, rank);
             let (from_a, from_b) = (place(a, a_shape), place(b, b_shape));
             let to = place(self.output, shape);
             // Of images the second axis, whose elements lie side by side.
-            let inner = if self.form == Form::Image { 1 } else { rank.saturating_sub(1) };
+            let inner = if self.layout.is_channels_last() { 1 } else { rank.saturating_sub(1) };
             let size = shape.dims().get(inner).copied().unwrap_or(1);
             let mut row_a = vec![0; size];
             let mut row_b = vec![0; size];
@@ -145,7 +145,7 @@ impl Step for Binary {
                 }
             }
         }
-        if self.form == Form::Image {
+        if self.layout.is_channels_last() {
             layout.fill_halo(out.u8s_mut(), self.scales.to.zero_point);
         }
         state.give(self.output, out);
