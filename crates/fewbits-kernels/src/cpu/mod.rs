@@ -65,8 +65,8 @@ impl Cpu {
         Level::ALL.into_iter().filter_map(Cpu::new).collect()
     }
 
-    /// A level that tests emulate.
-    #[cfg(test)]
+    /// Takes a level that tests emulate.
+    #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
     pub(crate) fn emulated(level: Level) -> Cpu {
         Cpu(level)
     }

@@ -45,9 +45,10 @@ impl PackedWeights {
         assert_eq!(weights.len(), columns * runs * run_bytes, "weights of another shape");
         let kernel = Kernel::of(cpu);
         // Elsewhere one row would take longer by half than with bytes.
-        let (width, steps) = match kernel.nibble_rows() > 0 && nibbles::fit(weights) {
-            true => (Width::Nibble, 2),
-            false => (Width::Byte, 1),
+        let (width, steps) = if kernel.nibble_rows() > 0 && nibbles::fit(weights) {
+            (Width::Nibble, 2)
+        } else {
+            (Width::Byte, 1)
         };
         let padded_bytes = run_bytes.next_multiple_of(kernel.run_multiple().max(steps * STEP));
         let panel_len = runs * padded_bytes * BYTE_PANEL;

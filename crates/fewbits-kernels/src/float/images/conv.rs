@@ -132,10 +132,7 @@ fn in_parts(
     };
     let fitting = COPIES.saturating_sub(first_row) / each.max(1) + 1;
     let rows = fitting.min(height);
-    let together = match rows == height {
-        true => COPIES / copy_len(rows).max(1),
-        false => 1,
-    };
+    let together = if rows == height { COPIES / copy_len(rows).max(1) } else { 1 };
     // A few more than fit, or less, where no panel is left half empty then.
     let together = match together / multiple {
         0 if multiple <= 2 * together => multiple,
