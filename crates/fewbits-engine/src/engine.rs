@@ -1,51 +1,40 @@
-//! The integer executor: quantized models on our own kernels.
+//! The engine: programs on our own kernels.
 //!
-//! A graph is lowered once ([`lower`]): nodes between DequantizeLinear and QuantizeLinear become
-//! steps on bytes, and what is left goes to the float executor in regions as large as possible
-//! ([`schedule`]). A run is then a list of steps ([`steps`]) over memory that is planned once
-//! ([`state`]).
-
-mod lower;
-mod net;
-mod parts;
-mod program;
-mod refusal;
-mod rows;
-mod schedule;
-mod state;
-mod steps;
+//! A program is loaded once: its weights are packed for a CPU, what no kernel computes goes to the float
+//! executor ([`steps`](crate::steps)), and values get their memory. A run is then a list of steps over
+//! memory that is planned once ([`state`](crate::state)).
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use fewbits_kernels::{Cpu, Pool, Threads};
+use fewbits_ir::memory::{Uses, slots};
+use fewbits_ir::{Backend, F64Prologue, Program, Shape, Step, Tensor, ValueId, ValueSpec, Values};
+use fewbits_kernels::{Buffer, Cpu, Pool, Threads};
 use fewbits_onnx::Model;
-use fewbits_onnx::facts::CommonScales;
 use fewbits_onnx::proto::DataType;
 
-use crate::double::Doubles;
-use crate::float::expose;
-use crate::integer::lower::Lowering;
-use crate::integer::net::Net;
-use crate::integer::parts::{Parts, Rows};
-pub use crate::integer::program::{Place, StepRole};
-use crate::integer::program::{Program, Unit};
-use crate::integer::schedule::{constant_nodes, schedule};
-use crate::integer::state::State;
-use crate::prepare::prepare_quantized;
-use crate::runner::output_specs;
-use crate::{Result, RowsKnown, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, input_specs};
+use crate::expose::expose;
+use crate::parts::{Parts, Rows};
+use crate::state::{State, Value};
+use crate::steps::{Io, Kernel, Loader};
+use crate::{Result, RowsKnown, RunOptions, Runner, RuntimeError};
 
-/// Bytes of stack for lowering, which follows the graph from its outputs: a frame for each node of
-/// the longest path.
-const STACK_BYTES: usize = 256 << 20;
-
-/// Runs a quantized model on integers, and what cannot be in f32.
+/// Runs a program on integers, and what cannot be in f32.
 pub struct Engine {
-    program: Program,
-    head: Doubles,
+    steps: Vec<Loaded>,
+    /// The values before the first run: halos, and nothing else.
+    values: Vec<Value>,
+    /// Where in memory each value lies.
+    slot_of: Vec<u32>,
+    /// Values that no step computes.
+    constants: Vec<Constant>,
+    prologue: F64Prologue,
+    /// What steps take of what is fed.
+    program_inputs: Vec<(ValueSpec, ValueId)>,
+    program_outputs: Vec<(ValueSpec, ValueId)>,
     inputs: Vec<ValueSpec>,
     outputs: Vec<ValueSpec>,
     cpu: Cpu,
@@ -57,6 +46,23 @@ pub struct Engine {
     idle: Mutex<Vec<State>>,
 }
 
+/// A step as it runs, and what people are told of it.
+struct Loaded {
+    kernel: Box<dyn Kernel>,
+    io: Io,
+    told: Fusion,
+    converts: bool,
+    /// The values of the graph that it gives.
+    gives: Vec<String>,
+}
+
+/// A value that no step computes.
+struct Constant {
+    id: ValueId,
+    value: Value,
+    buffer: Buffer,
+}
+
 /// A step of an executor, for people to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fusion {
@@ -65,7 +71,7 @@ pub struct Fusion {
     /// What is computed in it: `Conv + Relu`.
     pub what: String,
     /// Where it is computed.
-    pub place: Place,
+    pub backend: Backend,
     /// How many ONNX nodes it takes the place of, those that depend on no input left out.
     pub nodes: usize,
     /// Why it is left to rten, one reason a kind of node; empty for what is not.
@@ -86,9 +92,9 @@ pub struct StepTime {
     /// The steps, by their positions, that compute what it reads.
     pub reads: Vec<usize>,
     /// Where it is computed.
-    pub place: Place,
-    /// What it is there for.
-    pub role: StepRole,
+    pub backend: Backend,
+    /// Whether it only brings a value into the form in which an operator on integers reads it.
+    pub converts: bool,
     /// The median time.
     pub time: Duration,
 }
@@ -99,24 +105,16 @@ impl Engine {
     /// # Errors
     /// If an operator is not supported, by name, or `FEWBITS_CPU` asks for what this CPU lacks.
     pub fn new(model: &Model, options: &RunOptions) -> Result<Engine> {
-        let prepared = prepare_quantized(&expose(model, &options.intermediates)?)?;
-        Engine::load(prepared, options)
+        Engine::of_program(Program::new(&expose(model, &options.intermediates)?)?, options)
     }
 
-    /// Loads what was prepared.
-    pub(crate) fn load(mut model: Model, options: &RunOptions) -> Result<Engine> {
-        let head = Doubles::cut(model.graph_mut())?;
+    /// Loads a program.
+    ///
+    /// # Errors
+    /// If a part that is left to the float executor cannot be run there, by name, or `FEWBITS_CPU` asks for
+    /// what this CPU lacks.
+    pub fn of_program(program: Program, options: &RunOptions) -> Result<Engine> {
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
-        let inputs = input_specs(model.graph());
-        let outputs = output_specs(model.graph());
-        let (program, rows, known) = std::thread::scope(|scope| {
-            let build = || compile(&model, &inputs, &outputs, cpu, options);
-            let thread = std::thread::Builder::new()
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, build)
-                .map_err(|e| RuntimeError::Load { reason: format!("no thread: {e}") })?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })?;
         let threads = match options.threads {
             Some(count) => count.get(),
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -127,15 +125,28 @@ impl Engine {
                 reason: format!("the system has no {n} threads; ask for fewer"),
             })?),
         };
-        // Where the float executor rounds, last bits may depend on the rows of a call.
-        let rows = if program.units.iter().all(Unit::is_exact) { rows } else { Rows::Mixed };
+        let Program { values, once, steps, constants, inputs, outputs, .. } = program;
+        let loader = Loader { cpu, values: &values, options };
+        let constants = constants_of(&loader, constants, once, Threads::ONE)?;
+        let slot_of = memory(&values, &steps, &inputs, &outputs, &constants);
+        let steps = steps.into_iter().map(|step| Loaded::new(&loader, step));
+        let steps = steps.collect::<Result<Vec<Loaded>>>()?;
+        let specs = |all: &[(ValueSpec, ValueId)]| -> Vec<ValueSpec> {
+            all.iter().map(|(spec, _)| spec.clone()).collect()
+        };
+        let rows = if program.is_cut { Rows::Apart } else { Rows::Mixed };
         Ok(Engine {
-            parts: Parts::new(rows, model.weight_bytes() as usize),
-            known,
-            program,
-            inputs: head.outer(&inputs),
-            head,
-            outputs,
+            parts: Parts::new(rows, program.weight_bytes),
+            known: program.rows,
+            steps,
+            values: values.iter().map(before_runs).collect(),
+            slot_of,
+            constants,
+            inputs: program.prologue.outer(&specs(&inputs)),
+            prologue: program.prologue,
+            outputs: specs(&outputs),
+            program_inputs: inputs,
+            program_outputs: outputs,
             cpu,
             threads: Threads::new(threads),
             pool,
@@ -150,21 +161,11 @@ impl Engine {
 
     /// The steps, in the order in which they run.
     pub fn fusions(&self) -> Vec<Fusion> {
-        let units = self.program.units.iter();
-        units
-            .map(|unit| Fusion {
-                node: unit.node.clone(),
-                what: unit.what.clone(),
-                place: unit.place,
-                nodes: unit.nodes,
-                why: unit.why.clone(),
-                is_exact: unit.is_exact(),
-            })
-            .collect()
+        self.steps.iter().map(|step| step.told.clone()).collect()
     }
 
     fn run_steps(&self, state: &mut State) -> Result<()> {
-        self.program.units.iter().try_for_each(|unit| unit.step.run(state))
+        self.steps.iter().try_for_each(|step| step.kernel.run(state))
     }
 
     /// Runs `calls` times, at least once, and tells what each step took, in the order in which they
@@ -173,12 +174,11 @@ impl Engine {
     /// # Errors
     /// Those of [`run`](Runner::run).
     pub fn profile(&self, inputs: &[(String, Tensor)], calls: usize) -> Result<Vec<StepTime>> {
-        let units = &self.program.units;
-        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); units.len()];
+        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); self.steps.len()];
         let mut timed = |state: &mut State| -> Result<()> {
-            units.iter().zip(&mut times).try_for_each(|(unit, times)| {
+            self.steps.iter().zip(&mut times).try_for_each(|(step, times)| {
                 let begun = Instant::now();
-                unit.step.run(state)?;
+                step.kernel.run(state)?;
                 times.push(begun.elapsed());
                 Ok(())
             })
@@ -192,18 +192,20 @@ impl Engine {
             times.sort_unstable();
             times[times.len() / 2]
         };
-        Ok(units
+        let gives = |step: &Loaded, reader: &Loaded| {
+            step.io.outputs.iter().any(|id| reader.io.inputs.contains(id))
+        };
+        Ok(self
+            .steps
             .iter()
             .zip(&mut times)
-            .map(|(unit, times)| StepTime {
-                node: unit.node.clone(),
-                what: unit.what.clone(),
-                gives: unit.gives.clone(),
-                reads: (0..units.len())
-                    .filter(|&i| units[i].outputs.iter().any(|id| unit.inputs.contains(id)))
-                    .collect(),
-                place: unit.place,
-                role: unit.step.role(),
+            .map(|(step, times)| StepTime {
+                node: step.told.node.clone(),
+                what: step.told.what.clone(),
+                gives: step.gives.clone(),
+                reads: (0..self.steps.len()).filter(|&i| gives(&self.steps[i], step)).collect(),
+                backend: step.told.backend,
+                converts: step.converts,
                 time: median(times),
             })
             .collect())
@@ -230,7 +232,7 @@ impl Engine {
         }
         let mut state = self.begin(inputs, threads)?;
         self.on_threads(threads, || self.run_steps(&mut state))?;
-        self.parts.learn(rows.unwrap_or(1), self.program.bytes_of_values(&state));
+        self.parts.learn(rows.unwrap_or(1), self.bytes_of_values(&state));
         self.end(state)
     }
 
@@ -291,7 +293,7 @@ impl Engine {
                 reason: format!("the model has no such input; it has {}", known.join(", ")),
             });
         }
-        self.head.feed(inputs)
+        self.prologue.feed(inputs)
     }
 
     /// The memory of a run with all rows of its inputs, or some.
@@ -302,9 +304,9 @@ impl Engine {
         threads: Threads,
     ) -> Result<State> {
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut state = idle.unwrap_or_else(|| self.program.state(self.cpu, threads));
+        let mut state = idle.unwrap_or_else(|| self.state(threads));
         state.threads = threads;
-        for (spec, id) in &self.program.inputs {
+        for (spec, id) in &self.program_inputs {
             let given = inputs.iter().find(|(name, _)| *name == spec.name);
             let (_, tensor) = given.ok_or_else(|| RuntimeError::Input {
                 input: spec.name.clone(),
@@ -322,7 +324,7 @@ impl Engine {
 
     /// The outputs of a run, whose memory is kept for the next.
     fn end(&self, state: State) -> Result<Vec<(String, Tensor)>> {
-        let outputs = self.program.outputs.iter().map(|(spec, id)| {
+        let outputs = self.program_outputs.iter().map(|(spec, id)| {
             let tensor = state.tensor(*id)?;
             let tensor = match spec.data_type {
                 Some(data_type) if data_type != tensor.data_type() => tensor.cast(data_type)?,
@@ -336,37 +338,118 @@ impl Engine {
     }
 }
 
-/// What a model's graph tells of the rows of a batch.
-pub fn rows_known(model: &Model) -> RowsKnown {
-    rows::known(&Net::new(model.graph(), model.opset()))
+impl Engine {
+    /// Memory for runs.
+    fn state(&self, threads: Threads) -> State {
+        let mut state = State::new(self.values.clone(), self.slot_of.clone(), self.cpu, threads);
+        for constant in &self.constants {
+            *state.value_mut(constant.id) = constant.value.clone();
+            state.give(constant.id, constant.buffer.clone());
+        }
+        state
+    }
+
+    /// The bytes that the values take which steps compute or callers feed.
+    fn bytes_of_values(&self, state: &State) -> usize {
+        let constants = self.constants.iter().map(|constant| constant.buffer.len_bytes()).sum();
+        state.bytes_of_all().saturating_sub(constants)
+    }
 }
 
-/// The steps for a model, and whether the rows of its batches are apart.
-fn compile(
-    model: &Model,
-    inputs: &[ValueSpec],
-    outputs: &[ValueSpec],
-    cpu: Cpu,
-    options: &RunOptions,
-) -> Result<(Program, Rows, RowsKnown)> {
-    let net = Net::new(model.graph(), model.opset());
-    let known = rows::known(&net);
-    let rows = match rows::are_apart(&net, CommonScales::Mix) {
-        true => Rows::Apart,
-        false => Rows::Mixed,
-    };
-    let mut lowering = Lowering::new(net, cpu);
-    let constant = constant_nodes(model.graph());
-    lowering.choose_integer_products(&constant);
-    lowering.choose_integer_arithmetic()?;
-    lowering.choose_float_nodes(&constant);
-    for input in &model.graph().input {
-        lowering.tensor(input.name());
+impl Loaded {
+    fn new(loader: &Loader, step: Step) -> Result<Loaded> {
+        let io = Io { inputs: step.inputs, outputs: step.outputs };
+        let values = io.outputs.iter().map(|id| &loader.values[id.index()]);
+        let gives = values.filter(|value| value.quantization.is_none());
+        let gives = gives.flat_map(|value| value.names.clone()).collect();
+        let (is_exact, converts) = (step.op.is_exact(), step.op.converts());
+        let told = Fusion {
+            node: step.node,
+            what: step.what,
+            backend: step.backend,
+            nodes: step.nodes,
+            why: step.why,
+            is_exact,
+        };
+        Ok(Loaded { kernel: loader.load(step.op, io.clone())?, io, told, converts, gives })
     }
-    for output in &model.graph().output {
-        lowering.tensor(output.name());
+}
+
+/// What a state knows of a value before it is computed.
+fn before_runs(value: &fewbits_ir::Value) -> Value {
+    Value { halo: value.layout.halo(), ..Value::default() }
+}
+
+/// The slots of values in memory.
+fn memory(
+    values: &[fewbits_ir::Value],
+    steps: &[Step],
+    inputs: &[(ValueSpec, ValueId)],
+    outputs: &[(ValueSpec, ValueId)],
+    constants: &[Constant],
+) -> Vec<u32> {
+    let uses: Vec<Uses> = steps
+        .iter()
+        .map(|step| Uses {
+            inputs: &step.inputs,
+            outputs: &step.outputs,
+            shares_memory: step.op.shares_memory(),
+        })
+        .collect();
+    let constants = || constants.iter().map(|constant| constant.id);
+    let fed: Vec<ValueId> = inputs.iter().map(|(_, id)| *id).chain(constants()).collect();
+    let kept: Vec<ValueId> = outputs.iter().map(|(_, id)| *id).chain(constants()).collect();
+    slots(values.len(), &uses, &fed, &kept)
+}
+
+/// The values that no step computes, and those that the steps give which run `once`.
+fn constants_of(
+    loader: &Loader,
+    constants: Vec<fewbits_ir::Constant>,
+    once: Vec<Step>,
+    threads: Threads,
+) -> Result<Vec<Constant>> {
+    let mut known: HashMap<ValueId, Constant> = HashMap::new();
+    for constant in constants {
+        known.insert(constant.id, stored(constant.id, &constant.tensor)?);
     }
-    Ok((schedule(model, lowering, &constant, inputs, outputs, options)?, rows, known))
+    if !once.is_empty() {
+        let options = RunOptions { threads: std::num::NonZeroUsize::new(1), ..Default::default() };
+        let loader = Loader { options: &options, ..*loader };
+        let values = loader.values.iter().map(before_runs).collect();
+        let slot_of = (0..loader.values.len() as u32).collect();
+        let mut state = State::new(values, slot_of, loader.cpu, threads);
+        for constant in known.values() {
+            *state.value_mut(constant.id) = constant.value.clone();
+            state.give(constant.id, constant.buffer.clone());
+        }
+        for step in once {
+            let outputs = step.outputs.clone();
+            Loaded::new(&loader, step)?.kernel.run(&mut state)?;
+            for id in outputs {
+                known.insert(id, stored(id, &state.tensor(id)?)?);
+            }
+        }
+    }
+    let mut constants: Vec<Constant> = known.into_values().collect();
+    constants.sort_by_key(|constant| constant.id);
+    Ok(constants)
+}
+
+/// A value that is known before the first run.
+fn stored(id: ValueId, tensor: &Tensor) -> Result<Constant> {
+    let shape = Shape::new(tensor.shape())?;
+    Ok(match tensor.values() {
+        Values::F32(floats) => {
+            let mut buffer = Buffer::new(floats.len() * 4);
+            buffer.f32s_mut().copy_from_slice(floats);
+            Constant { id, value: Value { shape, ..Value::default() }, buffer }
+        }
+        _ => {
+            let value = Value { shape, tensor: Some(tensor.clone()), ..Value::default() };
+            Constant { id, value, buffer: Buffer::default() }
+        }
+    })
 }
 
 impl Runner for Engine {

@@ -4,26 +4,28 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use fewbits_onnx::Model;
-use fewbits_onnx::proto::{DataType, GraphProto, ValueInfoProto};
+use fewbits_onnx::proto::{DataType, GraphProto};
 use rten::{NodeId, ThreadPool, Value, ValueOrView};
 use rten_tensor::TensorView;
 use rten_tensor::prelude::*;
 
-use crate::double::Doubles;
-use crate::prepare::prepare;
-use crate::text::TextTail;
-use crate::{Result, RunOptions, Runner, RuntimeError, Tensor, ValueSpec, Values, input_specs};
+use fewbits_ir::prepare::prepare;
+use fewbits_ir::{F64Prologue, Tensor, ValueSpec, Values, input_specs};
+
+use crate::expose::expose;
+use crate::string_epilogue::StringEpilogue;
+use crate::{Result, RunOptions, Runner, RuntimeError};
 
 /// Runs a model in f32.
 pub struct FloatRunner {
     model: rten::Model,
-    head: Doubles,
+    prologue: F64Prologue,
     pool: Option<Arc<ThreadPool>>,
     inputs: Vec<(ValueSpec, NodeId)>,
     specs: Vec<ValueSpec>,
     /// What is fetched from rten, under the name it has there.
     fetched: Vec<(String, NodeId)>,
-    text: TextTail,
+    strings: StringEpilogue,
     outputs: Vec<ValueSpec>,
 }
 
@@ -63,10 +65,10 @@ impl FloatRunner {
             })
             .collect();
         name_nodes(prepared.graph_mut());
-        let text = TextTail::cut(prepared.graph_mut())?;
-        let head = Doubles::cut(prepared.graph_mut())?;
+        let strings = StringEpilogue::cut(prepared.graph_mut())?;
+        let prologue = F64Prologue::cut(prepared.graph_mut())?;
         let inner = input_specs(prepared.graph());
-        let specs = head.outer(&inner);
+        let specs = prologue.outer(&inner);
         let names: Vec<String> =
             prepared.graph().output.iter().map(|o| o.name().to_string()).collect();
         // Handed over in parts, weights are held once.
@@ -85,7 +87,7 @@ impl FloatRunner {
         let inputs = inner.iter().map(|s| Ok((s.clone(), id(&s.name)?))).collect::<Result<_>>()?;
         let fetched = names.into_iter().map(|n| Ok((n.clone(), id(&n)?))).collect::<Result<_>>()?;
         let pool = options.threads.map(|n| pool_of(n.get()));
-        Ok(FloatRunner { head, inputs, fetched, model, pool, specs, text, outputs })
+        Ok(FloatRunner { prologue, inputs, fetched, model, pool, specs, strings, outputs })
     }
 
     fn feed<'a>(&self, spec: &ValueSpec, tensor: &'a Tensor) -> Result<ValueOrView<'a>> {
@@ -153,24 +155,6 @@ fn pool_of(threads: usize) -> Arc<ThreadPool> {
     })
 }
 
-/// A copy of the model with values inside the graph as further outputs.
-pub(crate) fn expose(model: &Model, intermediates: &[String]) -> Result<Model> {
-    let mut model = model.clone();
-    for name in intermediates {
-        let graph = model.graph_mut();
-        if !graph.node.iter().any(|n| n.output.contains(name)) {
-            return Err(RuntimeError::Input {
-                input: name.clone(),
-                reason: "the model has no such value; inspect lists those it has".into(),
-            });
-        }
-        if !graph.is_output(name) {
-            graph.output.push(ValueInfoProto { name: Some(name.clone()), ..Default::default() });
-        }
-    }
-    Ok(model)
-}
-
 /// Gives every node a name, so that what fails can be told by it: rten forgets one that a value bears, too.
 fn name_nodes(graph: &mut GraphProto) {
     let values: HashSet<String> =
@@ -201,7 +185,7 @@ impl Runner for FloatRunner {
                 reason: format!("the model has no such input; it has {}", known.join(", ")),
             });
         }
-        let inputs = &*self.head.feed(inputs)?;
+        let inputs = &*self.prologue.feed(inputs)?;
         let feeds = self
             .inputs
             .iter()
@@ -223,7 +207,7 @@ impl Runner for FloatRunner {
         for ((name, _), value) in self.fetched.iter().zip(results) {
             values.insert(name.clone(), tensor(name, value)?);
         }
-        self.text.run(&mut values)?;
+        self.strings.run(&mut values)?;
         self.outputs
             .iter()
             .map(|spec| {

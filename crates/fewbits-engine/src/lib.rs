@@ -1,25 +1,25 @@
 //! Runs models.
 //!
-//! [`Runner`] is what every executor offers; [`FloatRunner`] computes in f32 with rten. A model
-//! of classical machine-learning operators is lowered first, packed weights are unpacked first,
-//! and string labels are looked up after, since rten knows none of these.
+//! [`Runner`] is what every executor offers. [`Engine`] runs the [`Program`](fewbits_ir::Program) that a
+//! model becomes, on our own kernels: it packs the weights for a CPU and plans the memory. [`FloatRunner`]
+//! computes in f32 with rten: a whole model, or what of a program no kernel of ours computes.
 
-mod double;
-mod error;
+mod engine;
+mod expose;
 mod float;
 mod fold;
-mod integer;
-mod prepare;
+mod parts;
 mod reach;
 mod runner;
-mod tensor;
-mod text;
-mod trust;
+mod state;
+mod steps;
+mod string_epilogue;
 
-pub use error::{Result, RuntimeError};
+pub use engine::{Engine, Fusion, StepTime};
+pub use fewbits_ir::{
+    Backend, Result, RowsKnown, RuntimeError, Tensor, ValueSpec, Values, input_specs, rows_known,
+};
 pub use float::FloatRunner;
 pub use fold::fold_constants;
-pub use integer::{Engine, Fusion, Place, StepRole, StepTime, rows_known};
 pub use reach::{Lacking, OutOfReach, Reach};
-pub use runner::{RowsKnown, RunOptions, Runner, ValueSpec, input_specs};
-pub use tensor::{Tensor, Values};
+pub use runner::{RunOptions, Runner};

@@ -16,9 +16,11 @@ use fewbits_onnx::proto::{
     ValueInfoProto,
 };
 
-use crate::float::expose;
-use crate::prepare::prepare_leniently;
-use crate::trust::distrusted;
+use fewbits_ir::Program;
+use fewbits_ir::prepare::prepare_leniently;
+use fewbits_ir::trust::distrusted;
+
+use crate::expose::expose;
 use crate::{Engine, FloatRunner, RunOptions, Runner};
 
 /// What of a model can be computed.
@@ -45,7 +47,7 @@ impl Reach {
         // Our own kernels gain most on convolutions; what is left to rten holds its weights once
         // where rten has the whole part.
         let runner: Box<dyn Runner> = match part.graph().node.iter().any(is_convolution) {
-            true => Box::new(Engine::load(part, options)?),
+            true => Box::new(Engine::of_program(Program::of_prepared(part)?, options)?),
             false => Box::new(FloatRunner::load(part, model, options)?),
         };
         Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })

@@ -98,6 +98,12 @@ impl State {
         self.buffers[self.slot_of[id.index()] as usize] = buffer;
     }
 
+    /// Gives back what holds 64-bit integers.
+    pub(crate) fn give_ints(&mut self, id: ValueId, buffer: Buffer) {
+        self.give(id, buffer);
+        self.value_mut(id).is_ints = true;
+    }
+
     /// How the bytes of an image value lie: channels last.
     pub(crate) fn image(&self, id: ValueId) -> ImageLayout {
         let value = self.value(id);

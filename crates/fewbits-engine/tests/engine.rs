@@ -15,7 +15,7 @@ mod refusals;
 #[path = "integer/rows.rs"]
 mod rows;
 
-use fewbits_engine::{Engine, Place, RunOptions, Runner, RuntimeError, Tensor, Values};
+use fewbits_engine::{Backend, Engine, RunOptions, Runner, RuntimeError, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use net::{
@@ -571,7 +571,9 @@ fn batches_are_the_same_whole_and_in_parts() {
     let placed = net.model();
     let of_words = |rows: usize| vec![("x".to_string(), floats(&[rows, 5, 8], 3))];
     let regions = engine(&placed, 1).fusions();
-    assert!(regions.iter().any(|unit| unit.what.contains("Slice") && unit.place == Place::Rten));
+    assert!(
+        regions.iter().any(|unit| unit.what.contains("Slice") && unit.backend == Backend::Rten)
+    );
     // Views, as exporters write them, of images and of rows.
     let mut net = net_of(&IMAGES);
     let sums = conv(&mut net, "x", 3);
@@ -903,7 +905,7 @@ fn bytes_of_images_quantized_as_they_come_are_shared() {
     let product = net.node("Mul", &[&sums, &x[1]], &[]);
     net.output(&product, FLOAT);
     let runner = engine(&net.model(), 2);
-    assert!(runner.fusions().iter().all(|step| step.place != Place::Rten));
+    assert!(runner.fusions().iter().all(|step| step.backend != Backend::Rten));
     let outputs = assert_runs(&net, &images(3), 0.01);
     assert_eq!(outputs[0].1, narrow.wanted(&images(3)[0].1));
     assert_eq!(outputs[1].1, wide.wanted(&images(3)[0].1));
@@ -944,7 +946,7 @@ fn floats_of_images_quantized_as_they_come_are_read_as_any_others() {
     net.output(&y, FLOAT);
     assert_runs(&net, &images(2), 0.1);
     let steps = engine(&net.model(), 1).fusions();
-    assert!(steps.iter().all(|step| step.place != Place::Rten), "{steps:?}");
+    assert!(steps.iter().all(|step| step.backend != Backend::Rten), "{steps:?}");
     assert!(steps.iter().any(|step| step.what == "ConvInteger + Add + LeakyRelu"), "{steps:?}");
 }
 

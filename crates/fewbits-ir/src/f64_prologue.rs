@@ -89,11 +89,13 @@ impl F64Prologue {
         if self.inputs.is_empty() {
             return Ok(Cow::Borrowed(inputs));
         }
-        let feed = |(name, tensor): &(String, Tensor)| {
-            match self.inputs.iter().find(|input| input.spec.name == *name) {
-                Some(input) => Ok((input.gives.clone(), input.narrowed(tensor)?)),
-                None => Ok((name.clone(), tensor.clone())),
-            }
+        let feed = |(name, tensor): &(String, Tensor)| match self
+            .inputs
+            .iter()
+            .find(|input| input.spec.name == *name)
+        {
+            Some(input) => Ok((input.gives.clone(), input.narrowed(tensor)?)),
+            None => Ok((name.clone(), tensor.clone())),
         };
         inputs.iter().map(feed).collect::<Result<Vec<_>>>().map(Cow::Owned)
     }

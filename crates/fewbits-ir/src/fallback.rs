@@ -83,12 +83,8 @@ pub(crate) fn fallback(
     proto.ir_version = model.proto().ir_version;
     let id = |name: &&str| lowering.tensors[*name];
     let named = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-    let subgraph = Subgraph {
-        inputs: named(&inputs),
-        outputs: named(&outputs),
-        model: part_model,
-        is_exact,
-    };
+    let subgraph =
+        Subgraph { inputs: named(&inputs), outputs: named(&outputs), model: part_model, is_exact };
     Step {
         op: Op::Fallback(Box::new(subgraph)),
         inputs: inputs.iter().map(id).collect(),
@@ -134,4 +130,3 @@ fn declared(lowering: &Lowering, name: &str) -> ValueInfoProto {
         None => ValueInfoProto { name: Some(name.to_string()), ..Default::default() },
     }
 }
-

@@ -34,9 +34,7 @@ mod view;
 pub use error::{Result, RuntimeError};
 pub use f64_prologue::F64Prologue;
 pub use op::Op;
-pub use program::{
-    Backend, Constant, Fact, Layout, Program, Quantization, Step, Value, ValueId,
-};
+pub use program::{Backend, Constant, Fact, Layout, Program, Quantization, Step, Value, ValueId};
 pub use rows::{RowsKnown, rows_known};
 pub use shape::{Broadcast, MAX_RANK, Shape, axis_of};
 pub use spec::{ValueSpec, input_specs, output_specs};

@@ -22,7 +22,7 @@ const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 ///
 /// # Errors
 /// If the model holds classical, integer or custom operators that stay, by name.
-pub(crate) fn prepare(model: &Model) -> Result<Model> {
+pub fn prepare(model: &Model) -> Result<Model> {
     let (model, kept) = prepare_leniently(model)?;
     refuse(&model, &kept)?;
     if let Some((node, what)) = first_distrusted(&model.graph().node, model.opset()) {
@@ -37,7 +37,7 @@ pub(crate) fn prepare(model: &Model) -> Result<Model> {
 ///
 /// # Errors
 /// If the model holds classical or custom operators that stay, by name.
-pub(crate) fn prepare_quantized(model: &Model) -> Result<Model> {
+pub fn prepare_quantized(model: &Model) -> Result<Model> {
     let (mut model, kept) = to_one_form(model)?;
     own_shapes::own_shapes(model.graph_mut());
     cleanup::cleanup(model.graph_mut());
@@ -95,7 +95,7 @@ fn holds_dynamic_lstm(node: &NodeProto) -> bool {
 
 /// As [`prepare`], but operators that the executor does not have stay; the classical and the
 /// integer ones are returned.
-pub(crate) fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
+pub fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let (mut model, mut kept) = to_one_form(model)?;
     // What stays of them is left to the executor, which runs some of it.
     to_qdq::unpack_nbits(&mut model);

@@ -22,8 +22,8 @@ impl ValueId {
 /// What is known of a value before a program runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Value {
-    /// The name that it has in the ONNX graph, if it is a value of that.
-    pub name: Option<String>,
+    /// The names that it has in the ONNX graph.
+    pub names: Vec<String>,
     /// Its element type and sizes in the ONNX graph.
     pub fact: Fact,
     /// How its elements lie.
@@ -55,8 +55,7 @@ pub enum Layout {
 
 impl Layout {
     /// Images without a halo.
-    pub const IMAGES: Layout =
-        Layout::ChannelsLast(Halo { top: 0, left: 0, bottom: 0, right: 0 });
+    pub const IMAGES: Layout = Layout::ChannelsLast(Halo { top: 0, left: 0, bottom: 0, right: 0 });
 
     /// Whether channels are last.
     pub fn is_channels_last(self) -> bool {
@@ -106,9 +105,7 @@ pub struct Step {
 }
 
 /// Where a step computes.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     /// On integers, or between integers and floats, in kernels of ours.

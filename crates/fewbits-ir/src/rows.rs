@@ -66,7 +66,8 @@ pub(crate) fn are_apart(view: &GraphView, scales: CommonScales) -> bool {
     };
     let inputs: Option<Vec<(&str, usize)>> =
         specs.iter().map(|spec| Some((spec.name.as_str(), rows(spec)?))).collect();
-    inputs.is_some_and(|inputs| rows_are_apart(view.graph, view.opset, &view.facts, &inputs, scales))
+    inputs
+        .is_some_and(|inputs| rows_are_apart(view.graph, view.opset, &view.facts, &inputs, scales))
 }
 
 #[cfg(test)]

@@ -143,4 +143,3 @@ fn dim_names(info: &ValueInfoProto) -> Vec<Option<&str>> {
         names.collect()
     })
 }
-

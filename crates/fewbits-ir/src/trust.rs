@@ -34,7 +34,7 @@ const TRUSTED: [&str; 138] = [
 const TRUSTED_OF_MICROSOFT: [&str; 1] = ["MatMulNBits"];
 
 /// The first node, those of subgraphs included, that rten would compute wrongly, and what of it.
-pub(crate) fn first_distrusted(nodes: &[NodeProto], opset: i64) -> Option<(&NodeProto, String)> {
+pub fn first_distrusted(nodes: &[NodeProto], opset: i64) -> Option<(&NodeProto, String)> {
     nodes.iter().find_map(|node| match distrusted(node, opset) {
         Some(what) => Some((node, what)),
         None => {
@@ -45,7 +45,7 @@ pub(crate) fn first_distrusted(nodes: &[NodeProto], opset: i64) -> Option<(&Node
 }
 
 /// What of a node rten would compute wrongly.
-pub(crate) fn distrusted(node: &NodeProto, opset: i64) -> Option<String> {
+pub fn distrusted(node: &NodeProto, opset: i64) -> Option<String> {
     let op = node.op_type();
     let is = |name: &str, default: &str, wrong: &[&str]| {
         let value = node.string(name, default);

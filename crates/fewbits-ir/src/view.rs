@@ -9,8 +9,8 @@ use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInf
 use fewbits_onnx::qweight::{ReadWeight, WeightReader};
 use fewbits_quant::{Granularity, QTensor};
 
-use crate::refusal::Refusal;
 use crate::op::{ByteScale, OutputAxis, Weights};
+use crate::refusal::Refusal;
 
 /// A graph with an index, and the quantized weights that were found in it.
 pub(crate) struct GraphView<'a> {
@@ -65,7 +65,16 @@ impl<'a> GraphView<'a> {
             (name.clone(), weight.layout().shape().iter().copied().map(Some).collect())
         });
         let facts = Facts::beside(graph, shapes);
-        GraphView { graph, index: Index::new(graph), opset, facts, weights, lookups, float_bytes, inputs }
+        GraphView {
+            graph,
+            index: Index::new(graph),
+            opset,
+            facts,
+            weights,
+            lookups,
+            float_bytes,
+            inputs,
+        }
     }
 
     pub(crate) fn producer(&self, name: &str) -> Option<(usize, &'a NodeProto)> {

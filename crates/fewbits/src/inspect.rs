@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use fewbits_engine::{Place, RunOptions, ValueSpec, input_specs};
+use fewbits_engine::{Backend, RunOptions, ValueSpec, input_specs};
 use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
@@ -163,10 +163,10 @@ pub fn execution(model: &Model) -> Result<Execution> {
         .map(|step| StepInfo {
             node: step.node,
             what: step.what,
-            r#where: match step.place {
-                Place::Integers => "integers",
-                Place::Floats => "floats",
-                Place::Rten => "rten",
+            r#where: match step.backend {
+                Backend::Integers => "integers",
+                Backend::Floats => "floats",
+                Backend::Rten => "rten",
             },
             nodes: step.nodes,
             why: step.why,

@@ -1,26 +1,29 @@
 //! Products of two float values, and attention.
 
+use fewbits_ir::op::{self, FloatMatMul, Heads};
+use fewbits_ir::{MAX_RANK, RuntimeError, Shape, ValueId};
 use fewbits_kernels::broadcast_sizes;
 use fewbits_kernels::float::{self, Dims, Mask, Strided, StridedMut, attend, matmul};
 
-use crate::steps::Kernel;
-use crate::state::{MAX_RANK, Shape, State, ValueId};
-use crate::steps::{self, shape, with_scratch};
-use crate::{Result, RuntimeError};
+use crate::Result;
+use crate::state::State;
+use crate::steps::{Io, Kernel, with_scratch};
 
 /// A value, its axes in another order if a permutation is given.
-pub(crate) struct View {
-    pub id: ValueId,
-    pub permutation: Option<Vec<usize>>,
+struct View {
+    id: ValueId,
+    permutation: Option<Vec<usize>>,
 }
 
-/// Where the products of each head go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heads {
-    /// One behind the other: `[batch, heads, rows, columns]`.
-    Apart,
-    /// Side by side in each row: `[batch, rows, heads, columns]`.
-    Together,
+impl View {
+    /// Joins the first inputs of a step with their permutations.
+    fn of<const N: usize>(permutations: [Option<Vec<usize>>; N], io: &Io) -> [View; N] {
+        let mut ids = io.inputs.iter().copied();
+        permutations.map(|permutation| {
+            let id = ids.next().unwrap_or(io.output());
+            View { id, permutation }
+        })
+    }
 }
 
 /// A view with the shapes of this run.
@@ -181,15 +184,22 @@ fn shape_of(batch: &Batch, rows: usize, columns: usize, heads: Heads) -> Result<
             dims.extend([rows, count, columns]);
         }
     }
-    shape(&dims)
+    Shape::new(&dims)
 }
 
 /// MatMul of two values.
 pub(crate) struct FloatProduct {
-    pub a: View,
-    pub b: View,
-    pub output: ValueId,
-    pub heads: Heads,
+    a: View,
+    b: View,
+    output: ValueId,
+    heads: Heads,
+}
+
+impl FloatProduct {
+    pub(crate) fn new(op: FloatMatMul, io: &Io) -> FloatProduct {
+        let [a, b] = View::of(op.permutations, io);
+        FloatProduct { a, b, output: io.output(), heads: op.heads }
+    }
 }
 
 impl Kernel for FloatProduct {
@@ -231,16 +241,23 @@ impl Kernel for FloatProduct {
 
 /// softmax(q kᵀ · scale + mask) v for each head; `k` is given with its rows and columns exchanged.
 pub(crate) struct Attention {
-    pub q: View,
-    pub k: View,
-    pub v: View,
-    pub scale: f32,
-    pub mask: Option<ValueId>,
-    pub output: ValueId,
-    pub heads: Heads,
+    q: View,
+    k: View,
+    v: View,
+    scale: f32,
+    mask: Option<ValueId>,
+    output: ValueId,
+    heads: Heads,
 }
 
 impl Attention {
+    pub(crate) fn new(op: op::Attention, io: &Io) -> Attention {
+        let op::Attention { permutations, scale, heads } = op;
+        let [q, k, v] = View::of(permutations, io);
+        let (mask, output) = (io.inputs.get(3).copied(), io.output());
+        Attention { q, k, v, scale, mask, output, heads }
+    }
+
     fn views<'a>(&self, state: &'a State) -> Result<(Matrices<'a>, Matrices<'a>, Matrices<'a>)> {
         Ok((
             Matrices::new(state, &self.q)?,
@@ -288,7 +305,7 @@ impl Kernel for Attention {
             Some(id) => {
                 let (mut shape, mut values) = (state.shape(id), state.floats(id));
                 if shape.dims().len() < 2 {
-                    shape = steps::shape(&[1, shape.last()])?;
+                    shape = Shape::new(&[1, shape.last()])?;
                 }
                 if shape.last() != keys {
                     repeated.extend(values.iter().flat_map(|&x| std::iter::repeat_n(x, keys)));

@@ -2,16 +2,18 @@
 
 use std::ops::Range;
 
+use fewbits_ir::op::{MatMulConstant, Matrix, Order};
+use fewbits_ir::{RuntimeError, ValueId};
 use fewbits_kernels::Cpu;
 use fewbits_kernels::float::{
-    self, Binary, Dims, PANEL, PackedCodes, Strided, StridedMut, binary_in_place, matmul_codes,
-    matmul_packed,
+    self, Binary, Codes, Dims, PANEL, PackedCodes, Strided, StridedMut, binary_in_place,
+    matmul_codes, matmul_packed,
 };
+use fewbits_quant::{Granularity, QTensor};
 
-use crate::steps::Kernel;
-use crate::state::{State, ValueId};
-use crate::steps::with_scratch;
-use crate::{Result, RuntimeError};
+use crate::Result;
+use crate::state::State;
+use crate::steps::{Kernel, with_scratch};
 
 /// Rows that a thread must have at least, and products.
 const LEAST_ROWS: usize = 8;
@@ -72,6 +74,41 @@ pub(crate) struct ConstantProduct {
     pub bias: Option<Vec<f32>>,
 }
 
+impl ConstantProduct {
+    /// Packs the matrix.
+    ///
+    /// # Errors
+    /// If it holds no floats.
+    pub(crate) fn new(
+        cpu: Cpu,
+        product: MatMulConstant,
+        input: ValueId,
+        output: ValueId,
+    ) -> Result<ConstantProduct> {
+        let MatMulConstant { weights, order, bias } = product;
+        let codes = match &weights {
+            Matrix::Codes(weight) => packed(weight, order),
+            Matrix::Floats(_) => None,
+        };
+        let right = match codes {
+            Some(codes) => Right::Codes(codes),
+            None => of_floats(cpu, &weights, order)?,
+        };
+        Ok(ConstantProduct { input, output, right, bias })
+    }
+}
+
+fn of_floats(cpu: Cpu, weights: &Matrix, order: Order) -> Result<Right> {
+    let (depth, columns) = order.depth_and_columns(&weights.shape());
+    let values = weights.floats()?;
+    let matrix = Strided::rows(&values, weights.shape()[1]);
+    let matrix = match order {
+        Order::Rows => matrix,
+        Order::Transposed => matrix.transposed(),
+    };
+    Ok(Right::of_floats(cpu, depth, columns, matrix))
+}
+
 impl Kernel for ConstantProduct {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
@@ -108,4 +145,40 @@ impl Kernel for ConstantProduct {
         state.give(self.output, out);
         Ok(())
     }
+}
+
+/// Quantized weights of a granularity that has a kernel, in its order.
+fn packed(weight: &QTensor, order: Order) -> Option<PackedCodes> {
+    let (layout, params) = (weight.layout(), weight.params());
+    let (depth, columns) = order.depth_and_columns(layout.shape());
+    let group = match layout.granularity() {
+        Granularity::Group { size, .. } => size.get().min(depth.max(1)),
+        Granularity::Tensor | Granularity::Channel { .. } => depth.max(1),
+    };
+    let groups = depth.div_ceil(group);
+    // Where the parameter of a group and a column is.
+    let place = |group: usize, column: usize| match (layout.granularity(), order) {
+        (Granularity::Tensor, _) => 0,
+        (Granularity::Channel { .. }, _) => column,
+        (Granularity::Group { .. }, Order::Rows) => group * columns + column,
+        (Granularity::Group { .. }, Order::Transposed) => column * groups + group,
+    };
+    let places = || (0..groups).flat_map(|g| (0..columns).map(move |c| place(g, c)));
+    let zero_point: Vec<i16> = match params.zero_point.is_empty() {
+        true => Vec::new(),
+        false => places().map(|p| params.zero_point_of(p)).collect(),
+    };
+    let (row_pitch, column_pitch) = match order {
+        Order::Rows => (columns, 1),
+        Order::Transposed => (1, depth),
+    };
+    let codes = Codes {
+        values: &weight.codes().unpack(),
+        row_pitch,
+        column_pitch,
+        group,
+        scale: &places().map(|p| params.scale[p]).collect::<Vec<f32>>(),
+        zero_point: &zero_point,
+    };
+    PackedCodes::new(depth, columns, &codes)
 }

@@ -1,25 +1,44 @@
 //! A convolution in which each channel has its own window.
 
+use fewbits_ir::op::Conv;
+use fewbits_ir::{RuntimeError, ValueId};
 use fewbits_kernels::bytes::{
     self, DepthwiseWeights, QuantizeTo, Requantize, Window, depthwise_rows,
 };
 
-use crate::steps::Kernel;
-use crate::state::{State, ValueId, image_layout};
-use crate::steps::windowed;
-use crate::{Result, RuntimeError};
+use crate::Result;
+use crate::state::{State, image_layout};
+use crate::steps::product::corrected;
+use crate::steps::{Io, Kernel};
 
 /// The step.
 pub(crate) struct Depthwise {
-    pub input: ValueId,
-    pub output: ValueId,
-    pub weights: DepthwiseWeights,
-    pub window: Window,
-    /// Padding at the end.
-    pub end: [usize; 2],
-    pub bias: Vec<i32>,
-    pub scale: Vec<f32>,
-    pub to: QuantizeTo,
+    input: ValueId,
+    output: ValueId,
+    weights: DepthwiseWeights,
+    window: Window,
+    bias: Vec<i32>,
+    scale: Vec<f32>,
+    to: QuantizeTo,
+}
+
+impl Depthwise {
+    /// Packs a convolution [of this kind](Conv::is_depthwise), which gives bytes `to`.
+    pub(crate) fn new(conv: Conv, to: QuantizeTo, io: &Io) -> Depthwise {
+        let Conv { product, window, .. } = conv;
+        let ints = product.weights.ints();
+        let filters = product.weights.columns();
+        let bytes: Vec<i8> = ints.iter().map(|&w| w as i8).collect();
+        Depthwise {
+            input: io.input(),
+            output: io.output(),
+            weights: DepthwiseWeights::new(&bytes, filters, window.kernel),
+            window,
+            bias: corrected(&product, &ints),
+            scale: product.scale,
+            to,
+        }
+    }
 }
 
 impl Kernel for Depthwise {
@@ -35,7 +54,7 @@ impl Kernel for Depthwise {
                 ),
             });
         }
-        let shape = windowed(state.shape(self.input), channels, &self.window, self.end)?;
+        let shape = state.shape(self.input).windowed(channels, &self.window)?;
         let to = image_layout(shape.dims(), state.value(self.output).halo);
         let mut out = state.take(self.output, shape, to.len_bytes());
         let input = state.bytes(self.input);

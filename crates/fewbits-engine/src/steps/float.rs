@@ -1,13 +1,14 @@
 //! Steps in f32.
 
+use fewbits_ir::ValueId;
+use fewbits_ir::op::{Norm, NormKind, Reduce};
 use fewbits_kernels::float::{
     self, Binary, Function, apply, binary, layer_norm, rms_norm, softmax,
 };
 
+use crate::Result;
+use crate::state::State;
 use crate::steps::Kernel;
-use crate::state::{State, ValueId};
-use crate::steps::elementwise::broadcast;
-use crate::{Result, RuntimeError};
 
 /// Elements that a thread must have at least.
 const LEAST: usize = 8 << 10;
@@ -46,7 +47,7 @@ impl Kernel for FloatBinary {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads, [a, b]) = (state.cpu, state.threads, self.inputs);
         let (a_shape, b_shape) = (state.shape(a), state.shape(b));
-        let shape = broadcast(a_shape, b_shape)?;
+        let shape = a_shape.broadcast(b_shape)?;
         let mut out = state.take(self.output, shape, shape.len() * 4);
         let (left, right) = (state.floats(a), state.floats(b));
         if a_shape == b_shape {
@@ -63,47 +64,30 @@ impl Kernel for FloatBinary {
     }
 }
 
-/// What a row is divided by, and what is done with its mean.
-pub(crate) enum NormKind {
-    /// The deviation, once the mean is taken off; a bias is added, if there is one.
-    Layer { bias: Vec<f32> },
-    /// The root of the mean of the squares.
-    RootMeanSquare,
-}
-
 /// LayerNormalization or RMSNormalization over the last axis.
-pub(crate) struct Norm {
+pub(crate) struct Normalize {
     pub input: ValueId,
     pub output: ValueId,
-    pub kind: NormKind,
-    pub gain: Vec<f32>,
-    pub epsilon: f32,
+    pub norm: Norm,
 }
 
-impl Kernel for Norm {
+impl Kernel for Normalize {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let shape = state.shape(self.input);
         let width = shape.last();
-        let fits = match &self.kind {
-            NormKind::Layer { bias } => bias.is_empty() || bias.len() == width,
-            NormKind::RootMeanSquare => true,
-        };
-        if self.gain.len() != width || !fits {
-            return Err(RuntimeError::Run {
-                reason: format!("rows of {} are normalized, {width} given", self.gain.len()),
-            });
-        }
+        self.norm.check(width)?;
+        let Norm { kind, gain, epsilon } = &self.norm;
         let mut out = state.take(self.output, shape, shape.len() * 4);
         let input = state.floats(self.input);
         threads.rows(out.f32s_mut(), width, LEAST.div_ceil(width.max(1)), |first, out| {
             let input = &input[first * width..][..out.len()];
-            match &self.kind {
+            match kind {
                 NormKind::Layer { bias } => {
-                    layer_norm(cpu, input, width, &self.gain, bias, self.epsilon, out);
+                    layer_norm(cpu, input, width, gain, bias, *epsilon, out);
                 }
                 NormKind::RootMeanSquare => {
-                    rms_norm(cpu, input, width, &self.gain, self.epsilon, out);
+                    rms_norm(cpu, input, width, gain, *epsilon, out);
                 }
             }
         });
@@ -136,3 +120,19 @@ impl Kernel for Softmax {
     }
 }
 
+/// A sum, mean or maximum over the last axes.
+pub(crate) struct Reduction {
+    pub input: ValueId,
+    pub output: ValueId,
+    pub op: Reduce,
+}
+
+impl Kernel for Reduction {
+    fn run(&self, state: &mut State) -> Result<()> {
+        let (width, to) = self.op.shapes(state.shape(self.input))?;
+        let mut out = state.take(self.output, to, to.len() * 4);
+        self.op.reduce(state.floats(self.input), width, out.f32s_mut());
+        state.give(self.output, out);
+        Ok(())
+    }
+}

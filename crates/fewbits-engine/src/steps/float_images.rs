@@ -1,12 +1,14 @@
 //! Windows over images of floats, which lie as ONNX has them.
 
-use fewbits_kernels::bytes::{Divisor, Window};
+use fewbits_ir::op::{self, FloatConv, FloatPooling};
+use fewbits_ir::{RuntimeError, ValueId, Values};
+use fewbits_kernels::Cpu;
+use fewbits_kernels::bytes::Window;
 use fewbits_kernels::float::{self, Function};
 
+use crate::Result;
+use crate::state::{State, image_layout};
 use crate::steps::Kernel;
-use crate::state::{State, ValueId, image_layout};
-use crate::steps::windowed;
-use crate::{Result, RuntimeError};
 
 /// Products that a thread must have at least.
 const LEAST_PRODUCTS: usize = 256 << 10;
@@ -25,16 +27,50 @@ pub(crate) struct Convolution {
     pub channels: usize,
     pub groups: usize,
     pub window: Window,
-    /// Padding at the end.
-    pub end: [usize; 2],
     pub function: Option<Function>,
+}
+
+impl Convolution {
+    /// Packs the weights.
+    ///
+    /// # Errors
+    /// If they are no floats of four axes.
+    pub(crate) fn new(
+        cpu: Cpu,
+        conv: FloatConv,
+        input: ValueId,
+        output: ValueId,
+    ) -> Result<Convolution> {
+        let FloatConv { weights, bias, groups, window, function } = conv;
+        let (shape, values) = weights.into_parts();
+        let (Values::F32(values), &[filters, group_channels, rows, columns]) =
+            (values, shape.as_slice())
+        else {
+            let reason = format!("a convolution has weights of shape {shape:?}");
+            return Err(RuntimeError::Load { reason });
+        };
+        let shape = [filters, group_channels, rows, columns];
+        let weights = float::Weights::new(cpu, values, shape, groups, window);
+        let channels = groups * group_channels;
+        Ok(Convolution {
+            input,
+            output,
+            weights,
+            bias,
+            filters,
+            channels,
+            groups,
+            window,
+            function,
+        })
+    }
 }
 
 impl Kernel for Convolution {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
         let from = state.image(self.input);
-        let shape = windowed(state.shape(self.input), self.filters, &self.window, self.end)?;
+        let shape = state.shape(self.input).windowed(self.filters, &self.window)?;
         if from.channels != self.channels {
             return Err(RuntimeError::Run {
                 reason: format!(
@@ -70,28 +106,18 @@ impl Kernel for Convolution {
     }
 }
 
-/// What is made of a window.
-#[derive(Clone, Copy)]
-pub(crate) enum FloatPooling {
-    Max,
-    Average(Divisor),
-}
-
 /// MaxPool or AveragePool.
 pub(crate) struct FloatPool {
     pub input: ValueId,
     pub output: ValueId,
-    pub window: Window,
-    /// Padding at the end.
-    pub end: [usize; 2],
-    pub pooling: FloatPooling,
+    pub pool: op::FloatPool,
 }
 
 impl Kernel for FloatPool {
     fn run(&self, state: &mut State) -> Result<()> {
-        let (cpu, threads, window) = (state.cpu, state.threads, self.window);
+        let (cpu, threads, window) = (state.cpu, state.threads, self.pool.window);
         let from = state.image(self.input);
-        let shape = windowed(state.shape(self.input), from.channels, &window, self.end)?;
+        let shape = state.shape(self.input).windowed(from.channels, &window)?;
         let to = image_layout(shape.dims(), Default::default());
         let (size, out_size) = ([from.height, from.width], [to.height, to.width]);
         let pooling = float::Pooling { window, size, out_size };
@@ -100,7 +126,7 @@ impl Kernel for FloatPool {
         let input = state.floats(self.input);
         threads.rows(out.f32s_mut(), out_plane, LEAST.div_ceil(plane.max(1)), |first, out| {
             let input = &input[first * plane..];
-            super::with_scratch(|scratch| match self.pooling {
+            super::with_scratch(|scratch| match self.pool.pooling {
                 FloatPooling::Max => {
                     float::max_pool(cpu, &pooling, input, out, scratch);
                 }

@@ -1,12 +1,11 @@
 //! Steps that move elements and leave them as they are.
 
-use fewbits_onnx::facts::place;
+use fewbits_ir::op::{self, NewShape};
+use fewbits_ir::{Layout, MAX_RANK, RuntimeError, Shape, ValueId, axis_of};
 
-use fewbits_ir::Layout;
+use crate::Result;
+use crate::state::{State, image_layout};
 use crate::steps::Kernel;
-use crate::state::{MAX_RANK, Shape, State, ValueId, image_layout};
-use crate::steps::shape;
-use crate::{Result, RuntimeError};
 
 /// The same elements, in the same memory, of another shape; what lies in no memory of the program, such as
 /// integers that a caller gives, is handed on.
@@ -57,7 +56,7 @@ impl Kernel for Transpose {
         }
         let new: Vec<usize> = self.permutation.iter().map(|&p| dims[p]).collect();
         let strides: Vec<usize> = self.permutation.iter().map(|&p| pitches[p]).collect();
-        let to = shape(&new)?;
+        let to = Shape::new(&new)?;
         let element = self.element_bytes;
         let mut out = state.take(self.output, to, to.len() * element);
         let bytes = state.buffer(self.input);
@@ -105,11 +104,9 @@ fn permute<T: Copy>(from: &[T], dims: &[usize], strides: &[usize], out: &mut [T]
 pub(crate) struct Concat {
     pub inputs: Vec<ValueId>,
     pub output: ValueId,
-    pub axis: i64,
+    pub op: op::Concat,
     /// How the elements lie; images are joined along their channels.
     pub layout: Layout,
-    /// What the halo is filled with.
-    pub halo: u8,
     pub element_bytes: usize,
 }
 
@@ -119,12 +116,11 @@ impl Kernel for Concat {
         let fault = || RuntimeError::Run {
             reason: format!(
                 "values of shapes {shapes:?} cannot be joined along axis {}",
-                self.axis
+                self.op.axis
             ),
         };
         let first = shapes.first().ok_or_else(fault)?.dims();
-        let axis = if self.axis < 0 { self.axis + first.len() as i64 } else { self.axis };
-        let axis = usize::try_from(axis).ok().filter(|&a| a < first.len()).ok_or_else(fault)?;
+        let axis = axis_of(self.op.axis, first.len())?;
         let mut dims = first.to_vec();
         dims[axis] = 0;
         for shape in &shapes {
@@ -132,7 +128,7 @@ impl Kernel for Concat {
                 && (0..dims.len()).all(|a| a == axis || shape.dims()[a] == dims[a]);
             dims[axis] += if fits { shape.dims()[axis] } else { return Err(fault()) };
         }
-        let to = shape(&dims)?;
+        let to = Shape::new(&dims)?;
         if self.layout.is_channels_last() {
             let layout = image_layout(&dims, state.value(self.output).halo);
             let mut out = state.take(self.output, to, layout.len_bytes());
@@ -153,7 +149,7 @@ impl Kernel for Concat {
                 }
                 start += from.channels;
             }
-            layout.fill_halo(bytes, self.halo);
+            layout.fill_halo(bytes, self.op.zero_point);
             state.give(self.output, out);
             return Ok(());
         }

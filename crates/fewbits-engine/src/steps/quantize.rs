@@ -5,10 +5,13 @@ use fewbits_kernels::bytes::{
     look_up, min_max, quantize, quantize_image,
 };
 
-use fewbits_ir::Layout;
+use fewbits_ir::op::{ByteScale, Lut};
+use fewbits_ir::{Layout, Tensor, ValueId, Values};
+use fewbits_onnx::proto::DataType;
+
+use crate::Result;
+use crate::state::{State, image_layout};
 use crate::steps::Kernel;
-use crate::state::{ByteScale, State, ValueId, image_layout};
-use crate::{Result, Tensor, Values};
 
 /// Elements that a thread must have at least.
 const LEAST: usize = 16 << 10;
@@ -24,18 +27,18 @@ pub(crate) struct Quantize {
 
 impl Kernel for Quantize {
     fn run(&self, state: &mut State) -> Result<()> {
-        let Quantize { input, output, scale, form } = *self;
-        to_bytes(state, input, output, scale, form);
+        let Quantize { input, output, scale, layout } = *self;
+        to_bytes(state, input, output, scale, layout);
         Ok(())
     }
 }
 
-/// Quantizes floats to bytes of `scale`, which lie as `form` says.
+/// Quantizes floats to bytes of `scale`, which lie as `layout` says.
 fn to_bytes(state: &mut State, input: ValueId, output: ValueId, scale: ByteScale, layout: Layout) {
     let (cpu, threads) = (state.cpu, state.threads);
     let to = QuantizeTo::all_bytes(scale.scale, scale.zero_point);
     let shape = state.shape(input);
-    match form {
+    match layout {
         Layout::RowMajor => {
             let mut out = state.take(output, shape, shape.len());
             let input = state.floats(input);
@@ -116,15 +119,15 @@ impl Kernel for Dequantize {
 }
 
 /// Bytes in another order.
-pub(crate) struct Reorder {
+pub(crate) struct ChangeLayout {
     pub input: ValueId,
     pub output: ValueId,
-    pub to: Form,
+    pub to: Layout,
     /// What the halo is filled with.
-    pub halo: u8,
+    pub zero_point: u8,
 }
 
-impl Kernel for Reorder {
+impl Kernel for ChangeLayout {
     fn run(&self, state: &mut State) -> Result<()> {
         let cpu = state.cpu;
         let shape = state.shape(self.input);
@@ -136,7 +139,7 @@ impl Kernel for Reorder {
                 let images = state.bytes(self.input).chunks_exact(size.max(1));
                 let outs = out.u8s_mut().chunks_exact_mut(layout.image_pitch().max(1));
                 for (input, out) in images.zip(outs) {
-                    image_from_bytes(cpu, input, &layout, self.halo, out);
+                    image_from_bytes(cpu, input, &layout, self.zero_point, out);
                 }
                 state.give(self.output, out);
             }
@@ -154,7 +157,8 @@ impl Kernel for Reorder {
 pub(crate) struct GiveOut {
     pub input: ValueId,
     pub output: ValueId,
-    pub signed: bool,
+    /// INT8 or UINT8.
+    pub data_type: DataType,
     /// How the bytes lie.
     pub layout: Layout,
 }
@@ -167,9 +171,9 @@ impl Kernel for GiveOut {
             Layout::RowMajor => bytes.copy_from_slice(state.bytes(self.input)),
             Layout::ChannelsLast(_) => planes(state, self.input, &mut bytes),
         }
-        let values = match self.signed {
-            true => Values::I8(bytes.into_iter().map(|q| (q ^ 0x80) as i8).collect()),
-            false => Values::U8(bytes),
+        let values = match self.data_type {
+            DataType::Int8 => Values::I8(bytes.into_iter().map(|q| (q ^ 0x80) as i8).collect()),
+            _ => Values::U8(bytes),
         };
         let tensor = Tensor::new(shape.dims().to_vec(), values)?;
         state.set_tensor(self.output, &tensor)
@@ -190,10 +194,8 @@ fn planes(state: &State, input: ValueId, out: &mut [u8]) {
 pub(crate) struct LookUp {
     pub input: ValueId,
     pub output: ValueId,
-    pub table: Box<[u8; 256]>,
+    pub lut: Lut,
     pub layout: Layout,
-    /// What the halo is filled with.
-    pub halo: u8,
 }
 
 impl Kernel for LookUp {
@@ -203,7 +205,7 @@ impl Kernel for LookUp {
         match self.layout {
             Layout::RowMajor => {
                 let mut out = state.take(self.output, shape, shape.len());
-                look_up(cpu, &self.table, state.bytes(self.input), out.u8s_mut());
+                look_up(cpu, &self.lut.table, state.bytes(self.input), out.u8s_mut());
                 state.give(self.output, out);
             }
             Layout::ChannelsLast(_) => {
@@ -216,10 +218,10 @@ impl Kernel for LookUp {
                     for y in 0..from.height {
                         let row = &input[from.offset(image, y, 0)..][..width];
                         let to = &mut bytes[to.offset(image, y, 0)..][..width];
-                        look_up(cpu, &self.table, row, to);
+                        look_up(cpu, &self.lut.table, row, to);
                     }
                 }
-                to.fill_halo(bytes, self.halo);
+                to.fill_halo(bytes, self.lut.zero_point);
                 state.give(self.output, out);
             }
         }

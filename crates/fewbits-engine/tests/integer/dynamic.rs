@@ -1,6 +1,6 @@
 //! Convolutions of images that are quantized as they come, against their definition.
 
-use fewbits_engine::{Place, Runner, Tensor, Values};
+use fewbits_engine::{Backend, Runner, Tensor, Values};
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
 use crate::net::{FLOAT, Named, Net, Random, Weights, engine, floats, integers};
@@ -205,7 +205,7 @@ pub fn check(seed: u64) {
     for threads in [1, 2] {
         let runner = engine(&model, threads);
         let steps = runner.fusions();
-        assert!(steps.iter().all(|step| step.place != Place::Rten), "{steps:?}");
+        assert!(steps.iter().all(|step| step.backend != Backend::Rten), "{steps:?}");
         assert_eq!(steps.len(), 2, "{steps:?}");
         for rows in [2, 1, 5] {
             let x = case.images(rows, seed + rows as u64);

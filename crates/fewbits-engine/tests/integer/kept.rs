@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use fewbits_engine::{Place, Runner, RuntimeError, Tensor, Values};
+use fewbits_engine::{Backend, Runner, RuntimeError, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, TensorProto};
 use fewbits_onnx::qweight::{QWeightWriter, ReadBy, WeightForm};
@@ -75,7 +75,7 @@ fn models(bits: u8, affine: &[bool; 3], along: [Granularity; 3], form: WeightFor
 
 fn steps_with(model: &Model, words: &str) -> usize {
     let fusions = engine(model, 1).fusions();
-    assert!(fusions.iter().all(|f| f.place != Place::Rten), "{fusions:?}");
+    assert!(fusions.iter().all(|f| f.backend != Backend::Rten), "{fusions:?}");
     fusions.iter().filter(|f| f.what.contains(words)).count()
 }
 

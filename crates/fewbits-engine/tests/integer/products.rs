@@ -1,6 +1,6 @@
 //! Products of bytes that end in int32, in every form that ONNX has, against their definition.
 
-use fewbits_engine::{Place, Runner, Tensor, Values};
+use fewbits_engine::{Backend, Runner, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
@@ -96,7 +96,7 @@ fn assert_exact(
         let steps = runner.fusions();
         // A graph of constants alone is computed before the first run.
         assert!(fed.is_empty() || steps.len() == 1, "{steps:?}");
-        assert!(steps.iter().all(|step| step.place == Place::Integers), "{steps:?}");
+        assert!(steps.iter().all(|step| step.backend == Backend::Integers), "{steps:?}");
         assert_eq!(runner.run(&fed).unwrap()[0].1, wanted, "{threads} threads");
     }
     Case { model, fed, wanted }

@@ -1,6 +1,6 @@
 //! Why nodes are left to the float executor: a small graph for each reason.
 
-use fewbits_engine::Place;
+use fewbits_engine::Backend;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
 use crate::net::{FLOAT, Net, Random, Scale, UINT8, Weights, engine};
@@ -95,7 +95,7 @@ fn dynamic_convolution(attributes: &[AttributeProto]) -> Net {
 
 fn reasons(net: &Net) -> Vec<String> {
     let steps = engine(&net.model(), 1).fusions();
-    let left = steps.into_iter().filter(|step| step.place == Place::Rten);
+    let left = steps.into_iter().filter(|step| step.backend == Backend::Rten);
     left.flat_map(|step| step.why).collect()
 }
 

@@ -45,7 +45,10 @@ impl<'a> Lowering<'a> {
             && let Epilogue::Floats { quantize: quantize @ None, .. } = &mut product.epilogue
         {
             *quantize = Some(to);
-            return Ok(Bytes { id: self.fuse(input, bytes(ty.scale, Layout::RowMajor), " + QuantizeLinear"), ty });
+            return Ok(Bytes {
+                id: self.fuse(input, bytes(ty.scale, Layout::RowMajor), " + QuantizeLinear"),
+                ty,
+            });
         }
         Ok(Bytes { id: self.quantize(input, ty, Layout::RowMajor, node), ty })
     }

@@ -74,12 +74,7 @@ impl Lowering<'_> {
     }
 
     /// Bytes `from` as bytes `to`, by a table unless they are the same.
-    pub(crate) fn requantized(
-        &mut self,
-        from: Bytes,
-        to: QuantizeTo,
-        node: &NodeProto,
-    ) -> ValueId {
+    pub(crate) fn requantized(&mut self, from: Bytes, to: QuantizeTo, node: &NodeProto) -> ValueId {
         if to == from.ty.scale.all_bytes() {
             self.shared.insert(from.id);
             return from.id;

@@ -196,10 +196,7 @@ impl Lowering<'_> {
         names.sort_unstable();
         for (name, id) in names.into_iter().chain(self.quantized_values()) {
             let value = &mut self.values[id.index()];
-            if value.name.is_some() {
-                continue;
-            }
-            value.name = Some(name.to_string());
+            value.names.push(name.to_string());
             value.fact = Fact {
                 data_type: self.types.get(name).copied(),
                 dims: self.view.facts.sizes().get(name).cloned(),

@@ -16,16 +16,15 @@ use fewbits_onnx::proto::DataType;
 use serde::{Deserialize, Serialize};
 
 pub use bytes::{
-    BytesBinary, BytesOperator, BytesPool, ByteScale, DequantizedBinary, GlobalAverage,
-    Lut,
+    ByteScale, BytesBinary, BytesOperator, BytesPool, DequantizedBinary, GlobalAverage, Lut,
 };
 pub use floats::{
-    Attention, FloatConv, FloatMatMul, FloatPool, FloatPooling, Gather, Heads, MatMulConstant, Matrix,
-    Norm, NormKind, Order, Permutation, Reduce, Reduction,
+    Attention, FloatConv, FloatMatMul, FloatPool, FloatPooling, Gather, Heads, MatMulConstant,
+    Matrix, Norm, NormKind, Order, Permutation, Reduce, Reduction,
 };
 pub use integers::{
-    ConvInteger, CumSum, CumSumOf, From, IntegerBinary, MatMulInteger, Padding, SumOfIntegers, WindowAxis,
-    WindowsOfAnyRank, ZeroPoints,
+    ConvInteger, CumSum, CumSumOf, From, IntegerBinary, MatMulInteger, Padding, SumOfIntegers,
+    WindowAxis, WindowsOfAnyRank, ZeroPoints,
 };
 pub use movement::{Concat, NewShape, Transpose};
 pub use product::{Activations, AddBytes, Conv, Epilogue, OutputAxis, Product, Weights};
@@ -124,10 +123,7 @@ pub enum Op {
 impl Op {
     /// Whether it only brings a value into the form in which an operator on integers reads it.
     pub fn converts(&self) -> bool {
-        matches!(
-            self,
-            Op::Quantize(_) | Op::DynamicQuantize | Op::ChangeLayout(_) | Op::GiveOut(_)
-        )
+        matches!(self, Op::Quantize(_) | Op::DynamicQuantize | Op::ChangeLayout(_) | Op::GiveOut(_))
     }
 
     /// Whether every CPU gives the same bits.

@@ -10,25 +10,37 @@ use crate::{Result, RuntimeError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NewShape {
+    /// Not at all.
     Same,
+    /// To two axes.
     Flatten {
+        /// The first of the second.
         axis: i64,
     },
-    /// `-1` is what is left; 0 is the size of the input there if `zero`.
+    /// To these sizes: `-1` is what is left; 0 is the size of the input there if `zero`.
     Dims {
+        /// The sizes.
         dims: Vec<i64>,
+        /// Whether 0 is the size of the input.
         zero: bool,
     },
-    /// All axes of size 1 if none is named.
+    /// Axes of size 1 go, all of them if none is named.
     Squeeze {
+        /// Those that go.
         axes: Vec<i64>,
     },
+    /// Axes of size 1 come.
     Unsqueeze {
+        /// Where they are then.
         axes: Vec<i64>,
     },
 }
 
 impl NewShape {
+    /// The new shape of a value of shape `from`.
+    ///
+    /// # Errors
+    /// If it does not have as many elements.
     pub fn of(&self, from: Shape) -> Result<Shape> {
         let dims = from.dims();
         let fault = || RuntimeError::Run {

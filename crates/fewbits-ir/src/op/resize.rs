@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
+    /// The nearest of them.
     Nearest(Nearest),
+    /// A line between two.
     Linear(Filter),
     /// With the coefficient of Keys, "Cubic Convolution Interpolation for Digital Image Processing"
     /// (1981), `a` of eq. 15.
@@ -17,9 +19,13 @@ pub enum Interpolation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Nearest {
+    /// Of two as near the lower.
     RoundPreferFloor,
+    /// Of two as near the higher.
     RoundPreferCeil,
+    /// The lower.
     Floor,
+    /// The higher.
     Ceil,
 }
 
@@ -27,7 +33,9 @@ pub enum Nearest {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
+    /// Never.
     Plain,
+    /// So that none is passed over.
     Antialias,
 }
 
@@ -35,10 +43,15 @@ pub enum Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coordinates {
+    /// Pixels have their centre at one half.
     HalfPixel,
+    /// The same, but the middles of both meet where sizes were rounded.
     HalfPixelSymmetric,
+    /// As `HalfPixel`, but a single pixel is the first.
     PytorchHalfPixel,
+    /// The first and last pixels of both meet.
     AlignCorners,
+    /// Pixels begin where they are.
     Asymmetric,
     /// What lies outside is this number.
     TfCropAndResize(f32),
@@ -48,8 +61,11 @@ pub enum Coordinates {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AspectRatio {
+    /// They do.
     Stretch,
+    /// It keeps its aspect ratio within them.
     NotLarger,
+    /// It keeps its aspect ratio around them.
     NotSmaller,
 }
 

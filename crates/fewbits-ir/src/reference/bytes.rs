@@ -1,9 +1,7 @@
 //! Operators on bytes.
 
-use fewbits_kernels::bytes::{
-    Averaging, Divisor, QuantizeTo, Window, dynamic_parameters, min_max,
-};
 use fewbits_kernels::Cpu;
+use fewbits_kernels::bytes::{Averaging, Divisor, QuantizeTo, Window, dynamic_parameters, min_max};
 use fewbits_onnx::proto::DataType;
 
 use super::{Computed, f32s, shape, u8s};
@@ -75,9 +73,9 @@ pub(super) fn dequantized_binary(op: &DequantizedBinary, a: &Tensor, b: &Tensor)
 
 pub(super) fn pool(pool: &BytesPool, tensor: &Tensor) -> Result<Tensor> {
     match pool {
-        BytesPool::Max { window, .. } => over_windows(tensor, window, |taps| {
-            taps.iter().copied().max().unwrap_or(0)
-        }),
+        BytesPool::Max { window, .. } => {
+            over_windows(tensor, window, |taps| taps.iter().copied().max().unwrap_or(0))
+        }
         BytesPool::Average { window, averaging } => {
             let all = window.kernel[0] * window.kernel[1];
             over_windows(tensor, window, |taps| average(averaging, taps, all))
@@ -99,11 +97,7 @@ fn average(averaging: &Averaging, taps: &[u8], all: usize) -> u8 {
 }
 
 /// A byte for the taps of each window that lie in the image, for each image and channel.
-fn over_windows(
-    tensor: &Tensor,
-    window: &Window,
-    byte: impl Fn(&[u8]) -> u8,
-) -> Result<Tensor> {
+fn over_windows(tensor: &Tensor, window: &Window, byte: impl Fn(&[u8]) -> u8) -> Result<Tensor> {
     let from = shape(tensor)?;
     let channels = from.dims().get(1).copied().unwrap_or(1);
     let to = from.windowed(channels, window)?;

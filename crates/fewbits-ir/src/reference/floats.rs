@@ -92,13 +92,8 @@ pub(super) fn conv(conv: &FloatConv, tensor: &Tensor) -> Result<Tensor> {
         )));
     }
     let shape: [usize; 4] = weights.try_into().map_err(|_| refused("no filters".into()))?;
-    let packed = float::Weights::new(
-        PLAIN,
-        f32s(&conv.weights)?.to_vec(),
-        shape,
-        conv.groups,
-        conv.window,
-    );
+    let packed =
+        float::Weights::new(PLAIN, f32s(&conv.weights)?.to_vec(), shape, conv.groups, conv.window);
     let convolution = float::Convolution {
         bias: &conv.bias,
         filters,

@@ -159,9 +159,7 @@ pub fn compute(op: &Op, inputs: &[&Computed], fallback: Fallback) -> Result<Vec<
             tensor.clone().reshaped(to.of(shape(tensor)?)?.dims().to_vec())?
         }
         Op::Function(function) => floats::function(*function, input(inputs, 0)?)?,
-        Op::Binary(operation) => {
-            floats::binary(*operation, input(inputs, 0)?, input(inputs, 1)?)?
-        }
+        Op::Binary(operation) => floats::binary(*operation, input(inputs, 0)?, input(inputs, 1)?)?,
         Op::Norm(norm) => floats::norm(norm, input(inputs, 0)?)?,
         Op::Softmax => floats::softmax(input(inputs, 0)?)?,
         Op::Reduce(reduce) => {
@@ -174,9 +172,7 @@ pub fn compute(op: &Op, inputs: &[&Computed], fallback: Fallback) -> Result<Vec<
         Op::FloatConv(conv) => floats::conv(conv, input(inputs, 0)?)?,
         Op::FloatPool(pool) => floats::pool(pool, input(inputs, 0)?)?,
         Op::MatMulConstant(product) => floats::matmul_constant(product, input(inputs, 0)?)?,
-        Op::FloatMatMul(product) => {
-            floats::matmul(product, input(inputs, 0)?, input(inputs, 1)?)?
-        }
+        Op::FloatMatMul(product) => floats::matmul(product, input(inputs, 0)?, input(inputs, 1)?)?,
         Op::Attention(attention) => floats::attention(attention, inputs)?,
         Op::Gather(gather) => floats::gather(gather, input(inputs, 0)?)?,
         Op::Resize(op) => {

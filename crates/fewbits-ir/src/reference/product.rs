@@ -42,9 +42,8 @@ pub(super) fn matmul(product: &Product, inputs: &[&Computed]) -> Result<Vec<Comp
     let mut values = Vec::with_capacity(from_shape.rows() * columns);
     for row in u8s(from)?.chunks_exact(depth) {
         for (weights, &bias) in weights.chunks_exact(depth).zip(&product.bias) {
-            let products = row.iter().zip(weights).map(|(&q, &w)| {
-                (i32::from(q) - zero_point) * i32::from(w)
-            });
+            let products =
+                row.iter().zip(weights).map(|(&q, &w)| (i32::from(q) - zero_point) * i32::from(w));
             values.push(products.fold(bias, i32::wrapping_add));
         }
     }
@@ -58,8 +57,7 @@ pub(super) fn conv(conv: &Conv, inputs: &[&Computed]) -> Result<Vec<Computed>> {
     let (zero_point, scale) = parameters(product, inputs[0])?;
     let filters = product.weights.columns();
     let to = shape(from)?.windowed(filters, &conv.window)?;
-    let (channels, group_channels) =
-        (from.shape()[1], product.weights.tensor.layout().shape()[1]);
+    let (channels, group_channels) = (from.shape()[1], product.weights.tensor.layout().shape()[1]);
     if channels != group_channels * conv.groups {
         let reason = format!(
             "a convolution of {} channels was given images of {channels}",
@@ -120,8 +118,7 @@ fn finished(
             let Some(add) = add else { return Ok(vec![tensor(from, bytes)?.into()]) };
             let (own, other) = (ByteScale::of(*to), input(inputs, 1)?);
             let sum_shape = from.broadcast(shape(other)?)?;
-            let at =
-                [Broadcast::new(from, sum_shape), Broadcast::new(shape(other)?, sum_shape)];
+            let at = [Broadcast::new(from, sum_shape), Broadcast::new(shape(other)?, sum_shape)];
             let other = u8s(other)?;
             let sum = |i: usize| {
                 let (a, b) = (bytes[at[0].at(i)], other[at[1].at(i)]);

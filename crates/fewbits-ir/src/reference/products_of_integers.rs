@@ -52,7 +52,8 @@ pub(super) fn matmul(op: &MatMulInteger, inputs: &[&Tensor]) -> Result<Tensor> {
         })?;
     let to = Shape::new(&[&batch[..], &[rows, columns]].concat())?;
     let batch_shape = Shape::new(&batch)?;
-    let of_batch = |dims: &[usize]| Ok::<_, RuntimeError>(Broadcast::new(Shape::new(dims)?, batch_shape));
+    let of_batch =
+        |dims: &[usize]| Ok::<_, RuntimeError>(Broadcast::new(Shape::new(dims)?, batch_shape));
     let (left_at, right_at) = (of_batch(left_batch)?, of_batch(right_batch)?);
     let left_zeros = zeros(left_zero, to, |size| vec![size, 1])?;
     let right_zeros = zeros(right_zero, to, |size| vec![1, size])?;
@@ -63,8 +64,8 @@ pub(super) fn matmul(op: &MatMulInteger, inputs: &[&Tensor]) -> Result<Tensor> {
         let b = &b[right_at.at(matrix) * depth * columns..];
         for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
             let (a_zero, b_zero) = (left_zeros(sums.len()), right_zeros(sums.len()));
-            let products = (0..depth)
-                .map(|k| (a[i * depth + k] - a_zero) * (b[k * columns + j] - b_zero));
+            let products =
+                (0..depth).map(|k| (a[i * depth + k] - a_zero) * (b[k * columns + j] - b_zero));
             sums.push(products.fold(0, i32::wrapping_add));
         }
     }
@@ -145,10 +146,11 @@ pub(super) fn conv(op: &ConvInteger, inputs: &[&Tensor]) -> Result<Tensor> {
             let mut sum = 0_i32;
             for tap in 0..taps {
                 let tap_at = places(tap, kernel);
-                let place = axes.iter().zip(at.iter().zip(&tap_at)).try_fold(0, |place, (axis, (i, t))| {
-                    let along = (i * axis.stride + t * axis.dilation).checked_sub(axis.pad)?;
-                    (along < axis.size).then_some(place * axis.size + along)
-                });
+                let place =
+                    axes.iter().zip(at.iter().zip(&tap_at)).try_fold(0, |place, (axis, (i, t))| {
+                        let along = (i * axis.stride + t * axis.dilation).checked_sub(axis.pad)?;
+                        (along < axis.size).then_some(place * axis.size + along)
+                    });
                 // What is outside the image is its zero point.
                 let Some(place) = place else { continue };
                 for channel in 0..*group_channels {

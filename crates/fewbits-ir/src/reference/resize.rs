@@ -1,9 +1,7 @@
 //! `Resize` of floats, after ONNX's reference: one axis after the other, each element a weighted sum of its
 //! neighbours along it.
 
-use crate::op::{
-    AspectRatio, Coordinates, Filter, Interpolation, Nearest, Outside, Resize, Target,
-};
+use crate::op::{AspectRatio, Coordinates, Filter, Interpolation, Nearest, Outside, Resize};
 use crate::shape::{Shape, axis_of};
 use crate::{Result, RuntimeError};
 
@@ -287,6 +285,7 @@ fn keys(distance: f64, a: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::Target;
 
     fn of_scales(interpolation: Interpolation, coordinates: Coordinates) -> Resize {
         let (target, outside) = (Target::Scales, Outside::Repeated);

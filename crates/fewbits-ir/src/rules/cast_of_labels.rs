@@ -14,9 +14,7 @@ fn cast<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
     if lowering.is_of_labels(input(node, 0)?).is_err() {
         return Err(Refusal::other());
     }
-    Ok(Box::new(move |lowering| {
-        lowering.tensor(&node.input[0])
-    }))
+    Ok(Box::new(move |lowering| lowering.tensor(&node.input[0])))
 }
 
 impl Lowering<'_> {

@@ -42,11 +42,13 @@ fn conv<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId,
 
 #[cfg(test)]
 mod tests {
-    use fewbits_kernels::Cpu;
-    use fewbits_onnx::proto::{AttributeProto, GraphProto, TensorProto, ValueInfoProto};
+    use fewbits_kernels::Halo;
+    use fewbits_onnx::proto::{
+        AttributeProto, DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto,
+    };
 
     use super::*;
-    use crate::view::Net;
+    use crate::view::GraphView;
 
     /// A convolution of padded bytes, whose bias a caller feeds, and a MaxPool of the same bytes.
     fn graph() -> GraphProto {
@@ -88,16 +90,16 @@ mod tests {
     #[test]
     fn a_convolution_that_is_refused_widens_no_halo() {
         let graph = graph();
-        let mut lowering = Lowering::new(Net::new(&graph, 17), Cpu::chosen().unwrap());
+        let mut lowering = Lowering::new(GraphView::new(&graph, 17));
         for output in &graph.output {
             lowering.tensor(output.name());
         }
-        let whys: Vec<&str> = lowering.units.iter().map(|unit| unit.what.as_str()).collect();
+        let whys: Vec<&str> = lowering.steps.iter().map(|step| step.what.as_str()).collect();
         assert!(whys.contains(&"MaxPool") && !whys.contains(&"Conv"), "{whys:?}");
         assert_eq!(
             lowering.why(&[3]),
             ["Conv: its bias is not constant, or not one number for each filter"]
         );
-        assert!(lowering.values.iter().all(|value| value.halo == Halo::default()));
+        assert!(lowering.values.iter().all(|value| value.layout.halo() == Halo::default()));
     }
 }

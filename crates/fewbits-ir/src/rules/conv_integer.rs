@@ -26,7 +26,7 @@ fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
     if !lowering.is_among(&lowering.integer_products, node) {
         return Err(Refusal::other());
     }
-let sizes = |name: &str| -> Result<Vec<usize>, Refusal> {
+    let sizes = |name: &str| -> Result<Vec<usize>, Refusal> {
         let sizes = node.ints(name).iter().map(|&v| usize::try_from(v).ok()).collect();
         Option::ok_or(sizes, Refusal::of_node(format!("its {name} are negative")))
     };

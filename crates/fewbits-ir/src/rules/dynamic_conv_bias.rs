@@ -10,10 +10,7 @@ use crate::rules::{Rewrite, Rule, Takes};
 pub(crate) const RULE: Rule =
     Rule { name: "dynamic_conv_bias", takes: Takes::Anywhere(conv_and_bias) };
 
-fn conv_and_bias<'a>(
-    lowering: &Lowering<'a>,
-    node: &'a NodeProto,
-) -> Result<Rewrite<'a>, Refusal> {
+fn conv_and_bias<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["Add"], node)?;
     let [a, b] = node.input.as_slice() else { return Err(Refusal::other()) };
     with_bias(lowering, a, b, node).or_else(|_| with_bias(lowering, b, a, node))

@@ -67,7 +67,8 @@ fn added_to_product(
     // More axes than the product has would be axes of the sum.
     let rank = lowering.rank(name).unwrap_or(1);
     let row = lowering.view.floats(other_name).filter(|(_, shape)| {
-        shape.len() <= 1 || (shape.len() <= rank && shape[..shape.len() - 1].iter().all(|&d| d == 1))
+        shape.len() <= 1
+            || (shape.len() <= rank && shape[..shape.len() - 1].iter().all(|&d| d == 1))
     });
     let is_constant = lowering.view.initializer(other_name).is_some();
     let product = lowering.open_product(name, id)?;

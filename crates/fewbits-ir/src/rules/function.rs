@@ -50,10 +50,9 @@ fn function_of(lowering: &Lowering, node: &NodeProto) -> Result<Function, Refusa
         "Softplus" => Function::Softplus,
         "Elu" => Function::Elu { alpha: node.float("alpha", 1.0) },
         "HardSwish" => Function::HardSwish,
-        "HardSigmoid" => Function::HardSigmoid {
-            alpha: node.float("alpha", 0.2),
-            beta: node.float("beta", 0.5),
-        },
+        "HardSigmoid" => {
+            Function::HardSigmoid { alpha: node.float("alpha", 0.2), beta: node.float("beta", 0.5) }
+        }
         "Gelu" => match node.string("approximate", "none").as_str() {
             "tanh" => Function::GeluTanh,
             _ => Function::GeluErf,

@@ -85,7 +85,9 @@ impl<'a> Lowering<'a> {
         let [first, further @ ..] = node.input.as_slice() else { return None };
         let binary = |operator| {
             let fits = match operator {
-                IntegerBinary::PowOfFloats => self.is_long(first) && self.is_float(further.first()?),
+                IntegerBinary::PowOfFloats => {
+                    self.is_long(first) && self.is_float(further.first()?)
+                }
                 _ => node.input.iter().all(|name| self.is_long(name)),
             };
             (fits && further.len() == 1).then_some(Arithmetic::Binary(operator))

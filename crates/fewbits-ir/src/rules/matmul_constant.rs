@@ -61,10 +61,7 @@ pub(crate) fn is_constant_product(lowering: &Lowering, node: &NodeProto) -> bool
 }
 
 /// Finds the constant matrix with which a node multiplies floats.
-fn constant_matrix<'a>(
-    lowering: &Lowering<'a>,
-    node: &NodeProto,
-) -> Result<Factor<'a>, Refusal> {
+fn constant_matrix<'a>(lowering: &Lowering<'a>, node: &NodeProto) -> Result<Factor<'a>, Refusal> {
     let name = node.input.get(1).filter(|_| is_product(node)).ok_or(Refusal::other())?;
     let factor = lowering.view.factor(name).filter(|factor| factor.shape().len() == 2);
     factor.ok_or_else(|| match node.is("MatMul") {
@@ -112,4 +109,3 @@ fn has_kernel(weight: &QTensor, order: Order) -> bool {
     };
     fits && codes.encoding().floats().is_none() && codes.width() <= 8
 }
-

@@ -192,8 +192,7 @@ impl<'a> Lowering<'a> {
         }
         let output = node.output.first().map_or("", String::as_str);
         let gives_floats = self.is_float(output);
-        let mut refusal =
-            if gives_floats { Refusal::other() } else { self.no_kernel_for(output) };
+        let mut refusal = if gives_floats { Refusal::other() } else { self.no_kernel_for(output) };
         for rule in &RULES {
             let ask = match rule.takes {
                 Takes::Floats(ask) if gives_floats => ask,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use fewbits_engine::{FloatRunner, Place, RunOptions, StepRole, StepTime, Tensor};
+use fewbits_engine::{Backend, FloatRunner, RunOptions, StepTime, Tensor};
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::ReadAs;
 use fewbits_onnx::graph::Index;
@@ -165,16 +165,16 @@ fn names_of<'a>(index: &Index, graph: &'a GraphProto, product: usize) -> Vec<&'a
 /// bring its input into its form.
 fn step_of(steps: &[StepTime], names: &[&str]) -> Option<Duration> {
     let is = |step: &&StepTime| {
-        step.place == Place::Integers
+        step.backend == Backend::Integers
             && step.gives.iter().chain([&step.node]).any(|name| names.contains(&name.as_str()))
-            && step.role == StepRole::Computes
+            && !step.converts
     };
     let step = steps.iter().find(is)?;
     let readers = |read: usize| steps.iter().filter(|s| s.reads.contains(&read)).count() as u32;
     let conversions = step
         .reads
         .iter()
-        .filter(|&&read| steps[read].role == StepRole::Converts)
+        .filter(|&&read| steps[read].converts)
         .map(|&read| steps[read].time / readers(read).max(1));
     Some(step.time + conversions.sum::<Duration>())
 }
@@ -250,8 +250,8 @@ mod tests {
             what: what.to_string(),
             gives: vec![gives.to_string()],
             reads: reads.to_vec(),
-            place: Place::Integers,
-            role: if what == "QuantizeLinear" { StepRole::Converts } else { StepRole::Computes },
+            backend: Backend::Integers,
+            converts: what == "QuantizeLinear",
             time: Duration::from_micros(micros),
         }
     }
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(of(&["second", "z"]), Some(24));
         assert_eq!(of(&["last", "w"]), Some(5));
         assert_eq!(of(&["x", "q"]), None);
-        let left = StepTime { place: Place::Rten, ..step("last", "Gemm", "w", &[], 5) };
+        let left = StepTime { backend: Backend::Rten, ..step("last", "Gemm", "w", &[], 5) };
         assert_eq!(step_of(&[left], &["last", "w"]), None);
     }
 }

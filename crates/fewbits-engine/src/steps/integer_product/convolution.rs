@@ -1,102 +1,32 @@
 //! ConvInteger, of any number of axes: windows become the rows of a product of matrices.
 
+use fewbits_ir::op::{ConvInteger, WindowAxis, WindowsOfAnyRank};
+use fewbits_ir::{RuntimeError, Tensor};
 use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides};
 use fewbits_kernels::{Buffer, Cpu, Threads};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
-use crate::steps::Kernel;
-use crate::state::{State, ValueId};
-use crate::{Result, Tensor};
+use crate::Result;
+use crate::state::State;
+use crate::steps::{Io, Kernel};
 
 /// The step.
 pub(crate) struct IntegerConvolution {
-    pub images: ValueId,
-    pub images_zero: Option<ValueId>,
-    pub filters: ValueId,
-    pub filters_zero: Option<ValueId>,
-    pub moves: Moves,
-    pub output: ValueId,
-}
-
-/// How a convolution moves over images of any number of axes; what is not given is empty.
-pub(crate) struct Moves {
-    pub padding: Padding,
-    pub strides: Vec<usize>,
-    pub dilations: Vec<usize>,
-    pub groups: usize,
-}
-
-/// What is around the images.
-pub(crate) enum Padding {
-    /// At the begin of every axis, then at the end of every axis.
-    Given(Vec<usize>),
-    /// As much as gives a result at every stride, an odd one at the end.
-    SameUpper,
-    /// The same, an odd one at the begin.
-    SameLower,
-}
-
-/// How windows lie along one axis.
-struct Axis {
-    size: usize,
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    pad: usize,
-    /// Windows.
-    out: usize,
-}
-
-impl Moves {
-    /// The axes of images of size `sizes` under windows of size `kernel`.
-    fn axes(&self, sizes: &[usize], kernel: &[usize]) -> Result<Vec<Axis>> {
-        let rank = sizes.len();
-        let given = |values: &[usize], axis: usize| values.get(axis).copied().unwrap_or(1);
-        let fits = |values: &[usize], of: usize| values.is_empty() || values.len() == of;
-        let pads = match &self.padding {
-            Padding::Given(pads) => pads.as_slice(),
-            _ => &[],
-        };
-        if !(fits(&self.strides, rank) && fits(&self.dilations, rank) && fits(pads, 2 * rank)) {
-            return Err(refused(format!("a convolution has attributes of other than {rank} axes")));
-        }
-        let axis = |axis: usize| {
-            let (size, stride) = (sizes[axis], given(&self.strides, axis));
-            let dilation = given(&self.dilations, axis);
-            if stride == 0 || kernel[axis] == 0 {
-                return Err(refused("a convolution has a stride or a window of 0"));
-            }
-            let extent = (kernel[axis] - 1) * dilation + 1;
-            let out = size.div_ceil(stride);
-            let missing = (out.saturating_sub(1) * stride + extent).saturating_sub(size);
-            let (pad, end) = match self.padding {
-                Padding::Given(_) => {
-                    let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-                    (pad(axis), pad(rank + axis))
-                }
-                Padding::SameUpper => (missing / 2, missing - missing / 2),
-                Padding::SameLower => (missing - missing / 2, missing / 2),
-            };
-            let left = (size + pad + end).checked_sub(extent).ok_or_else(|| {
-                refused(format!("images of size {sizes:?} are smaller than a window of {extent}"))
-            })?;
-            let out = left / stride + 1;
-            Ok(Axis { size, kernel: kernel[axis], stride, dilation, pad, out })
-        };
-        (0..rank).map(axis).collect()
-    }
+    pub op: ConvInteger,
+    pub io: Io,
 }
 
 impl Kernel for IntegerConvolution {
     fn run(&self, state: &mut State) -> Result<()> {
+        let [images_zero, filters_zero] = self.op.zero_points.split(&self.io.inputs[2..]);
         let factors = Factors {
-            images: stored(state, self.images)?,
-            images_zero: stored_if_given(state, self.images_zero)?,
-            filters: stored(state, self.filters)?,
-            filters_zero: stored_if_given(state, self.filters_zero)?,
+            images: stored(state, self.io.input())?,
+            images_zero: stored_if_given(state, images_zero)?,
+            filters: stored(state, self.io.inputs[1])?,
+            filters_zero: stored_if_given(state, filters_zero)?,
         };
-        let sums = factors.convolved(&self.moves, state.cpu, state.threads)?;
-        state.set_tensor(self.output, &sums)
+        let sums = factors.convolved(&self.op.windows, state.cpu, state.threads)?;
+        state.set_tensor(self.io.output(), &sums)
     }
 }
 
@@ -109,7 +39,7 @@ struct Factors<'a> {
 }
 
 impl Factors<'_> {
-    fn convolved(&self, moves: &Moves, cpu: Cpu, threads: Threads) -> Result<Tensor> {
+    fn convolved(&self, moves: &WindowsOfAnyRank, cpu: Cpu, threads: Threads) -> Result<Tensor> {
         let (x, w) = (unsigned(self.images)?, signed(self.filters)?);
         let (image_dims, filter_dims) = (self.images.shape(), self.filters.shape());
         let ([images, channels, sizes @ ..], [filters, depth @ ..]) = (image_dims, filter_dims)
@@ -177,7 +107,7 @@ impl Factors<'_> {
         Tensor::new(shape, out)
     }
 
-    fn do_not_fit(&self) -> crate::RuntimeError {
+    fn do_not_fit(&self) -> RuntimeError {
         let (x, w) = (self.images.shape(), self.filters.shape());
         refused(format!("images of shape {x:?} and filters of shape {w:?} have no convolution"))
     }
@@ -195,14 +125,15 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(axes: &[Axis], channels: usize, outside: u8) -> Windows {
+    fn new(axes: &[WindowAxis], channels: usize, outside: u8) -> Windows {
         let out: Vec<usize> = axes.iter().map(|axis| axis.out).collect();
         let kernel: Vec<usize> = axes.iter().map(|axis| axis.kernel).collect();
-        let each = |dims: &[usize], place: &dyn Fn(&Axis, usize) -> isize| -> Vec<Vec<isize>> {
-            (0..dims.iter().product())
-                .map(|i| axes.iter().zip(places(i, dims)).map(|(a, p)| place(a, p)).collect())
-                .collect()
-        };
+        let each =
+            |dims: &[usize], place: &dyn Fn(&WindowAxis, usize) -> isize| -> Vec<Vec<isize>> {
+                (0..dims.iter().product())
+                    .map(|i| axes.iter().zip(places(i, dims)).map(|(a, p)| place(a, p)).collect())
+                    .collect()
+            };
         Windows {
             starts: each(&out, &|axis, i| (i * axis.stride) as isize - axis.pad as isize),
             taps: each(&kernel, &|axis, i| (i * axis.dilation) as isize),

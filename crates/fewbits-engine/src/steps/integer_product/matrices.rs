@@ -1,20 +1,38 @@
 //! MatMulInteger.
 
+use fewbits_ir::op::MatMulInteger;
+use fewbits_ir::{Tensor, ValueId};
 use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides};
 use fewbits_kernels::{Buffer, Cpu, Threads, broadcast_shape};
 
 use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
-use crate::steps::Kernel;
-use crate::state::{State, ValueId};
-use crate::{Result, Tensor};
+use crate::Result;
+use crate::state::State;
+use crate::steps::{Io, Kernel};
 
 /// The step.
 pub(crate) struct MatrixProduct {
-    pub left: ValueId,
-    pub left_zero: Option<ValueId>,
-    pub right: Right,
-    pub right_zero: Option<ValueId>,
-    pub output: ValueId,
+    left: ValueId,
+    left_zero: Option<ValueId>,
+    right: Right,
+    right_zero: Option<ValueId>,
+    output: ValueId,
+}
+
+impl MatrixProduct {
+    /// Packs the second factor, if it is constant.
+    ///
+    /// # Errors
+    /// If it is no matrix of bytes.
+    pub(crate) fn new(cpu: Cpu, op: MatMulInteger, io: Io) -> Result<MatrixProduct> {
+        let (left, output) = (io.input(), io.output());
+        let (right, behind) = match op.right {
+            Some(tensor) => (Right::Constant(Matrices::new(cpu, &tensor)?), &io.inputs[1..]),
+            None => (Right::Computed(io.inputs[1]), &io.inputs[2..]),
+        };
+        let [left_zero, right_zero] = op.zero_points.split(behind);
+        Ok(MatrixProduct { left, left_zero, right, right_zero, output })
+    }
 }
 
 /// The factor that the kernels read in an order of their own.

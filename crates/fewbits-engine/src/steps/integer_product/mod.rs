@@ -5,8 +5,10 @@ pub(crate) mod matrices;
 
 use std::borrow::Cow;
 
-use crate::state::{State, ValueId};
-use crate::{Result, RuntimeError, Tensor, Values};
+use fewbits_ir::{RuntimeError, Tensor, ValueId, Values};
+
+use crate::Result;
+use crate::state::State;
 
 /// A factor of bytes without its zero points, and what an element is more than that.
 struct Factor<'a, T: Clone> {

@@ -1,14 +1,13 @@
 //! A float operator on two values that are bytes.
 
+use fewbits_ir::op::{self, ByteScale};
+use fewbits_ir::{Layout, ValueId};
 use fewbits_kernels::bytes::{dequantize, dequantize_image};
-use fewbits_kernels::float::{self, Binary, Function, apply, binary_in_place};
+use fewbits_kernels::float::{self, apply, binary_in_place};
 
 use crate::Result;
-use fewbits_ir::Layout;
-use crate::steps::Kernel;
-use crate::state::{ByteScale, State, ValueId};
-use crate::steps::elementwise::broadcast;
-use crate::steps::with_scratch;
+use crate::state::State;
+use crate::steps::{Kernel, with_scratch};
 
 /// Elements that are worked on together where they lie as ONNX has them: they stay in the cache.
 const CHUNK: usize = 4 << 10;
@@ -17,20 +16,19 @@ const CHUNK: usize = 4 << 10;
 const LEAST: usize = 16 << 10;
 
 /// DequantizeLinear of both, the operator, and a function of the result.
-pub(crate) struct BinaryOfBytes {
-    pub inputs: [(ValueId, ByteScale); 2],
+pub(crate) struct DequantizedBinary {
+    pub inputs: [ValueId; 2],
     pub output: ValueId,
-    pub operation: Binary,
-    pub function: Option<Function>,
+    pub op: op::DequantizedBinary,
     /// How the bytes of both lie.
     pub layout: Layout,
 }
 
-impl BinaryOfBytes {
+impl DequantizedBinary {
     /// The floats of an input from `first` on, as many as `out` takes: elements, or of images whole
     /// ones.
     fn floats(&self, state: &State, input: usize, first: usize, out: &mut [f32]) {
-        let (id, ByteScale { scale, zero_point }) = self.inputs[input];
+        let (id, ByteScale { scale, zero_point }) = (self.inputs[input], self.op.scales[input]);
         let bytes = state.bytes(id);
         match self.layout {
             Layout::RowMajor => {
@@ -51,24 +49,24 @@ impl BinaryOfBytes {
     /// As DequantizeLinear of each and the operator have it, for shapes that differ.
     fn apart(&self, state: &State, out: &mut [f32]) {
         let [a, b] = [0, 1].map(|input| {
-            let shape = state.shape(self.inputs[input].0);
+            let shape = state.shape(self.inputs[input]);
             let mut floats = vec![0.0; shape.len()];
             self.floats(state, input, 0, &mut floats);
             (floats, shape)
         });
         let (a_dims, b_dims) = (a.1.dims(), b.1.dims());
-        float::broadcast(state.cpu, self.operation, &a.0, a_dims, &b.0, b_dims, out);
-        if let Some(function) = self.function {
+        float::broadcast(state.cpu, self.op.operation, &a.0, a_dims, &b.0, b_dims, out);
+        if let Some(function) = self.op.function {
             apply(state.cpu, function, out);
         }
     }
 }
 
-impl Kernel for BinaryOfBytes {
+impl Kernel for DequantizedBinary {
     fn run(&self, state: &mut State) -> Result<()> {
         let (cpu, threads) = (state.cpu, state.threads);
-        let [a, b] = self.inputs.map(|(id, _)| state.shape(id));
-        let shape = broadcast(a, b)?;
+        let [a, b] = self.inputs.map(|id| state.shape(id));
+        let shape = a.broadcast(b)?;
         let mut out = state.take(self.output, shape, shape.len() * 4);
         let state_now = &*state;
         if a != b {
@@ -89,9 +87,9 @@ impl Kernel for BinaryOfBytes {
                         scratch.resize(out.len().max(scratch.len()), 0.0);
                         let other = &mut scratch[..out.len()];
                         self.floats(state_now, 1, first, other);
-                        binary_in_place(cpu, self.operation, out, other);
+                        binary_in_place(cpu, self.op.operation, out, other);
                     });
-                    if let Some(function) = self.function {
+                    if let Some(function) = self.op.function {
                         apply(cpu, function, out);
                     }
                 }

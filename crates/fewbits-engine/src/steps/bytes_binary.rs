@@ -1,44 +1,36 @@
 //! Sums and products of bytes.
 
-use fewbits_kernels::broadcast_sizes;
-use fewbits_kernels::bytes::{AddScales, add, mul};
+use fewbits_ir::op::{BytesBinary, BytesOperator};
+use fewbits_ir::{Layout, MAX_RANK, RuntimeError, Shape, ValueId};
+use fewbits_kernels::bytes::{add, mul};
 
-use fewbits_ir::Layout;
+use crate::Result;
+use crate::state::{State, image_layout};
 use crate::steps::Kernel;
-use crate::state::{MAX_RANK, Shape, State, ValueId, image_layout};
-use crate::steps::shape;
-use crate::{Result, RuntimeError};
-
-/// What is done with two bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operator {
-    Add,
-    Mul,
-}
 
 /// Add or Mul.
 pub(crate) struct Binary {
     pub inputs: [ValueId; 2],
     pub output: ValueId,
-    pub operator: Operator,
-    pub scales: AddScales,
+    pub op: BytesBinary,
+    /// How the bytes of all three lie.
     pub layout: Layout,
 }
 
 /// Where the element with the ONNX index `(i, j, ..)` lies: `start + i * strides[0] + ..`.
-struct Place {
+struct Strides {
     start: usize,
     strides: [usize; MAX_RANK],
 }
 
-impl Place {
+impl Strides {
     /// Of a value of `shape` among values of `rank` axes; axes of size 1 repeat.
-    fn new(state: &State, id: ValueId, shape: Shape, layout: Layout, rank: usize) -> Place {
+    fn new(state: &State, id: ValueId, shape: Shape, layout: Layout, rank: usize) -> Strides {
         let dims = shape.dims();
         let mut strides = [0; MAX_RANK];
         let missing = rank - dims.len();
         let mut start = 0;
-        match form {
+        match layout {
             Layout::RowMajor => {
                 let mut pitch = 1;
                 for (axis, &size) in dims.iter().enumerate().rev() {
@@ -59,7 +51,7 @@ impl Place {
                 strides[missing + axis] = 0;
             }
         }
-        Place { start, strides }
+        Strides { start, strides }
     }
 
     fn at(&self, index: &[usize]) -> usize {
@@ -67,28 +59,15 @@ impl Place {
     }
 }
 
-/// The shape of an element-wise result.
-pub(crate) fn broadcast(a: Shape, b: Shape) -> Result<Shape> {
-    let sizes = broadcast_sizes(a.dims(), b.dims());
-    let rank = sizes.len();
-    let mut dims = [0; MAX_RANK];
-    for (dim, size) in dims.iter_mut().zip(sizes) {
-        *dim = size.ok_or_else(|| RuntimeError::Run {
-            reason: format!("values of shapes {a:?} and {b:?} do not go together"),
-        })?;
-    }
-    shape(&dims[..rank])
-}
-
 impl Kernel for Binary {
     fn run(&self, state: &mut State) -> Result<()> {
         let [a, b] = self.inputs;
         let (a_shape, b_shape) = (state.shape(a), state.shape(b));
-        let shape = broadcast(a_shape, b_shape)?;
+        let shape = a_shape.broadcast(b_shape)?;
         let rank = shape.dims().len();
-        let kernel = match self.operator {
-            Operator::Add => add,
-            Operator::Mul => mul,
+        let kernel = match self.op.operator {
+            BytesOperator::Add => add,
+            BytesOperator::Mul => mul,
         };
         let cpu = state.cpu;
         if self.layout.is_channels_last()
@@ -103,7 +82,7 @@ impl Kernel for Binary {
         let mut out = state.take(self.output, shape, len);
         let (left, right) = (state.bytes(a), state.bytes(b));
         if a_shape == b_shape && !self.layout.is_channels_last() {
-            kernel(cpu, left, right, self.scales, out.u8s_mut());
+            kernel(cpu, left, right, self.op.scales, out.u8s_mut());
         } else if a_shape == b_shape {
             let (from_a, from_b) = (state.image(a), state.image(b));
             let width = layout.width * layout.channels;
@@ -112,11 +91,11 @@ impl Kernel for Binary {
                     let left = &left[from_a.offset(image, y, 0)..][..width];
                     let right = &right[from_b.offset(image, y, 0)..][..width];
                     let to = &mut out.u8s_mut()[layout.offset(image, y, 0)..][..width];
-                    kernel(cpu, left, right, self.scales, to);
+                    kernel(cpu, left, right, self.op.scales, to);
                 }
             }
         } else {
-            let place = |id, shape| Place::new(state, id, shape, self.layout, rank);
+            let place = |id, shape| Strides::new(state, id, shape, self.layout, rank);
             let (from_a, from_b) = (place(a, a_shape), place(b, b_shape));
             let to = place(self.output, shape);
             // Of images the second axis, whose elements lie side by side.
@@ -127,7 +106,7 @@ impl Kernel for Binary {
             let mut index = [0; MAX_RANK];
             for _ in 0..shape.len() / size.max(1) {
                 let index_now = &index[..rank];
-                let gather = |row: &mut [u8], from: &Place, bytes: &[u8]| {
+                let gather = |row: &mut [u8], from: &Strides, bytes: &[u8]| {
                     let stride = from.strides.get(inner).copied().unwrap_or(0);
                     let start = from.at(index_now);
                     row.iter_mut().enumerate().for_each(|(i, x)| *x = bytes[start + i * stride]);
@@ -135,7 +114,7 @@ impl Kernel for Binary {
                 gather(&mut row_a, &from_a, left);
                 gather(&mut row_b, &from_b, right);
                 let start = to.at(index_now);
-                kernel(cpu, &row_a, &row_b, self.scales, &mut out.u8s_mut()[start..][..size]);
+                kernel(cpu, &row_a, &row_b, self.op.scales, &mut out.u8s_mut()[start..][..size]);
                 for axis in (0..rank).rev().filter(|&axis| axis != inner) {
                     index[axis] += 1;
                     if index[axis] < shape.dims()[axis] {
@@ -146,7 +125,7 @@ impl Kernel for Binary {
             }
         }
         if self.layout.is_channels_last() {
-            layout.fill_halo(out.u8s_mut(), self.scales.to.zero_point);
+            layout.fill_halo(out.u8s_mut(), self.op.scales.to.zero_point);
         }
         state.give(self.output, out);
         Ok(())

@@ -6,18 +6,20 @@ use fewbits_onnx::facts::{Moved, moved};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
-use crate::{Result, RuntimeError, Tensor, Values};
+use fewbits_ir::{Tensor, Values};
+
+use crate::{Result, RuntimeError};
 
 /// The part of a graph that works on strings, cut off to be run after the rest.
-pub(crate) struct TextTail {
+pub(crate) struct StringEpilogue {
     nodes: Vec<NodeProto>,
     tables: HashMap<String, Tensor>,
 }
 
-impl TextTail {
+impl StringEpilogue {
     /// Cuts the nodes that read or write strings out of `graph` and makes the values they need
     /// outputs of what remains.
-    pub(crate) fn cut(graph: &mut GraphProto) -> Result<TextTail> {
+    pub(crate) fn cut(graph: &mut GraphProto) -> Result<StringEpilogue> {
         let mut strings: HashSet<String> = HashSet::new();
         let mut tables = HashMap::new();
         for tensor in graph.initializer.iter().filter(|t| t.data_type() == DataType::String as i32)
@@ -70,7 +72,7 @@ impl TextTail {
                     .push(ValueInfoProto { name: Some(name.clone()), ..Default::default() });
             }
         }
-        Ok(TextTail { nodes: text, tables })
+        Ok(StringEpilogue { nodes: text, tables })
     }
 
     /// Computes the strings from what the numeric part gave; adds them to `values`.
