@@ -5,6 +5,7 @@ mod bytes_binary;
 mod constant_product;
 mod depthwise;
 mod dequantized_binary;
+#[cfg(feature = "rten")]
 mod fallback;
 mod float;
 mod float_images;
@@ -55,6 +56,7 @@ pub(crate) struct Loader<'a> {
     pub cpu: Cpu,
     /// The values of the program.
     pub values: &'a [Value],
+    #[cfg_attr(not(feature = "rten"), expect(dead_code))]
     pub options: &'a RunOptions,
 }
 
@@ -154,12 +156,25 @@ impl Loader<'_> {
             Op::ConvInteger(op) => {
                 Box::new(integer_product::convolution::IntegerConvolution { op, io })
             }
+            #[cfg(feature = "rten")]
             Op::Fallback(subgraph) => {
                 Box::new(fallback::Fallback::load(*subgraph, io, self.options)?)
             }
+            #[cfg(not(feature = "rten"))]
+            Op::Fallback(subgraph) => return Err(no_rten(&subgraph)),
             op => Box::new(interpreted::Interpreted { op, io }),
         })
     }
+}
+
+/// Refuses what is left to rten, in a build without it.
+#[cfg(not(feature = "rten"))]
+fn no_rten(subgraph: &fewbits_ir::op::Subgraph) -> crate::RuntimeError {
+    let nodes = &subgraph.model.graph().node;
+    let labels: Vec<String> =
+        nodes.iter().map(|node| format!("'{}' ({})", node.label(), node.op_type())).collect();
+    let reason = format!("no kernel computes {}, and this build has no rten", labels.join(", "));
+    crate::RuntimeError::Load { reason }
 }
 
 /// Calls `work` with memory of this thread, which it may use for anything.

@@ -126,7 +126,8 @@ impl<'a> Lowering<'a> {
         Ok(self.with_meaning(bytes, ty, node))
     }
 
-    /// The values that QuantizeLinear nodes write, where they are bytes of the program.
+    /// The values that QuantizeLinear and DynamicQuantizeLinear nodes write, where they are bytes of the
+    /// program.
     pub(crate) fn quantized_values(&self) -> Vec<(&'a str, ValueId)> {
         let mut values: Vec<(&str, ValueId)> = self
             .bytes
@@ -135,6 +136,7 @@ impl<'a> Lowering<'a> {
                 self.view.producer(name).is_some_and(|(_, n)| n.is("QuantizeLinear"))
             })
             .filter_map(|(&name, bytes)| Some((name, bytes.as_ref().ok()?.id)))
+            .chain(self.dynamic.iter().map(|(&(name, _), &id)| (name, id)))
             .collect();
         values.sort_unstable();
         values

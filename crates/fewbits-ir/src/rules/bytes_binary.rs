@@ -84,11 +84,10 @@ fn residual<'a>(
         }
         Layout::RowMajor => (lowering.in_layout(other, layout, node), layout),
     };
-    let before = lowering.value(bytes(product.ty.scale, layout));
     let sum = bytes(ByteScale::of(to), layout);
     let output = lowering.fuse(id, sum, &format!(" + Add{}", wanted.behind));
     lowering.steps[step].inputs.push(other_id);
-    lowering.steps[step].outputs.push(before);
+    lowering.steps[step].outputs.push(id);
     if let Some(product) = lowering.product_of(output)
         && let Epilogue::Bytes { add, .. } = &mut product.epilogue
     {

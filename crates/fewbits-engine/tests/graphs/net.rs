@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use fewbits_engine::{Engine, FloatRunner, RunOptions, Runner, Tensor, Values};
+use crate::oracle::assert_exact;
+use fewbits_engine::{Engine, FloatRunner, RunOptions, Tensor, Values};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto,
@@ -271,13 +272,8 @@ pub fn assert_within(ours: &Named, wanted: &Named, most: f32, bytes: f32) {
     }
 }
 
-/// Runs a model both ways, with one and with two threads.
+/// Runs a net, and asserts that [it is exact](assert_exact).
 #[track_caller]
-pub fn assert_runs(net: &Net, inputs: &Named, most: f32) -> Named {
-    let model = net.model();
-    let wanted = float_runner(&model).run(inputs).unwrap();
-    let ours = engine(&model, 1).run(inputs).unwrap();
-    assert_close(&ours, &wanted, most);
-    assert_eq!(engine(&model, 2).run(inputs).unwrap(), ours, "threads change the answer");
-    ours
+pub fn assert_runs(net: &Net, inputs: &Named) -> Named {
+    assert_exact(&net.model(), inputs)
 }
