@@ -2,13 +2,14 @@
 //!
 //! A model is lowered once ([`Program::new`]): its nodes become [`Step`]s, each an [`Op`] of plain data,
 //! over values of which element type, sizes, layout and quantization are known. Many read it: the
-//! engine packs its weights for a CPU and runs it, [`reference`] says what it means, others write it
+//! engine packs its weights for a CPU and runs it, the interpreter says what it means
+//! ([`Program::interpret`]), others write it
 //! as code. It is written and read with serde.
 //!
-//! - [`op`]: what steps compute.
+//! - [`op`]: what steps compute, and the rule of arithmetic.
 //! - `rules`: how nodes become steps, one rule a file.
 //! - `lower`: the walk through the graph that asks the rules.
-//! - [`reference`]: the plain interpreter, the rule of arithmetic to the bit.
+//! - `reference`: the plain interpreter, to the bit.
 //! - [`memory`]: where values lie while a program runs.
 
 mod error;
@@ -19,7 +20,7 @@ pub mod memory;
 pub mod op;
 pub mod prepare;
 mod program;
-pub mod reference;
+mod reference;
 mod refusal;
 mod rows;
 mod rules;

@@ -1,7 +1,6 @@
 //! Rows of a constant table: embeddings.
 
-use fewbits_ir::op::Matrix;
-use fewbits_ir::reference::row_of;
+use fewbits_ir::op::{Matrix, row_of};
 use fewbits_ir::{Shape, ValueId, Values};
 
 use crate::Result;

@@ -1,7 +1,7 @@
 //! Operators without a kernel, which the plain interpreter computes: little time goes there.
 
 use fewbits_ir::Op;
-use fewbits_ir::reference::{Computed, compute, no_fallback};
+use fewbits_ir::op::{Computed, no_fallback};
 
 use crate::Result;
 use crate::state::State;
@@ -17,7 +17,7 @@ impl Kernel for Interpreted {
     fn run(&self, state: &mut State) -> Result<()> {
         let inputs = self.io.inputs.iter().map(|&id| Ok(state.tensor(id)?.into()));
         let inputs = inputs.collect::<Result<Vec<Computed>>>()?;
-        let outputs = compute(&self.op, &inputs.iter().collect::<Vec<_>>(), &no_fallback)?;
+        let outputs = self.op.compute(&inputs.iter().collect::<Vec<_>>(), &no_fallback)?;
         for (&id, computed) in self.io.outputs.iter().zip(outputs) {
             state.set_tensor(id, &computed.tensor)?;
         }

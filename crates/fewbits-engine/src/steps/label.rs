@@ -1,7 +1,6 @@
 //! From scores to labels.
 
-use fewbits_ir::reference::integers;
-use fewbits_ir::{Shape, ValueId};
+use fewbits_ir::{Shape, ValueId, op};
 
 use crate::Result;
 use crate::state::State;
@@ -23,7 +22,7 @@ impl Kernel for ArgMax {
             false => Shape::new(from.dims().split_last().map_or(&[], |(_, rows)| rows))?,
         };
         let mut out = state.take(self.output, to, to.len() * 8);
-        let found = integers::arg_max(state.floats(self.input), from.last(), out.i64s_mut());
+        let found = op::arg_max(state.floats(self.input), from.last(), out.i64s_mut());
         state.give_ints(self.output, out);
         found
     }
@@ -59,7 +58,7 @@ impl Kernel for Labels {
     fn run(&self, state: &mut State) -> Result<()> {
         let shape = state.shape(self.input);
         let mut out = state.take(self.output, shape, shape.len() * 8);
-        let found = integers::labels(&self.labels, state.ints(self.input)?, out.i64s_mut());
+        let found = op::labels(&self.labels, state.ints(self.input)?, out.i64s_mut());
         state.give_ints(self.output, out);
         found
     }

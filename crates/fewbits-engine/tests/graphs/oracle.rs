@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use fewbits_engine::{Engine, FloatRunner, RunOptions, Runner, Tensor, Values};
-use fewbits_ir::op::{ByteScale, Epilogue, Subgraph};
-use fewbits_ir::reference::Computed;
+use fewbits_ir::op::{ByteScale, Computed, Epilogue, Subgraph};
 use fewbits_ir::{Op, Program, Step, ValueId};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto, ValueInfoProto};

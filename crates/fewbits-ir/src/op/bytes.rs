@@ -1,8 +1,16 @@
-//! Operators on bytes.
+//! Operators on bytes, element by element.
 
-use fewbits_kernels::bytes::{AddScales, Averaging, Divisor, QuantizeTo, Window};
+use fewbits_kernels::Cpu;
+use fewbits_kernels::bytes::{
+    AddScales, Averaging, Divisor, QuantizeTo, dynamic_parameters, min_max,
+};
 use fewbits_kernels::float::{Binary, Function};
+use fewbits_onnx::proto::DataType;
 use serde::{Deserialize, Serialize};
+
+use super::{Computed, f32s, floats, shape, u8s};
+use crate::shape::Broadcast;
+use crate::{Result, Tensor, Values};
 
 /// The scale and zero point of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,31 +85,62 @@ pub struct DequantizedBinary {
     pub function: Option<Function>,
 }
 
-/// Pooling of bytes over windows of images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BytesPool {
-    /// The greatest byte; padding never wins.
-    Max {
-        /// How windows move.
-        window: Window,
-        /// The zero point, which fills a halo.
-        zero_point: u8,
-    },
-    /// The average of what the bytes stand for.
-    Average {
-        /// How windows move.
-        window: Window,
-        /// What the average is taken of, and how it becomes bytes.
-        averaging: Averaging,
-    },
+pub(super) fn quantize(tensor: &Tensor, scale: ByteScale) -> Result<Tensor> {
+    let to = scale.all_bytes();
+    each(tensor, f32s(tensor)?, |&x| to.byte(x))
 }
 
-/// The average of bytes over the spatial axes of `[images, channels, ..]`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GlobalAverage {
-    /// What it is taken of, and how it becomes bytes.
-    pub averaging: Averaging,
-    /// Whether the axes stay, of size 1.
-    pub keep_axes: bool,
+pub(super) fn dynamic_quantize(tensor: &Tensor) -> Result<Computed> {
+    let (least, most) = min_max(Cpu::SCALAR, f32s(tensor)?);
+    let (scale, zero_point) = dynamic_parameters(least, most);
+    let scale = ByteScale { scale, zero_point };
+    Ok(Computed { tensor: quantize(tensor, scale)?, dynamic: Some(scale) })
+}
+
+pub(super) fn dequantize(tensor: &Tensor, scale: ByteScale) -> Result<Tensor> {
+    each(tensor, u8s(tensor)?, |&q| scale.float(q))
+}
+
+pub(super) fn give_out(tensor: &Tensor, data_type: DataType) -> Result<Tensor> {
+    match data_type {
+        DataType::Int8 => each(tensor, u8s(tensor)?, |&q| (q ^ 0x80) as i8),
+        _ => Ok(tensor.clone()),
+    }
+}
+
+pub(super) fn look_up(tensor: &Tensor, lut: &Lut) -> Result<Tensor> {
+    each(tensor, u8s(tensor)?, |&q| lut.table[usize::from(q)])
+}
+
+fn each<T, O>(tensor: &Tensor, elements: &[T], function: impl Fn(&T) -> O) -> Result<Tensor>
+where
+    Values: From<Vec<O>>,
+{
+    Tensor::new(tensor.shape().to_vec(), elements.iter().map(function).collect::<Vec<O>>())
+}
+
+pub(super) fn binary(op: &BytesBinary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let scales = op.scales;
+    let of_a = ByteScale { scale: scales.a_scale, zero_point: scales.a_zero_point };
+    let of_b = ByteScale { scale: scales.b_scale, zero_point: scales.b_zero_point };
+    let to = shape(a)?.broadcast(shape(b)?)?;
+    let at = [Broadcast::new(shape(a)?, to), Broadcast::new(shape(b)?, to)];
+    let (a, b) = (u8s(a)?, u8s(b)?);
+    let byte = |i: usize| {
+        let (a, b) = (of_a.float(a[at[0].at(i)]), of_b.float(b[at[1].at(i)]));
+        scales.to.byte(match op.operator {
+            BytesOperator::Add => a + b,
+            BytesOperator::Mul => a * b,
+        })
+    };
+    Tensor::new(to.dims().to_vec(), (0..to.len()).map(byte).collect::<Vec<u8>>())
+}
+
+pub(super) fn dequantized_binary(op: &DequantizedBinary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (a, b) = (dequantize(a, op.scales[0])?, dequantize(b, op.scales[1])?);
+    let result = floats::binary(op.operation, &a, &b)?;
+    match op.function {
+        Some(function) => floats::function(function, &result),
+        None => Ok(result),
+    }
 }

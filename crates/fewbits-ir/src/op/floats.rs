@@ -1,13 +1,13 @@
-//! Operators on floats.
+//! Operators on floats, at the plain level of their kernels. Sums, means and maxima go one element after the
+//! other: the same bits everywhere.
 
-use std::sync::Arc;
-
-use fewbits_kernels::bytes::{Divisor, Window};
-use fewbits_kernels::float::Function;
-use fewbits_quant::QTensor;
+use fewbits_kernels::Cpu;
+use fewbits_kernels::float::{self, Binary, Function, layer_norm, rms_norm};
 use serde::{Deserialize, Serialize};
 
-use crate::Tensor;
+use super::{f32s, refused, shape};
+use crate::shape::Shape;
+use crate::{Result, RuntimeError, Tensor};
 
 /// What a row is divided by, and what is done with its mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,138 +59,93 @@ pub struct Reduce {
     pub keep_axes: bool,
 }
 
-/// A convolution of floats `[images, channels, ..]` with weights `[filters, channels of a group, rows,
-/// columns]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FloatConv {
-    /// Of four axes, floats.
-    pub weights: Tensor,
-    /// One for each filter, or none.
-    #[serde(with = "crate::stored::per_column")]
-    pub bias: Vec<f32>,
-    /// Groups of channels.
-    pub groups: usize,
-    /// How windows move.
-    pub window: Window,
-    /// What follows.
-    pub function: Option<Function>,
+fn like(tensor: &Tensor, values: Vec<f32>) -> Result<Tensor> {
+    Tensor::new(tensor.shape().to_vec(), values)
 }
 
-/// What is made of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FloatPooling {
-    /// The greatest of it.
-    Max,
-    /// Its average.
-    Average(Divisor),
+pub(super) fn function(function: Function, tensor: &Tensor) -> Result<Tensor> {
+    let mut values = f32s(tensor)?.to_vec();
+    float::apply(Cpu::SCALAR, function, &mut values);
+    like(tensor, values)
 }
 
-/// MaxPool or AveragePool of floats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FloatPool {
-    /// How windows move.
-    pub window: Window,
-    /// What is made of them.
-    pub pooling: FloatPooling,
+pub(super) fn binary(operation: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let to = shape(a)?.broadcast(shape(b)?)?;
+    let mut out = vec![0.0; to.len()];
+    float::broadcast(Cpu::SCALAR, operation, f32s(a)?, a.shape(), f32s(b)?, b.shape(), &mut out);
+    Tensor::new(to.dims().to_vec(), out)
 }
 
-/// A constant matrix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Matrix {
-    /// Floats of two axes.
-    Floats(Tensor),
-    /// Quantized weights of two axes, which stay integers: they stand for their floats, to the bit.
-    Codes(#[serde(with = "crate::stored::qtensor")] Arc<QTensor>),
-}
-
-impl Matrix {
-    /// The sizes of both axes.
-    pub fn shape(&self) -> [usize; 2] {
-        let shape = match self {
-            Matrix::Floats(tensor) => tensor.shape(),
-            Matrix::Codes(weight) => weight.layout().shape(),
+impl Norm {
+    /// Checks that rows of `width` are those that are normalized.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn check(&self, width: usize) -> Result<()> {
+        let fits = match &self.kind {
+            NormKind::Layer { bias } => bias.is_empty() || bias.len() == width,
+            NormKind::RootMeanSquare => true,
         };
-        [shape[0], shape[1]]
+        if self.gain.len() == width && fits {
+            return Ok(());
+        }
+        Err(refused(format!("rows of {} are normalized, {width} given", self.gain.len())))
     }
 }
 
-/// How a matrix lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// `[depth, columns]`.
-    Rows,
-    /// `[columns, depth]`.
-    Transposed,
-}
-
-impl Order {
-    /// The axis along which products are summed.
-    pub fn depth_axis(self) -> usize {
-        match self {
-            Order::Rows => 0,
-            Order::Transposed => 1,
+pub(super) fn norm(norm: &Norm, tensor: &Tensor) -> Result<Tensor> {
+    let width = shape(tensor)?.last();
+    norm.check(width)?;
+    let (values, mut out) = (f32s(tensor)?, vec![0.0; tensor.len()]);
+    match &norm.kind {
+        NormKind::Layer { bias } => {
+            layer_norm(Cpu::SCALAR, values, width, &norm.gain, bias, norm.epsilon, &mut out);
+        }
+        NormKind::RootMeanSquare => {
+            rms_norm(Cpu::SCALAR, values, width, &norm.gain, norm.epsilon, &mut out);
         }
     }
+    like(tensor, out)
+}
 
-    /// The depth and the columns of a matrix of shape `shape`.
-    pub fn depth_and_columns(self, shape: &[usize]) -> (usize, usize) {
-        (shape[self.depth_axis()], shape[1 - self.depth_axis()])
+pub(super) fn softmax(tensor: &Tensor) -> Result<Tensor> {
+    let (width, mut values) = (shape(tensor)?.last(), f32s(tensor)?.to_vec());
+    if width > 0 {
+        float::softmax(Cpu::SCALAR, &mut values, width);
     }
+    like(tensor, values)
 }
 
-/// Rows of floats times a constant matrix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MatMulConstant {
-    /// The matrix.
-    pub weights: Matrix,
-    /// How it lies.
-    pub order: Order,
-    /// Added to each row.
-    #[serde(with = "crate::stored::per_column::optional")]
-    pub bias: Option<Vec<f32>>,
-}
+impl Reduce {
+    /// The elements that become one, and the shape of what comes out.
+    ///
+    /// # Errors
+    /// If the value has fewer axes.
+    pub fn shapes(&self, from: Shape) -> Result<(usize, Shape)> {
+        let dims = from.dims();
+        let kept = dims.len().checked_sub(self.axes).ok_or_else(|| RuntimeError::Run {
+            reason: format!("{} axes are reduced of a value of shape {from:?}", self.axes),
+        })?;
+        let width: usize = dims[kept..].iter().product();
+        let mut left = dims[..kept].to_vec();
+        if self.keep_axes {
+            left.resize(dims.len(), 1);
+        }
+        Ok((width, Shape::new(&left)?))
+    }
 
-/// The order in which the axes of a value are read; as they are if none is given.
-pub type Permutation = Option<Vec<usize>>;
-
-/// Where the products of each head go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Heads {
-    /// One behind the other: `[batch, heads, rows, columns]`.
-    Apart,
-    /// Side by side in each row: `[batch, rows, heads, columns]`.
-    Together,
-}
-
-/// MatMul of two values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FloatMatMul {
-    /// How the axes of both are read.
-    pub permutations: [Permutation; 2],
-    /// Where the products go.
-    pub heads: Heads,
-}
-
-/// softmax(q kᵀ · scale + mask) v for each head; `k` is given with its rows and columns exchanged. The mask
-/// is the fourth input, if there is one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Attention {
-    /// How the axes of q, k and v are read.
-    pub permutations: [Permutation; 3],
-    /// What the scores are multiplied by.
-    #[serde(with = "fewbits_kernels::exact_f32")]
-    pub scale: f32,
-    /// Where the results of each head go.
-    pub heads: Heads,
-}
-
-/// Rows of a constant table, one for each 64-bit integer; negative ones count from the end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gather {
-    /// The table.
-    pub table: Matrix,
+    /// Reduces rows of `width`.
+    pub fn reduce(&self, values: &[f32], width: usize, out: &mut [f32]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            let row = values[i * width..][..width].iter().copied();
+            *out = match self.reduction {
+                Reduction::Sum => row.sum(),
+                Reduction::Mean => row.sum::<f32>() / width as f32,
+                // NaN stays: nothing is larger.
+                Reduction::Max => {
+                    row.fold(f32::NEG_INFINITY, |a, b| if b > a || b.is_nan() { b } else { a })
+                }
+            };
+        }
+    }
 }
