@@ -1,5 +1,7 @@
 //! The integer runner against the float runner on the same quantized graphs.
 
+#[path = "graphs/common_forms.rs"]
+mod common_forms;
 #[path = "graphs/dynamic.rs"]
 mod dynamic;
 #[path = "graphs/kept.rs"]

@@ -127,9 +127,9 @@ impl<'a> GraphView<'a> {
     pub(crate) fn byte_type(&self, node: &NodeProto) -> Option<ByteType> {
         let scale = self.scalar(node.input.get(1)?)?;
         let (zero_point, signed) = match node.input.get(2).map_or("", String::as_str) {
-            "" => match node.int("output_dtype", DataType::Uint8 as i64) {
-                t if t == DataType::Uint8 as i64 => (0, false),
-                t if t == DataType::Int8 as i64 => (0, true),
+            "" => match self.type_without_zero_point(node)? {
+                DataType::Uint8 => (0, false),
+                DataType::Int8 => (0, true),
                 _ => return None,
             },
             name => {
@@ -148,6 +148,18 @@ impl<'a> GraphView<'a> {
         let zero_point = u8::try_from(zero_point + if signed { 128 } else { 0 }).ok()?;
         (scale > 0.0 && scale.is_finite())
             .then_some(ByteType { scale: ByteScale { scale, zero_point }, signed })
+    }
+
+    /// The type of integers without a zero point: what a QuantizeLinear says, UINT8 if it says nothing, and for
+    /// a DequantizeLinear that of what it reads.
+    fn type_without_zero_point(&self, node: &NodeProto) -> Option<DataType> {
+        if node.is("DequantizeLinear") {
+            return self.facts.types().get(node.input.first()?.as_str()).copied();
+        }
+        match node.int("output_dtype", 0) {
+            0 => Some(DataType::Uint8),
+            data_type => DataType::try_from(data_type as i32).ok(),
+        }
     }
 
     /// The quantized weights that `name` is.

@@ -99,7 +99,8 @@ fn added_to_product(
     Some(output)
 }
 
-fn binary_of(node: &NodeProto) -> Option<Binary> {
+/// The operator on two values that a node is.
+pub(crate) fn binary_of(node: &NodeProto) -> Option<Binary> {
     (node.is_onnx() && node.input.len() == 2).then_some(())?;
     Some(match node.op_type() {
         "Add" => Binary::Add,

@@ -17,12 +17,7 @@ fn reduction<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite
         "ReduceMean" => Reduction::Mean,
         _ => Reduction::Max,
     };
-    let axes = match node.input.get(1) {
-        Some(name) => {
-            lowering.view.ints(name).ok_or(Refusal::of_node("its axes are not constant"))?
-        }
-        None => node.ints("axes").to_vec(),
-    };
+    let axes = reduced_axes(lowering, node)?;
     // Counted from the end.
     let rank = lowering.rank(input(node, 0)?).map(|rank| rank as i64);
     let from_end = |axis| if axis < 0 { Some(axis) } else { Some(axis - rank?) };
@@ -46,4 +41,12 @@ pub(crate) fn reduce<'a>(
     let input = lowering.tensor(&node.input[0]);
     let op = Op::Reduce(Reduce { reduction, axes, keep_axes });
     lowering.step(floats(), &[input], node.op_type(), node, op)
+}
+
+/// The axes that a node reduces, as ONNX counts them; all if there are none.
+pub(crate) fn reduced_axes(lowering: &Lowering, node: &NodeProto) -> Result<Vec<i64>, Refusal> {
+    match node.given_input(1) {
+        Some(name) => lowering.view.ints(name).ok_or(Refusal::of_node("its axes are not constant")),
+        None => Ok(node.ints("axes").to_vec()),
+    }
 }

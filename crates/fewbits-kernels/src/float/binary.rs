@@ -22,6 +22,20 @@ pub enum Binary {
     Min,
 }
 
+impl Binary {
+    /// The operation on two numbers, with the same bits as on arrays of them.
+    pub fn at(self, a: f32, b: f32) -> f32 {
+        match self {
+            Binary::Add => a + b,
+            Binary::Sub => a - b,
+            Binary::Mul => a * b,
+            Binary::Div => a / b,
+            Binary::Max => max(a, b),
+            Binary::Min => min(a, b),
+        }
+    }
+}
+
 /// [`Binary::Max`].
 #[inline(always)]
 pub(super) fn max(a: f32, b: f32) -> f32 {
