@@ -11,6 +11,7 @@
 //! QuantizeLinear is replaced, its float operations are done in its order.
 
 mod bytes;
+mod cum_prod;
 mod floats;
 mod integer_products;
 mod integers;
@@ -29,6 +30,7 @@ use crate::shape::Shape;
 use crate::{Result, RuntimeError, Tensor, Values};
 
 pub use bytes::{ByteScale, BytesBinary, BytesOperator, DequantizedBinary, Lut};
+pub use cum_prod::CumProd;
 pub use floats::{Norm, NormKind, Reduce, Reduction};
 pub use integer_products::{
     ConvInteger, MatMulInteger, Padding, WindowAxis, WindowsOfAnyRank, ZeroPoints,
@@ -124,6 +126,8 @@ pub enum Op {
     Threshold(f32),
     /// The constant at each position.
     Labels(Vec<i64>),
+    /// Running products.
+    CumProd(CumProd),
     /// MatMulInteger: int32 sums.
     MatMulInteger(MatMulInteger),
     /// ConvInteger: int32 sums.
@@ -289,6 +293,7 @@ impl Op {
                 integers::labels(labels, i64s(tensor)?, &mut out)?;
                 Tensor::new(tensor.shape().to_vec(), out)?
             }
+            Op::CumProd(op) => op.compute(input(inputs, 0)?, input(inputs, 1)?)?,
             Op::MatMulInteger(product) => {
                 let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
                 integer_products::matmul_integer(product, &tensors)?

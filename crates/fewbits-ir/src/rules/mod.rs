@@ -13,6 +13,7 @@ mod cast;
 mod cast_of_labels;
 mod conv;
 mod conv_integer;
+mod cum_prod;
 mod dequantize;
 mod dynamic;
 mod dynamic_conv;
@@ -104,7 +105,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All rules, in the order in which they are tried.
-pub(crate) const RULES: [Rule; 42] = [
+pub(crate) const RULES: [Rule; 43] = [
     requantize::RULE,
     conv::RULE,
     matmul_to_bytes::RULE,
@@ -127,6 +128,7 @@ pub(crate) const RULES: [Rule; 42] = [
     dynamic_conv_bias::RULE,
     dynamic_quantize::RULE,
     resize::RULE,
+    cum_prod::RULE,
     gather::RULE,
     function::RULE,
     matmul_constant::RULE,
