@@ -17,6 +17,7 @@ mod integer_products;
 mod integers;
 mod matrices;
 mod movement;
+mod non_max_suppression;
 mod product;
 mod resize;
 mod subgraph;
@@ -40,6 +41,7 @@ pub use matrices::{
     Attention, FloatMatMul, Gather, Heads, MatMulConstant, Matrix, Order, Permutation, row_of,
 };
 pub use movement::{Concat, NewShape, Transpose};
+pub use non_max_suppression::{Boxes, NonMaxSuppression};
 pub use product::{Activations, AddBytes, Conv, Epilogue, OutputAxis, Product, Weights};
 pub use resize::{
     AspectRatio, Coordinates, Filter, Interpolation, Nearest, Outside, Resize, Target,
@@ -128,6 +130,8 @@ pub enum Op {
     Labels(Vec<i64>),
     /// Running products.
     CumProd(CumProd),
+    /// Boxes that overlap no better one.
+    NonMaxSuppression(NonMaxSuppression),
     /// MatMulInteger: int32 sums.
     MatMulInteger(MatMulInteger),
     /// ConvInteger: int32 sums.
@@ -294,6 +298,10 @@ impl Op {
                 Tensor::new(tensor.shape().to_vec(), out)?
             }
             Op::CumProd(op) => op.compute(input(inputs, 0)?, input(inputs, 1)?)?,
+            Op::NonMaxSuppression(op) => {
+                let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
+                op.compute(&tensors)?
+            }
             Op::MatMulInteger(product) => {
                 let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
                 integer_products::matmul_integer(product, &tensors)?

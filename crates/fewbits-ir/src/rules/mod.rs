@@ -42,6 +42,7 @@ mod matmul_to_bytes;
 mod matmul_to_floats;
 mod matrix;
 mod move_bytes;
+mod non_max_suppression;
 mod norm;
 mod reduce;
 mod requantize;
@@ -105,7 +106,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All rules, in the order in which they are tried.
-pub(crate) const RULES: [Rule; 43] = [
+pub(crate) const RULES: [Rule; 44] = [
     requantize::RULE,
     conv::RULE,
     matmul_to_bytes::RULE,
@@ -128,6 +129,7 @@ pub(crate) const RULES: [Rule; 43] = [
     dynamic_conv_bias::RULE,
     dynamic_quantize::RULE,
     resize::RULE,
+    non_max_suppression::RULE,
     cum_prod::RULE,
     gather::RULE,
     function::RULE,
