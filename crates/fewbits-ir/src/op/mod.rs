@@ -20,6 +20,7 @@ mod movement;
 mod non_max_suppression;
 mod product;
 mod resize;
+mod roi_align;
 mod subgraph;
 mod windows;
 
@@ -46,6 +47,7 @@ pub use product::{Activations, AddBytes, Conv, Epilogue, OutputAxis, Product, We
 pub use resize::{
     AspectRatio, Coordinates, Filter, Interpolation, Nearest, Outside, Resize, Target,
 };
+pub use roi_align::{Pixels, RoiAlign, RoiPooling};
 pub use subgraph::Subgraph;
 pub use windows::{BytesPool, FloatConv, FloatPool, FloatPooling, GlobalAverage};
 
@@ -132,6 +134,8 @@ pub enum Op {
     CumProd(CumProd),
     /// Boxes that overlap no better one.
     NonMaxSuppression(NonMaxSuppression),
+    /// Features of images inside regions.
+    RoiAlign(RoiAlign),
     /// MatMulInteger: int32 sums.
     MatMulInteger(MatMulInteger),
     /// ConvInteger: int32 sums.
@@ -299,6 +303,10 @@ impl Op {
             }
             Op::CumProd(op) => op.compute(input(inputs, 0)?, input(inputs, 1)?)?,
             Op::NonMaxSuppression(op) => {
+                let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
+                op.compute(&tensors)?
+            }
+            Op::RoiAlign(op) => {
                 let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
                 op.compute(&tensors)?
             }

@@ -47,6 +47,7 @@ mod norm;
 mod reduce;
 mod requantize;
 mod resize;
+mod roi_align;
 mod softmax;
 mod spelled_out;
 mod threshold;
@@ -106,7 +107,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All rules, in the order in which they are tried.
-pub(crate) const RULES: [Rule; 44] = [
+pub(crate) const RULES: [Rule; 45] = [
     requantize::RULE,
     conv::RULE,
     matmul_to_bytes::RULE,
@@ -129,6 +130,7 @@ pub(crate) const RULES: [Rule; 44] = [
     dynamic_conv_bias::RULE,
     dynamic_quantize::RULE,
     resize::RULE,
+    roi_align::RULE,
     non_max_suppression::RULE,
     cum_prod::RULE,
     gather::RULE,
