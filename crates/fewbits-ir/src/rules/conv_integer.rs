@@ -7,6 +7,7 @@ use fewbits_onnx::proto::NodeProto;
 use crate::lower::{Lowering, floats};
 use crate::op::{ConvInteger, Op, Padding, WindowsOfAnyRank, ZeroPoints};
 use crate::refusal::{Refusal, input, only};
+use crate::rules::window::sizes_of;
 use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "conv_integer", takes: Takes::Anywhere(conv) };
@@ -26,12 +27,8 @@ fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
     if !lowering.is_among(&lowering.integer_products, node) {
         return Err(Refusal::other());
     }
-    let sizes = |name: &str| -> Result<Vec<usize>, Refusal> {
-        let sizes = node.ints(name).iter().map(|&v| usize::try_from(v).ok()).collect();
-        Option::ok_or(sizes, Refusal::of_node(format!("its {name} are negative")))
-    };
     let padding = match node.string("auto_pad", "NOTSET").as_str() {
-        "NOTSET" | "" => Padding::Given(sizes("pads")?),
+        "NOTSET" | "" => Padding::Given(sizes_of(node, "pads")?),
         "VALID" => Padding::Given(Vec::new()),
         "SAME_UPPER" => Padding::SameUpper,
         "SAME_LOWER" => Padding::SameLower,
@@ -40,8 +37,8 @@ fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
     let groups = usize::try_from(node.int("group", 1));
     let windows = WindowsOfAnyRank {
         padding,
-        strides: sizes("strides")?,
-        dilations: sizes("dilations")?,
+        strides: sizes_of(node, "strides")?,
+        dilations: sizes_of(node, "dilations")?,
         groups: groups.map_err(|_| Refusal::of_node("its groups are negative"))?,
     };
     let factors = [input(node, 0)?, input(node, 1)?];

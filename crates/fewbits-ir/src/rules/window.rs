@@ -78,3 +78,11 @@ pub(crate) fn window_of(
     check(steps.all(small) && pads.into_iter().all(small), "its window reaches over 2^24 pixels")?;
     Ok(Window { kernel, stride, pads_begin: begin, pads_end: end, dilation })
 }
+
+/// An attribute of one size for each spatial axis, of any number of them; empty if it is not given.
+pub(crate) fn sizes_of(node: &NodeProto, name: &str) -> Result<Vec<usize>, Refusal> {
+    let sizes = node.ints(name).iter().map(|&size| usize::try_from(size).ok());
+    let sizes: Option<Vec<usize>> =
+        sizes.map(|size| size.filter(|&size| size <= LARGEST)).collect();
+    sizes.ok_or(Refusal::of_node(format!("its {name} are negative, or over 2^24 pixels")))
+}
