@@ -12,6 +12,7 @@
 
 mod bytes;
 mod cum_prod;
+mod det;
 mod floats;
 mod integer_products;
 mod integers;
@@ -136,6 +137,8 @@ pub enum Op {
     NonMaxSuppression(NonMaxSuppression),
     /// Features of images inside regions.
     RoiAlign(RoiAlign),
+    /// The determinants of matrices.
+    Det,
     /// MatMulInteger: int32 sums.
     MatMulInteger(MatMulInteger),
     /// ConvInteger: int32 sums.
@@ -310,6 +313,7 @@ impl Op {
                 let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
                 op.compute(&tensors)?
             }
+            Op::Det => det::det(input(inputs, 0)?)?,
             Op::MatMulInteger(product) => {
                 let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
                 integer_products::matmul_integer(product, &tensors)?

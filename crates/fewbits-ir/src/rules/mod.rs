@@ -15,6 +15,7 @@ mod conv;
 mod conv_integer;
 mod cum_prod;
 mod dequantize;
+mod det;
 mod dynamic;
 mod dynamic_conv;
 mod dynamic_conv_bias;
@@ -107,7 +108,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All rules, in the order in which they are tried.
-pub(crate) const RULES: [Rule; 45] = [
+pub(crate) const RULES: [Rule; 46] = [
     requantize::RULE,
     conv::RULE,
     matmul_to_bytes::RULE,
@@ -130,6 +131,7 @@ pub(crate) const RULES: [Rule; 45] = [
     dynamic_conv_bias::RULE,
     dynamic_quantize::RULE,
     resize::RULE,
+    det::RULE,
     roi_align::RULE,
     non_max_suppression::RULE,
     cum_prod::RULE,
