@@ -155,3 +155,13 @@ impl Broadcast {
         found
     }
 }
+
+/// The place of element `index` of `dims` along each axis.
+pub fn places(mut index: usize, dims: &[usize]) -> Vec<usize> {
+    let mut places = vec![0; dims.len()];
+    for (place, &size) in places.iter_mut().zip(dims).rev() {
+        *place = index % size;
+        index /= size;
+    }
+    places
+}

@@ -4,7 +4,7 @@ use fewbits_kernels::broadcast_shape;
 use serde::{Deserialize, Serialize};
 
 use super::refused;
-use crate::shape::{Broadcast, Shape};
+use crate::shape::{Broadcast, Shape, places};
 use crate::{Result, Tensor, Values};
 
 /// Which zero points of a product of integers are given, behind its factors among the inputs.
@@ -300,14 +300,4 @@ pub(super) fn conv_integer(op: &ConvInteger, inputs: &[&Tensor]) -> Result<Tenso
         }
     }
     Tensor::new([&[*count, *columns], &out_dims[..]].concat(), sums)
-}
-
-/// The place of element `index` of `dims` along each axis.
-fn places(mut index: usize, dims: &[usize]) -> Vec<usize> {
-    let mut places = vec![0; dims.len()];
-    for (place, &size) in places.iter_mut().zip(dims).rev() {
-        *place = index % size;
-        index /= size;
-    }
-    places
 }

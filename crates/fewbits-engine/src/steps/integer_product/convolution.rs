@@ -1,11 +1,11 @@
 //! ConvInteger, of any number of axes: windows become the rows of a product of matrices.
 
 use fewbits_ir::op::{ConvInteger, WindowAxis, WindowsOfAnyRank};
-use fewbits_ir::{RuntimeError, Tensor};
+use fewbits_ir::{RuntimeError, Tensor, places};
 use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides};
 use fewbits_kernels::{Buffer, Cpu, Threads};
 
-use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
+use super::{Sum, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
 use crate::Result;
 use crate::state::State;
 use crate::steps::{Io, Kernel};

@@ -1,11 +1,11 @@
 //! MatMulInteger.
 
 use fewbits_ir::op::MatMulInteger;
-use fewbits_ir::{Tensor, ValueId};
+use fewbits_ir::{Tensor, ValueId, places};
 use fewbits_kernels::gemm::{self, Grid, Input, Output, PackedWeights, RowStrides};
 use fewbits_kernels::{Buffer, Cpu, Threads, broadcast_shape};
 
-use super::{Sum, places, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
+use super::{Sum, refused, signed, stored, stored_if_given, sum_of, unsigned, zero_points};
 use crate::Result;
 use crate::state::State;
 use crate::steps::{Io, Kernel};

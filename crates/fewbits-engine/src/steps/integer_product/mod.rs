@@ -95,13 +95,3 @@ fn refused(reason: impl Into<String>) -> RuntimeError {
 fn no_bytes(values: &Values) -> RuntimeError {
     refused(format!("a product of integers was given {:?}, not 8 bits", values.data_type()))
 }
-
-/// The place of element `index` of `dims` along each axis.
-fn places(mut index: usize, dims: &[usize]) -> Vec<usize> {
-    let mut places = vec![0; dims.len()];
-    for (place, &size) in places.iter_mut().zip(dims).rev() {
-        *place = index % size;
-        index /= size;
-    }
-    places
-}
