@@ -11,6 +11,7 @@
 //! QuantizeLinear is replaced, its float operations are done in its order.
 
 mod bytes;
+mod col2im;
 mod cum_prod;
 mod det;
 mod floats;
@@ -33,6 +34,7 @@ use crate::shape::Shape;
 use crate::{Result, RuntimeError, Tensor, Values};
 
 pub use bytes::{ByteScale, BytesBinary, BytesOperator, DequantizedBinary, Lut};
+pub use col2im::Col2Im;
 pub use cum_prod::CumProd;
 pub use floats::{Norm, NormKind, Reduce, Reduction};
 pub use integer_products::{
@@ -139,6 +141,8 @@ pub enum Op {
     RoiAlign(RoiAlign),
     /// The determinants of matrices.
     Det,
+    /// Blocks of images added up.
+    Col2Im(Col2Im),
     /// MatMulInteger: int32 sums.
     MatMulInteger(MatMulInteger),
     /// ConvInteger: int32 sums.
@@ -314,6 +318,10 @@ impl Op {
                 op.compute(&tensors)?
             }
             Op::Det => det::det(input(inputs, 0)?)?,
+            Op::Col2Im(op) => {
+                let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
+                op.compute(&tensors)?
+            }
             Op::MatMulInteger(product) => {
                 let tensors: Vec<&Tensor> = inputs.iter().map(|one| &one.tensor).collect();
                 integer_products::matmul_integer(product, &tensors)?

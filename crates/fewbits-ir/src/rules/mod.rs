@@ -11,6 +11,7 @@ mod bytes_binary;
 mod bytes_concat;
 mod cast;
 mod cast_of_labels;
+mod col2im;
 mod conv;
 mod conv_integer;
 mod cum_prod;
@@ -108,7 +109,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// All rules, in the order in which they are tried.
-pub(crate) const RULES: [Rule; 46] = [
+pub(crate) const RULES: [Rule; 47] = [
     requantize::RULE,
     conv::RULE,
     matmul_to_bytes::RULE,
@@ -131,6 +132,7 @@ pub(crate) const RULES: [Rule; 46] = [
     dynamic_conv_bias::RULE,
     dynamic_quantize::RULE,
     resize::RULE,
+    col2im::RULE,
     det::RULE,
     roi_align::RULE,
     non_max_suppression::RULE,

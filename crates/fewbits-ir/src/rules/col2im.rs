@@ -1,0 +1,26 @@
+//! Col2Im, which the other executor lacks.
+
+use fewbits_onnx::proto::NodeProto;
+
+use crate::lower::{Lowering, floats};
+use crate::op::{Col2Im, Op};
+use crate::refusal::{Refusal, check, input, only};
+use crate::rules::window::sizes_of;
+use crate::rules::{Rewrite, Rule, Takes};
+
+pub(crate) const RULE: Rule = Rule { name: "col2im", takes: Takes::Anywhere(col2im) };
+
+fn col2im<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
+    only(&["Col2Im"], node)?;
+    let names = [input(node, 0)?, input(node, 1)?, input(node, 2)?];
+    check(lowering.is_float(names[0]), "its columns are no floats")?;
+    let op = Col2Im::new(
+        sizes_of(node, "pads")?,
+        sizes_of(node, "strides")?,
+        sizes_of(node, "dilations")?,
+    );
+    Ok(Box::new(move |lowering| {
+        let inputs = names.map(|name| lowering.tensor(name));
+        lowering.step(floats(), &inputs, "Col2Im", node, Op::Col2Im(op))
+    }))
+}
