@@ -13,9 +13,9 @@ use fewbits_onnx::{Holder, Model};
 use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
 use serde::Serialize;
 
+use crate::layers::{Role, constants};
 use crate::not_finite::{NotFinite, not_finite};
 use crate::prepare::{Prepared, prepare};
-use crate::weights::{Role, constants};
 use crate::{Result, run};
 
 /// A description of a model, its weights as the quantizer sees them.

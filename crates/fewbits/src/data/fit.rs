@@ -8,8 +8,14 @@ use fewbits_onnx::proto::DataType;
 use half::f16;
 
 use super::error::shortened;
-use super::missing::Missing;
 use super::{Arrays, DataError, DataOptions, Normalize, ValueSpec};
+
+/// The numbers of an input that are NaN.
+pub(super) struct Missing {
+    pub count: usize,
+    /// The first: its row, and its place in that row.
+    pub first: (usize, usize),
+}
 
 /// One input's data, all rows.
 #[derive(Clone, Debug)]

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use fewbits_quant::{Bits, Scheme};
 
-use super::{DEFAULT_MIN_SQNR_DB, MinSqnr, Otherwise};
+use super::{MinSqnr, Otherwise};
 use crate::data::Dataset;
+use crate::evaluate::DEFAULT_MIN_SQNR_DB;
 use crate::plan::{ActivationBecomes, ActivationUse, Plan, SchemeKind};
 use crate::recipe::{Activations, Request};
 

@@ -18,12 +18,11 @@ use fewbits_quant::rounding::awq;
 use fewbits_quant::{Hessian, Matrix};
 
 use super::equalization::pairs;
-use super::product::{Product, products};
 use super::smoothquant::affine;
 use super::{Allowance, Proposal};
-use crate::apply::Learning;
-use crate::calibrate::{ChannelAxis, Rescaled};
-use crate::inputs::Seen;
+use crate::calibrate::Rescaled;
+use crate::inputs::{Learning, Seen};
+use crate::layers::{ChannelAxis, Product, products};
 use crate::padding::Tokens;
 use crate::plan::{Adjustment, Edit, Method, WeightScheme};
 use crate::walk::{Walk, calls};

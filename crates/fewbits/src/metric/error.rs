@@ -1,4 +1,5 @@
 use super::Metric;
+use crate::data::Labels;
 
 /// Why a metric cannot be computed. Every message says what to do.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -65,4 +66,10 @@ pub enum MetricError {
         /// What the second predicts.
         b: &'static str,
     },
+}
+
+/// Checks that there is a prediction for every label.
+pub(super) fn same_length(predictions: usize, labels: &Labels) -> Result<(), MetricError> {
+    let labels = labels.values().len();
+    if predictions == labels { Ok(()) } else { Err(MetricError::Length { predictions, labels }) }
 }

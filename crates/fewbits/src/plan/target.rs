@@ -10,7 +10,9 @@ use fewbits_onnx::qweight::WeightForm;
 use fewbits_quant::ScaleType;
 use serde::{Deserialize, Serialize};
 
-use super::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
+use super::{
+    ActivationKind, ActivationUse, GranularityKind, RegionExtent, SchemeKind, WeightOptions,
+};
 
 /// A runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,17 +31,6 @@ pub enum Target {
     Tract,
     /// Any runtime that knows ONNX's operators of opset 13.
     Generic,
-}
-
-/// What activations are to become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActivationUse {
-    /// They stay float.
-    Float,
-    /// Integers with a scale measured at every call.
-    Dynamic,
-    /// Integers with a scale that is fixed beforehand.
-    Static,
 }
 
 /// How biases of integer products are stored.

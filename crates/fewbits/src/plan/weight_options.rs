@@ -9,7 +9,7 @@ use fewbits_quant::{
 };
 
 use super::{ActivationUse, Width};
-use crate::weights::Axes;
+use crate::layers::Axes;
 
 /// What the user asks of weights: a scheme with a width and a granularity that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

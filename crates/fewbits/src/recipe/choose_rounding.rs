@@ -49,7 +49,7 @@ impl Recipe<'_> {
             .collect();
         progress.start("choosing rounding", 1 + others.len() as u64);
         let error = |plan: &Plan| -> Result<Option<f64>> {
-            let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
+            let quantized = apply(self.model.clone(), plan, self.rounding(), &Silent)?;
             let error = trial.error(quantized, &described(plan), progress);
             progress.advance(1);
             Ok(error)

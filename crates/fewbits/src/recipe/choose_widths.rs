@@ -31,7 +31,7 @@ impl Recipe<'_> {
         };
         progress.start("choosing widths", 2);
         let error = |plan: &Plan, what: &str| -> Result<Option<f64>> {
-            let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
+            let quantized = apply(self.model.clone(), plan, self.rounding(), &Silent)?;
             progress.advance(1);
             Ok(trial.error(quantized, what, progress))
         };

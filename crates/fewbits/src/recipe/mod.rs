@@ -15,11 +15,13 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_quant::{Bits, RangeMethod};
 
-use crate::apply::{FinishedLayers, Learning, adjust};
+use crate::adjust::adjust;
+use crate::apply::{FinishedLayers, LayerRounding};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::error::file_of;
-use crate::methods::{Without, bias_correction, equalization, planned_products};
+use crate::inputs::Learning;
+use crate::methods::{Without, bias_correction, equalization};
 use crate::not_finite::{Reach, not_finite};
 use crate::plan::{
     ActivationScheme, ActivationUse, Adjustment, Becomes, Inputs, Method, Plan, Tried, plan_weights,
@@ -192,8 +194,12 @@ impl Recipe<'_> {
 
     /// What methods of rounding learn from.
     fn learning(&self) -> Option<Learning<'_>> {
-        let finished = self.finished;
-        self.request.data.map(|data| Learning { data, run: self.run, finished })
+        self.request.data.map(|data| Learning { data, run: self.run })
+    }
+
+    /// What weights are rounded by.
+    fn rounding(&self) -> Option<LayerRounding<'_>> {
+        self.learning().map(|learning| LayerRounding { learning, finished: self.finished })
     }
 
     /// What must be seen of a model to plan it.
@@ -205,7 +211,7 @@ impl Recipe<'_> {
             _ => Vec::new(),
         };
         let mut channels = Vec::new();
-        let products = planned_products(model, &self.weights);
+        let products = self.weights.products(model);
         let graph = model.graph();
         let pairs = equalization::pairs(graph, &Index::new(graph), &products);
         let clipped = pairs.into_iter().filter_map(|pair| pair.ceiling).map(|c| (c.value, c.axis));

@@ -9,8 +9,7 @@ use super::{Activations, Recipe};
 use crate::Result;
 use crate::calibrate::Channels;
 use crate::methods::{
-    Allowance, Methods, PerOutput, Proposal, WeightSteps, Without, awq, equalization,
-    planned_products, smoothquant,
+    Allowance, Methods, PerOutput, Proposal, WeightSteps, Without, awq, equalization, smoothquant,
 };
 use crate::plan::{ActivationScheme, Edit, GranularityKind, Method, WeightScheme};
 use crate::progress::Progress;
@@ -89,7 +88,7 @@ impl Recipe<'_> {
                 _ => PerOutput::Own,
             },
         };
-        let products = planned_products(self.model, &self.weights);
+        let products = self.weights.products(self.model);
         match method {
             Method::Equalization => {
                 equalization::equalize(self.model, &products, channels, levels, steps)
