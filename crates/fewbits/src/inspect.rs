@@ -5,10 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use fewbits_engine::{Place, RunOptions, ValueSpec, input_specs};
-use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values};
+use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values, scales_of_mat_mul_n_bits};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
-use fewbits_onnx::qweight::{WeightReader, scales_of_mat_mul_n_bits};
+use fewbits_onnx::qweight::WeightReader;
 use fewbits_onnx::{Holder, Model};
 use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
 use serde::Serialize;

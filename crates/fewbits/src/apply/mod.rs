@@ -8,10 +8,10 @@ mod wide_fixed_point;
 use std::collections::HashMap;
 use std::path::Path;
 
-use fewbits_onnx::Model;
 use fewbits_onnx::passes::float_products::keep_float_products;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::{QWeightWriter, ReadBy};
+use fewbits_onnx::{Model, share_equal_initializers};
 use fewbits_quant::{Inputs, QTensor};
 pub use finished::FinishedLayers;
 pub use layers::LayerRounding;
@@ -95,7 +95,7 @@ pub(crate) fn write(
         qdq::write_zero_points_of_gemm(model.graph_mut());
     }
     cleanup::cleanup(model.graph_mut());
-    cleanup::share_equal_initializers(model.graph_mut());
+    share_equal_initializers(model.graph_mut());
     model.set_metadata("fewbits.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("fewbits.plan", &plan.digest());
     Ok(model)

@@ -2,8 +2,8 @@
 
 use fewbits_kernels::Cpu;
 use fewbits_kernels::float::{Codes, PackedCodes, Strided};
+use fewbits_onnx::facts::is_mat_mul_n_bits;
 use fewbits_onnx::proto::NodeProto;
-use fewbits_onnx::qweight::is_mat_mul_n_bits;
 use fewbits_quant::{Granularity, QTensor};
 
 use crate::integer::lower::product::{is_unscaled, other_bias, spread};

@@ -5,8 +5,8 @@
 //! found there is nothing to be told.
 
 use fewbits_kernels::bytes::QuantizeTo;
+use fewbits_onnx::facts::is_mat_mul_n_bits;
 use fewbits_onnx::proto::NodeProto;
-use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
 use crate::integer::lower::Lowering;
 use crate::integer::net::shared_by;
