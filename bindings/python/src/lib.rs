@@ -8,6 +8,7 @@ mod data;
 mod errors;
 mod measure;
 mod model;
+mod options;
 mod predict;
 mod quantize;
 mod work;

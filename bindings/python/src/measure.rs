@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fewbits::Replace;
 use fewbits::compare::CompareOptions;
-use fewbits::metric::Metric;
 use fewbits::run::RunOptions;
 use fewbits::sweep::{SweepOptions, Widths};
 use fewbits::tune::{Objective, Place, Request};
@@ -16,13 +15,8 @@ use pyo3::types::PyDict;
 use crate::data::Data;
 use crate::errors::refused;
 use crate::model::{OnnxModel, json};
-use crate::quantize::How;
+use crate::options::{How, metric};
 use crate::work::interruptible;
-
-/// The metric of that name.
-pub fn metric(name: Option<&str>) -> PyResult<Option<Metric>> {
-    name.map(str::parse).transpose().map_err(|why| refused("metric", why))
-}
 
 /// As many threads as asked for, or as the model runs on in `predict`.
 fn run_options(model: &OnnxModel, threads: Option<usize>) -> PyResult<RunOptions> {

@@ -11,8 +11,9 @@ from fewbits._fewbits import Data, OnnxModel
 from fewbits.model import Model
 from fewbits.progress import Watch
 from fewbits.quantize import Metric, Recipe, ReduceRange, Scales, Target, data_of, options_of
-from fewbits.results import Comparison, Inspection, Sweep, Tuned
+from fewbits.results import Comparison, Inspection, Sweep
 from fewbits.sources import Source, source_of
+from fewbits.tuned import Tuned
 
 
 def compare(
