@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arrays::{any_tensor, named};
-use crate::errors::{raised, refused};
+use crate::errors::raised;
 use crate::model::OnnxModel;
 
 /// Arrays that were checked against a model's inputs, and labels.
@@ -25,8 +25,7 @@ impl Data {
         labels: Option<&Bound<'_, PyAny>>,
         normalize: Option<&str>,
     ) -> PyResult<Data> {
-        let normalize = normalize.map(str::parse::<Normalize>).transpose();
-        let normalize = normalize.map_err(|why| refused("normalize", why))?;
+        let normalize = raised(normalize.map(str::parse::<Normalize>).transpose())?;
         let options = DataOptions { normalize, ..DataOptions::default() };
         let labels =
             labels.map(|y| Ok::<_, PyErr>(("y".to_string(), any_tensor(y)?))).transpose()?;

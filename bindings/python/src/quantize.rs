@@ -61,9 +61,8 @@ pub fn quantize(
     interruptible(watch, |progress| {
         let (planned, guarded) = settled(&model.model, &how, data, plan, max_drop, progress)?;
         let notes = planned.notes().to_vec();
-        if let Some(why) = planned.why_nothing() {
-            let same = "nothing is quantized, the model stays as it is";
-            progress.warn(&format!("{same}: {why}"));
+        if let Some(warning) = planned.warning_of_nothing() {
+            progress.warn(&warning);
         }
         for warning in &guarded.warnings {
             progress.warn(warning);

@@ -34,6 +34,7 @@ mod error;
 pub mod evaluate;
 pub mod growth;
 pub mod guard;
+pub mod hint;
 mod inputs;
 pub mod inspect;
 pub mod interval;

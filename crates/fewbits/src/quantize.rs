@@ -15,6 +15,7 @@ use crate::data::Dataset;
 use crate::error::file_of;
 use crate::growth::{most_bytes, source_bytes, without_growth};
 use crate::guard::{Guarded, Limits, guard};
+use crate::hint::Setting;
 use crate::inputs::Learning;
 use crate::layers::{Constant, Role, constants};
 use crate::limits::reduced;
@@ -168,8 +169,8 @@ impl<'a> Planned<'a> {
                 lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
             let done = done.then(|| {
                 format!(
-                    "its {quantized} weights are quantized already; --requantize brings those of 8 bits to \
-                     fewer"
+                    "its {quantized} weights are quantized already; {} brings those of 8 bits to fewer",
+                    Setting::Requantize
                 )
             });
             let reason = hidden.or(done).or(plan.why_nothing()).unwrap_or_default();
@@ -333,7 +334,7 @@ impl<'a> Planned<'a> {
             Some(data) => call_of(data, rows).map_err(|error| error.to_string()),
             None => match made_up(&specs, rows) {
                 Ok((inputs, _)) => Ok(inputs),
-                Err(reason) => Err(format!("{reason}; --calibrate gives it")),
+                Err(reason) => Err(format!("{reason}; {} gives it", Setting::Calibration)),
             },
         }
     }
@@ -343,9 +344,10 @@ impl<'a> Planned<'a> {
         &self.plan
     }
 
-    /// Why the model stays as it is; none if anything of it changes.
-    pub fn why_nothing(&self) -> Option<String> {
-        self.plan.why_nothing().filter(|_| self.learnt == 0)
+    /// Warns that the model stays as it is, and says why; none if anything of it changes.
+    pub fn warning_of_nothing(&self) -> Option<String> {
+        let why = self.plan.why_nothing().filter(|_| self.learnt == 0)?;
+        Some(format!("nothing is quantized, the model stays as it is: {why}"))
     }
 
     /// What preparation could not do, a line each.
@@ -364,7 +366,7 @@ impl<'a> Planned<'a> {
         let most = most_bytes(float_bytes);
         let mut allowed = most;
         loop {
-            if self.why_nothing().is_some() {
+            if self.warning_of_nothing().is_some() {
                 // Lowered without need, the model would only look different.
                 return Ok((source.clone(), self.plan));
             }

@@ -118,8 +118,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     for warning in &guarded.warnings {
         bar.warn(warning);
     }
-    if let Some(why) = planned.why_nothing() {
-        bar.warn(&format!("nothing is quantized, the model stays as it is: {why}"));
+    if let Some(warning) = planned.warning_of_nothing() {
+        bar.warn(&warning);
     }
     if let Some(path) = &args.save_plan {
         write_file(path, planned.plan().to_json().as_bytes(), replace)?;

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::data::{Dataset, missing_in};
 use crate::error::file_of;
+use crate::hint::Setting;
 use crate::layers::ChannelAxis;
 use crate::not_finite;
 use crate::progress::Progress;
@@ -228,7 +229,8 @@ fn why_not_finite(model: &Model, data: &Dataset, value: &str, is_input: bool) ->
             }
             None => format!(
                 "value '{value}' becomes NaN or infinite on this data; check that it is what the \
-                 model was trained on, for example with --normalize"
+                 model was trained on, for example with {}",
+                Setting::Normalize
             ),
         },
     };

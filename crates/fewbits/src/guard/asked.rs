@@ -7,6 +7,7 @@ use fewbits_quant::{Bits, Scheme};
 use super::{MinSqnr, Otherwise};
 use crate::data::Dataset;
 use crate::evaluate::DEFAULT_MIN_SQNR_DB;
+use crate::hint::Setting;
 use crate::plan::{ActivationBecomes, ActivationUse, Plan, SchemeKind};
 use crate::recipe::{Activations, Request};
 
@@ -86,9 +87,12 @@ impl AskedSqnr {
     ) -> Result<Option<MinSqnr<'a>>, String> {
         match (self, data) {
             (AskedSqnr::Db(db), Some(data)) => Ok(Some(MinSqnr { db, data, otherwise })),
-            (AskedSqnr::Db(_), None) => Err("--min-sqnr is measured on calibration data; give it \
-                                            with --calibrate, or use --min-sqnr none"
-                .to_string()),
+            (AskedSqnr::Db(_), None) => Err(format!(
+                "{} is measured on calibration data; give it with {}, or use {}",
+                Setting::MinSqnr,
+                Setting::Calibration,
+                Setting::MinSqnr.to("none")
+            )),
             (AskedSqnr::Usual, Some(data)) if usual => {
                 Ok(Some(MinSqnr { db: DEFAULT_MIN_SQNR_DB, data, otherwise }))
             }

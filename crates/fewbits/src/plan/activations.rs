@@ -160,6 +160,7 @@ impl Plan {
             .cloned()
             .map(|value| PlannedActivation {
                 becomes: match read_by_product.contains(value.value.as_str()) {
+                    // A part of plans, as `why_multiplied_as_floats` is: no hint.
                     true if unseen(&value.value) => ActivationBecomes::Float(
                         "an input whose columns may be of any scale; --calibrate shows them".into(),
                     ),
@@ -186,6 +187,9 @@ impl Plan {
 
 /// Why products cannot multiply integers of a weight by integers of an activation: they take weights
 /// without zero points and with a scale an output.
+///
+/// It becomes part of a plan, whose digest stands in written files: other words, options spelled otherwise among
+/// them, would make other files.
 fn why_multiplied_as_floats(scheme: Scheme) -> Option<&'static str> {
     match scheme {
         Scheme::Symmetric { granularity: Granularity::Group { .. }, .. } => Some(

@@ -43,6 +43,7 @@ pub use weights::plan_weights;
 pub use width::Width;
 
 use crate::digest::short_digest;
+use crate::hint::Setting;
 use crate::layers::{Product, products};
 use crate::{Error, Result};
 
@@ -352,9 +353,9 @@ impl Plan {
             .collect();
         (!wider.is_empty()).then(|| {
             format!(
-                "wider than the rest, because fewer bits cost most there: {}; --plan takes other \
-                 widths",
-                wider.join(", ")
+                "wider than the rest, because fewer bits cost most there: {}; {} takes other widths",
+                wider.join(", "),
+                Setting::Plan
             )
         })
     }

@@ -112,7 +112,7 @@ pub fn plan_with(
         return Err(Error::Target { reason });
     }
     if let Some(warning) = request.target.warning(activations) {
-        progress.warn(warning);
+        progress.warn(&warning);
     }
     let weights = plan_weights(model, &request.weights, activations, request.target, progress)?;
     let mut weights = weights.with_reduced_range(request.reduce_range);
