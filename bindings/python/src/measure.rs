@@ -108,11 +108,7 @@ pub fn tune(
     let how = How::read(options)?;
     let metric = metric(metric_name)?;
     let run = run_options(model, threads)?;
-    let objective = match objective {
-        "size" => Objective::Size,
-        "latency" => Objective::Latency,
-        _ => return Err(refused("objective", "objectives are size and latency")),
-    };
+    let objective: Objective = objective.parse().map_err(|why| refused("objective", why))?;
     let time_limit = time_limit.map(Duration::try_from_secs_f64).transpose();
     let time_limit = time_limit.map_err(|why| refused("time_limit", why))?;
     let replace = if force { Replace::Existing } else { Replace::Never };
@@ -120,7 +116,7 @@ pub fn tune(
         let request = Request {
             target: how.target,
             objective,
-            activations: how.activations,
+            activations: how.activations(Some(calibration), objective.recipe()),
             methods: how.methods.clone(),
             metric,
             max_drop,

@@ -4,7 +4,9 @@ use fewbits::guard::AskedSqnr;
 use fewbits::methods::Methods;
 use fewbits::metric::Metric;
 use fewbits::plan::{IntegerWeights, ReduceRange, SchemeKind, Target, WeightOptions, Width};
-use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
+use fewbits::recipe::{
+    Activations, RangeChoice, Recipe, RecipeChoice, Request, RoundingChoice, activation_bits,
+};
 use fewbits::{Bits, ScaleType};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -21,13 +23,14 @@ pub fn metric(name: Option<&str>) -> PyResult<Option<Metric>> {
 pub struct How {
     pub target: Target,
     pub weights: WeightOptions,
-    pub activations: Activations,
+    /// None where it is for the caller to choose.
+    pub recipe: Option<RecipeChoice>,
+    pub range: RangeChoice,
+    pub act_bits: Bits,
     pub methods: Methods,
     pub rounding: RoundingChoice,
     pub reduce_range: ReduceRange,
     pub integer_weights: IntegerWeights,
-    /// Whether what measures slower stays float.
-    pub never_slower: bool,
     /// What the outputs must reach.
     pub min_sqnr: AskedSqnr,
 }
@@ -46,20 +49,6 @@ impl How {
         ) -> PyResult<T> {
             text.parse().map_err(|why| refused(name, why))
         }
-        let bits = |name: &str| parsed::<Bits>(name, &text(name)?);
-        let range: RangeChoice = parsed("range", &text("range")?)?;
-        let act_bits = bits("act_bits")?;
-        if act_bits.get() < 2 {
-            return Err(refused("act_bits", "activations have 2 to 8 bits"));
-        }
-        let fixed = Activations::Static { range, bits: act_bits };
-        let recipe = text("recipe")?;
-        let activations = match recipe.as_str() {
-            "weights" => Activations::Float,
-            "dynamic" | "auto-dynamic" => Activations::Dynamic,
-            "static" | "auto-static" => fixed,
-            _ => return Err(refused("recipe", "recipes are weights, dynamic, static and auto")),
-        };
         let given = |name: &str| -> PyResult<Option<String>> {
             let value = options.get_item(name)?.filter(|value| !value.is_none());
             value.map(|_| text(name)).transpose()
@@ -74,7 +63,10 @@ impl How {
         Ok(How {
             target: parsed("target", &text("target")?)?,
             weights: raised(weights.map_err(|reason| fewbits::Error::Request { reason }))?,
-            activations,
+            recipe: given("recipe")?.map(|text| parsed("recipe", &text)).transpose()?,
+            range: parsed("range", &text("range")?)?,
+            act_bits: activation_bits(&text("act_bits")?)
+                .map_err(|why| refused("act_bits", why))?,
             methods: parsed("methods", &text("methods")?)?,
             rounding: parsed("rounding", &text("rounding")?)?,
             reduce_range: given("reduce_range")?
@@ -86,9 +78,14 @@ impl How {
                     return Err(refused("integer_weights", "they are kept or requantized"));
                 }
             },
-            never_slower: recipe.starts_with("auto-"),
             min_sqnr: parsed("min_sqnr", &text("min_sqnr")?)?,
         })
+    }
+
+    /// Tells what activations become; by the recipe `unasked` where none is given.
+    pub fn activations(&self, data: Option<&Data>, unasked: Recipe) -> Activations {
+        let recipe = self.recipe.map_or(unasked, |choice| choice.recipe(data));
+        recipe.activations(self.range, self.act_bits)
     }
 
     /// What is asked of the library.
@@ -96,7 +93,7 @@ impl How {
         Request {
             target: self.target,
             weights: self.weights,
-            activations: self.activations,
+            activations: self.activations(data, Recipe::Weights),
             methods: self.methods.clone(),
             rounding: self.rounding,
             reduce_range: self.reduce_range,

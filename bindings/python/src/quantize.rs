@@ -6,7 +6,7 @@ use fewbits::guard::{Guarded, Limits, MaxDrop, Otherwise};
 use fewbits::plan::Plan;
 use fewbits::progress::Progress;
 use fewbits::quantize::{Planned, Speed};
-use fewbits::recipe::Observed;
+use fewbits::recipe::{Observed, RecipeChoice};
 use fewbits::run::RunOptions;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -98,9 +98,9 @@ fn settled<'a>(
             (planned, min_sqnr)
         }
     };
-    let speed = match how.never_slower {
-        true => Speed::NeverSlower { timed_on: request.data },
-        false => Speed::AsPlanned,
+    let speed = match how.recipe {
+        Some(RecipeChoice::Auto) => Speed::NeverSlower { timed_on: request.data },
+        Some(RecipeChoice::Only(_)) | None => Speed::AsPlanned,
     };
     let limits = Limits::of(min_sqnr, how.min_sqnr, max_drop);
     let (planned, settled) = planned.settled(&limits, speed, progress)?;

@@ -2,7 +2,7 @@
 
 use fewbits_quant::{Rounding, WeightRange};
 
-use super::{Observed, Recipe, RoundingChoice, is_narrow};
+use super::{Observed, Planner, RoundingChoice, is_narrow};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
@@ -15,7 +15,7 @@ const WORTHWHILE: f64 = 0.98;
 /// Rows that the outputs are compared on.
 const ROWS: usize = 64;
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// A plan of weights alone with the way of rounding that was asked for, or the one that measures
     /// best.
     pub(super) fn choose_rounding(

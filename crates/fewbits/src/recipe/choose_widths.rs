@@ -1,6 +1,6 @@
 //! Choosing how wide tables and last products are by what that does to the outputs on a few rows.
 
-use super::{Observed, Recipe, Request};
+use super::{Observed, Planner, Request};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
@@ -13,7 +13,7 @@ const HARMLESS: f64 = 1.02;
 /// Rows that the outputs are compared on.
 const ROWS: usize = 64;
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// The plan, or the same with all weights as narrow as was asked for, where that measures no
     /// worse.
     pub(super) fn choose_widths(

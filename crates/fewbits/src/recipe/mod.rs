@@ -3,6 +3,7 @@
 mod choose;
 mod choose_rounding;
 mod choose_widths;
+mod name;
 mod observed;
 mod propose;
 mod request;
@@ -28,6 +29,7 @@ use crate::plan::{
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
+pub use name::{Recipe, RecipeChoice, activation_bits};
 pub use observed::Observed;
 use propose::is_narrow;
 pub use request::{Activations, MethodChoice, RangeChoice, Request, RoundingChoice};
@@ -134,7 +136,7 @@ pub fn plan_with(
     let regions = weights.regions(model);
     let weights_only = Request { activations: Activations::Float, ..request.clone() };
     let request = if regions.values.is_empty() { &weights_only } else { request };
-    let recipe = Recipe { model, request, weights, run, finished };
+    let recipe = Planner { model, request, weights, run, finished };
     let Made { mut plan, channels } = match request.data {
         Some(data) => recipe.with_data(data, observed, progress)?,
         None => recipe.without_data(progress)?.into(),
@@ -159,7 +161,7 @@ struct Chosen {
 }
 
 /// Makes plans for one model and request.
-struct Recipe<'a> {
+struct Planner<'a> {
     model: &'a Model,
     request: &'a Request<'a>,
     /// The plan of the weights alone.
@@ -184,7 +186,7 @@ enum Bias {
     AsItIs,
 }
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// The model with some edits carried out.
     fn adjusted(&self, edits: &[Adjustment]) -> Result<Model> {
         let mut model = self.model.clone();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fewbits_onnx::graph::Index;
 use fewbits_quant::{Scheme, is_below_scales, symmetric_max};
 
-use super::{Activations, Recipe};
+use super::{Activations, Planner};
 use crate::Result;
 use crate::calibrate::Channels;
 use crate::methods::{
@@ -27,7 +27,7 @@ pub(super) fn is_narrow(scheme: Scheme) -> bool {
     }
 }
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
     /// the others where they become integers.
     /// Nothing where a weight could not be quantized any more afterwards.

@@ -11,6 +11,7 @@
 
 mod candidates;
 mod hold;
+mod objective;
 mod operators;
 mod page;
 mod search;
@@ -45,22 +46,13 @@ use crate::run::runner;
 use crate::sensitivity::Sensitivity;
 use crate::{Error, Result};
 
+pub use objective::Objective;
 use operators::Operators;
 pub use page::report;
 pub use state::Checked;
 use state::Kept;
 use tuner::{Space, Tuner};
 use widths::Widths;
-
-/// What is made as small as it can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// The file.
-    Size,
-    /// The time of a call on this machine.
-    Latency,
-}
 
 /// What is asked for.
 #[derive(Clone, Debug)]
