@@ -370,6 +370,8 @@ const SCALING_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use fewbits_quant::WeightRange;
+
     use super::*;
 
     fn bits(n: u8) -> Option<Width> {
@@ -448,5 +450,14 @@ mod tests {
         // Where they save less than their operators take, they stay.
         assert_eq!(narrow.scales_of(50), ScaleType::F32);
         assert_eq!(narrow.scales_of(500), ScaleType::U8);
+    }
+
+    #[test]
+    fn plans_may_spell_ranges_as_options_do() {
+        for spelled in ["\"min_max\"", "\"minmax\""] {
+            let range: WeightRange = serde_json::from_str(spelled).unwrap();
+            assert_eq!((range, range.to_string()), (WeightRange::MinMax, "minmax".to_string()));
+        }
+        assert_eq!(serde_json::to_string(&WeightRange::MinMax).unwrap(), "\"min_max\"");
     }
 }
