@@ -4,6 +4,7 @@
 //! the repository's root; nothing is installed elsewhere.
 
 mod aarch64;
+mod circles;
 mod golden;
 mod hash;
 mod long;
@@ -43,6 +44,7 @@ Commands:
   golden --write  keeps the hashes of now; say in the commit what changes them
   operator-names  fails where an ONNX operator is named outside of what knows of operators;
                   a part of `rust`
+  circles         prints where modules take from each other in circles, and fails there
   help            this text
 
 `python` makes .venv at the repository's root with the versions pinned in
@@ -88,6 +90,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["golden"] => golden::run(&root, golden::Mode::Compare),
         ["golden", "--write"] => golden::run(&root, golden::Mode::Write),
         ["operator-names"] => rust::operator_names(&root),
+        ["circles"] => circles::check(&root),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())

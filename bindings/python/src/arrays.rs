@@ -1,12 +1,13 @@
 //! Between numpy's arrays and the library's tensors.
 
+use fewbits::data::NamedArray;
 use fewbits::{Tensor, Values};
 use numpy::{
     Element, IntoPyArray, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList};
 
 /// A tensor with the elements of an array: booleans, integers of 8, 32 and 64 bits, floats of 32 and
 /// 64 bits. Python makes others into these before.
@@ -83,5 +84,18 @@ pub fn array<'py>(py: Python<'py>, tensor: Tensor) -> PyResult<Bound<'py, PyAny>
             let flat = numpy.call_method1("array", (PyList::new(py, v)?,))?;
             flat.call_method1("reshape", (shape,))
         }
+    }
+}
+
+/// Reads the arrays of a dictionary, or `(list of strings, shape)` in the place of one.
+pub fn named(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<NamedArray>> {
+    arrays.iter().map(|(name, array)| Ok((name.extract()?, any_tensor(&array)?))).collect()
+}
+
+/// Reads an array, or `(list of strings, shape)`.
+pub fn any_tensor(array: &Bound<'_, PyAny>) -> PyResult<fewbits::Tensor> {
+    match array.extract::<(Bound<'_, PyList>, Vec<usize>)>() {
+        Ok((list, shape)) => text_tensor(&list, shape),
+        Err(_) => tensor(array),
     }
 }

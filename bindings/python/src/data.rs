@@ -1,12 +1,12 @@
 //! Examples handed over once, for whatever is measured on them.
 
 use fewbits::cut::for_model;
-use fewbits::data::{DataOptions, Dataset, NamedArray, Normalize, input_specs, warning_of_missing};
+use fewbits::data::{DataOptions, Dataset, Normalize, input_specs, warning_of_missing};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{tensor, text_tensor};
-use crate::errors::{raised, refused};
+use crate::arrays::{any_tensor, named};
+use crate::errors::raised;
 use crate::model::OnnxModel;
 
 /// Arrays that were checked against a model's inputs, and labels.
@@ -25,8 +25,7 @@ impl Data {
         labels: Option<&Bound<'_, PyAny>>,
         normalize: Option<&str>,
     ) -> PyResult<Data> {
-        let normalize = normalize.map(str::parse::<Normalize>).transpose();
-        let normalize = normalize.map_err(|why| refused("normalize", why))?;
+        let normalize = raised(normalize.map(str::parse::<Normalize>).transpose())?;
         let options = DataOptions { normalize, ..DataOptions::default() };
         let labels =
             labels.map(|y| Ok::<_, PyErr>(("y".to_string(), any_tensor(y)?))).transpose()?;
@@ -44,17 +43,5 @@ impl Data {
     /// What is to be said of numbers that are missing, if the model is not known to take them.
     fn warning_of_missing(&self, model: &OnnxModel) -> PyResult<Option<String>> {
         raised(warning_of_missing(&self.dataset, model.model.graph()))
-    }
-}
-
-/// The arrays of a dictionary, or `(list of strings, shape)` in the place of one.
-pub fn named(arrays: &Bound<'_, PyDict>) -> PyResult<Vec<NamedArray>> {
-    arrays.iter().map(|(name, array)| Ok((name.extract()?, any_tensor(&array)?))).collect()
-}
-
-fn any_tensor(array: &Bound<'_, PyAny>) -> PyResult<fewbits::Tensor> {
-    match array.extract::<(Bound<'_, pyo3::types::PyList>, Vec<usize>)>() {
-        Ok((list, shape)) => text_tensor(&list, shape),
-        Err(_) => tensor(array),
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 
 use fewbits::data::DataError;
+use fewbits::hint::Setting;
+use fewbits::metric::Metric;
 use fewbits::{Error, OnnxError, RuntimeError};
 use pyo3::PyErr;
 use pyo3::exceptions::{
@@ -33,13 +35,12 @@ pub fn internal(panic: &(dyn std::any::Any + Send)) -> PyErr {
 }
 
 fn exception(error: &Error) -> PyErr {
-    let message = in_python(&message(error));
+    let message = message(error);
     match error {
         Error::Io { source, .. } | Error::Onnx(OnnxError::Read { source, .. }) => {
             of_system(source, message)
         }
         Error::Onnx(OnnxError::Write { source, .. }) => of_system(source, message),
-        Error::Onnx(OnnxError::Exists { .. }) => PyFileExistsError::new_err(message),
         Error::Output { path, .. } if path.is_file() => PyFileExistsError::new_err(message),
         _ => PyValueError::new_err(message),
     }
@@ -57,7 +58,8 @@ fn of_system(source: &io::Error, message: String) -> PyErr {
 fn message(error: &Error) -> String {
     match error {
         Error::NoLabels { .. } => {
-            "no labels given; give y, or compare without labels by metric=\"agreement\"".to_string()
+            let (labels, metric) = (Setting::Label, Setting::Metric.to(Metric::Agreement));
+            format!("no labels given; give {labels}, or compare without labels by {metric}")
         }
         Error::Data(data) => match data.as_ref() {
             DataError::LabelMissing { row, .. } => {
@@ -70,41 +72,4 @@ fn message(error: &Error) -> String {
         }
         error => error.to_string(),
     }
-}
-
-/// Flags of the command line as arguments of Python: `--max-drop` as `max_drop=`, `--recipe
-/// dynamic` as `recipe="dynamic"`.
-fn in_python(message: &str) -> String {
-    let mut words = message.split(' ').peekable();
-    let mut out: Vec<String> = Vec::new();
-    while let Some(word) = words.next() {
-        let Some(at) = word
-            .find("--")
-            .filter(|&at| word[at + 2..].starts_with(|c: char| c.is_ascii_lowercase()))
-        else {
-            out.push(word.to_string());
-            continue;
-        };
-        let (before, flag) = (&word[..at], &word[at + 2..]);
-        let end = flag.find(|c: char| !(c.is_ascii_lowercase() || c == '-')).unwrap_or(flag.len());
-        let (flag, after) = flag.split_at(end);
-        let name = match flag {
-            "calibrate" => "calibration".to_string(),
-            "data" => "X".to_string(),
-            flag => flag.replace('-', "_"),
-        };
-        out.push(match (name.as_str(), after) {
-            ("force", after) => format!("{before}force=True{after}"),
-            ("recipe" | "metric" | "target" | "scheme" | "scales" | "rounding", "") => {
-                let value = words.next().unwrap_or_default();
-                let end = value
-                    .find(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-                    .unwrap_or(value.len());
-                let (value, rest) = value.split_at(end);
-                format!("{before}{name}=\"{value}\"{rest}")
-            }
-            (name, after) => format!("{before}{name}{after}"),
-        });
-    }
-    out.join(" ")
 }

@@ -6,8 +6,10 @@
 mod arrays;
 mod data;
 mod errors;
+mod hints;
 mod measure;
 mod model;
+mod options;
 mod predict;
 mod quantize;
 mod work;
@@ -28,4 +30,11 @@ mod _fewbits {
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// Lets the library's messages speak Python.
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        fewbits::hint::spell_hints(crate::hints::as_argument);
+        Ok(())
+    }
 }

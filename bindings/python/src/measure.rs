@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fewbits::Replace;
 use fewbits::compare::CompareOptions;
-use fewbits::metric::Metric;
 use fewbits::run::RunOptions;
 use fewbits::sweep::{SweepOptions, Widths};
 use fewbits::tune::{Objective, Place, Request};
@@ -16,13 +15,8 @@ use pyo3::types::PyDict;
 use crate::data::Data;
 use crate::errors::refused;
 use crate::model::{OnnxModel, json};
-use crate::quantize::How;
+use crate::options::{How, metric};
 use crate::work::interruptible;
-
-/// The metric of that name.
-pub fn metric(name: Option<&str>) -> PyResult<Option<Metric>> {
-    name.map(str::parse).transpose().map_err(|why| refused("metric", why))
-}
 
 /// As many threads as asked for, or as the model runs on in `predict`.
 fn run_options(model: &OnnxModel, threads: Option<usize>) -> PyResult<RunOptions> {
@@ -114,11 +108,7 @@ pub fn tune(
     let how = How::read(options)?;
     let metric = metric(metric_name)?;
     let run = run_options(model, threads)?;
-    let objective = match objective {
-        "size" => Objective::Size,
-        "latency" => Objective::Latency,
-        _ => return Err(refused("objective", "objectives are size and latency")),
-    };
+    let objective: Objective = objective.parse().map_err(|why| refused("objective", why))?;
     let time_limit = time_limit.map(Duration::try_from_secs_f64).transpose();
     let time_limit = time_limit.map_err(|why| refused("time_limit", why))?;
     let replace = if force { Replace::Existing } else { Replace::Never };
@@ -126,7 +116,7 @@ pub fn tune(
         let request = Request {
             target: how.target,
             objective,
-            activations: how.activations,
+            activations: how.activations(Some(calibration), objective.recipe()),
             methods: how.methods.clone(),
             metric,
             max_drop,

@@ -9,8 +9,7 @@ use fewbits::{DataType, Engine, Model, Replace, Runner, SaveOptions, ValueSpec};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::arrays::array;
-use crate::data::named;
+use crate::arrays::{array, named};
 use crate::errors::raised;
 use crate::work::detached;
 

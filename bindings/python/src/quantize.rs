@@ -1,111 +1,21 @@
 //! Plans, and models made by them.
 
+use fewbits::Model;
 use fewbits::apply::FinishedLayers;
-use fewbits::guard::{AskedSqnr, Guarded, Limits, MaxDrop, Otherwise};
-use fewbits::methods::Methods;
-use fewbits::plan::{IntegerWeights, Plan, ReduceRange, SchemeKind, Target, WeightOptions, Width};
+use fewbits::guard::{Guarded, Limits, MaxDrop, Otherwise};
+use fewbits::plan::Plan;
 use fewbits::progress::Progress;
 use fewbits::quantize::{Planned, Speed};
-use fewbits::recipe::{Activations, Observed, RangeChoice, Request, RoundingChoice};
+use fewbits::recipe::{Observed, RecipeChoice};
 use fewbits::run::RunOptions;
-use fewbits::{Bits, Model, ScaleType};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::data::Data;
-use crate::errors::{raised, refused};
-use crate::measure::metric;
+use crate::errors::raised;
 use crate::model::{OnnxModel, json};
+use crate::options::{How, metric};
 use crate::work::interruptible;
-
-/// How weights and activations become integers, as Python spells it.
-pub struct How {
-    pub target: Target,
-    pub weights: WeightOptions,
-    pub activations: Activations,
-    pub methods: Methods,
-    pub rounding: RoundingChoice,
-    pub reduce_range: ReduceRange,
-    pub integer_weights: IntegerWeights,
-    /// Whether what measures slower stays float.
-    pub never_slower: bool,
-    /// What the outputs must reach.
-    pub min_sqnr: AskedSqnr,
-}
-
-impl How {
-    /// Reads the options of a dictionary: recipe, bits, act_bits, scheme, granularity, scales,
-    /// range, methods, rounding, reduce_range, integer_weights, target and min_sqnr. Bits and granularity may be None.
-    pub fn read(options: &Bound<'_, PyDict>) -> PyResult<How> {
-        let text = |name: &str| -> PyResult<String> {
-            let value = options.get_item(name)?;
-            value.map_or(Ok(String::new()), |value| value.str().map(|s| s.to_string()))
-        };
-        fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-            name: &str,
-            text: &str,
-        ) -> PyResult<T> {
-            text.parse().map_err(|why| refused(name, why))
-        }
-        let bits = |name: &str| parsed::<Bits>(name, &text(name)?);
-        let range: RangeChoice = parsed("range", &text("range")?)?;
-        let act_bits = bits("act_bits")?;
-        if act_bits.get() < 2 {
-            return Err(refused("act_bits", "activations have 2 to 8 bits"));
-        }
-        let fixed = Activations::Static { range, bits: act_bits };
-        let recipe = text("recipe")?;
-        let activations = match recipe.as_str() {
-            "weights" => Activations::Float,
-            "dynamic" | "auto-dynamic" => Activations::Dynamic,
-            "static" | "auto-static" => fixed,
-            _ => return Err(refused("recipe", "recipes are weights, dynamic, static and auto")),
-        };
-        let given = |name: &str| -> PyResult<Option<String>> {
-            let value = options.get_item(name)?.filter(|value| !value.is_none());
-            value.map(|_| text(name)).transpose()
-        };
-        let width = given("bits")?.map(|text| parsed::<Width>("bits", &text)).transpose()?;
-        let granularity = given("granularity")?;
-        let granularity = granularity.map(|text| parsed("granularity", &text)).transpose()?;
-        let scheme = parsed::<SchemeKind>("scheme", &text("scheme")?)?;
-        let scales = parsed::<ScaleType>("scales", &text("scales")?)?;
-        let weights = WeightOptions::new(scheme, width, granularity)
-            .and_then(|weights| weights.with_scales(scales));
-        Ok(How {
-            target: parsed("target", &text("target")?)?,
-            weights: raised(weights.map_err(|reason| fewbits::Error::Request { reason }))?,
-            activations,
-            methods: parsed("methods", &text("methods")?)?,
-            rounding: parsed("rounding", &text("rounding")?)?,
-            reduce_range: given("reduce_range")?
-                .map_or(Ok(ReduceRange::Auto), |text| parsed("reduce_range", &text))?,
-            integer_weights: match given("integer_weights")?.as_deref() {
-                None | Some("kept") => IntegerWeights::Kept,
-                Some("requantized") => IntegerWeights::Requantized,
-                Some(_) => {
-                    return Err(refused("integer_weights", "they are kept or requantized"));
-                }
-            },
-            never_slower: recipe.starts_with("auto-"),
-            min_sqnr: parsed("min_sqnr", &text("min_sqnr")?)?,
-        })
-    }
-
-    /// What is asked of the library.
-    pub fn request<'a>(&self, data: Option<&'a Data>) -> Request<'a> {
-        Request {
-            target: self.target,
-            weights: self.weights,
-            activations: self.activations,
-            methods: self.methods.clone(),
-            rounding: self.rounding,
-            reduce_range: self.reduce_range,
-            integer_weights: self.integer_weights,
-            data: data.map(|data| &data.dataset),
-        }
-    }
-}
 
 /// The plan of a model, as JSON.
 #[pyfunction]
@@ -151,9 +61,8 @@ pub fn quantize(
     interruptible(watch, |progress| {
         let (planned, guarded) = settled(&model.model, &how, data, plan, max_drop, progress)?;
         let notes = planned.notes().to_vec();
-        if let Some(why) = planned.why_nothing() {
-            let same = "nothing is quantized, the model stays as it is";
-            progress.warn(&format!("{same}: {why}"));
+        if let Some(warning) = planned.warning_of_nothing() {
+            progress.warn(&warning);
         }
         for warning in &guarded.warnings {
             progress.warn(warning);
@@ -189,9 +98,9 @@ fn settled<'a>(
             (planned, min_sqnr)
         }
     };
-    let speed = match how.never_slower {
-        true => Speed::NeverSlower { timed_on: request.data },
-        false => Speed::AsPlanned,
+    let speed = match how.recipe {
+        Some(RecipeChoice::Auto) => Speed::NeverSlower { timed_on: request.data },
+        Some(RecipeChoice::Only(_)) | None => Speed::AsPlanned,
     };
     let limits = Limits::of(min_sqnr, how.min_sqnr, max_drop);
     let (planned, settled) = planned.settled(&limits, speed, progress)?;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 use fewbits::cut::for_model;
 use fewbits::data::{
     Constant, DataError, DataOptions, Dataset, Normalize, input_specs, warning_of_missing,
@@ -16,9 +17,12 @@ use fewbits::metric::Metric;
 use fewbits::plan::{
     GranularityKind, IntegerWeights, ReduceRange, SchemeKind, Target, WeightOptions, Width,
 };
-use fewbits::recipe::{Activations, RangeChoice, Request, RoundingChoice};
+use fewbits::recipe::{
+    RangeChoice, Recipe, RecipeChoice, Request, RoundingChoice, activation_bits,
+};
 use fewbits::run::BATCH_ROWS;
 use fewbits::sweep::Widths;
+use fewbits::tune::Objective;
 use fewbits::{Bits, Model, ScaleType};
 
 use crate::failure::Failure;
@@ -100,70 +104,32 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// What a search makes as small as it can be.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Objective {
-    /// The file
-    Size,
-    /// The time of a call on this machine: what measures slower in integers stays float
-    Latency,
+/// Reads one of the library's names of recipes, and lists them with what they mean.
+fn recipe() -> impl TypedValueParser<Value = Recipe> {
+    let help = |recipe| match recipe {
+        Recipe::Weights => "Every weight; activations stay float",
+        Recipe::Dynamic => "Weights, and activations quantized as they come",
+        Recipe::Static => "Weights, and activations with scales from calibration data",
+    };
+    named(Recipe::ALL.map(|recipe| PossibleValue::new(recipe.name()).help(help(recipe))))
 }
 
-/// How to choose what becomes integers.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Recipe {
-    /// Every weight; activations stay float
-    Weights,
-    /// Weights, and activations quantized as they come
-    Dynamic,
-    /// Weights, and activations with scales from calibration data
-    Static,
-}
-
-impl Recipe {
-    /// What activations become, with ranges found by what measures best.
-    pub fn activations(self) -> Activations {
-        match self {
-            Recipe::Weights => Activations::Float,
-            Recipe::Dynamic => Activations::Dynamic,
-            Recipe::Static => {
-                Activations::Static { range: RangeChoice::Measured, bits: Bits::EIGHT }
-            }
+/// The same of objectives.
+fn objective() -> impl TypedValueParser<Value = Objective> {
+    let help = |objective| match objective {
+        Objective::Size => "The file",
+        Objective::Latency => {
+            "The time of a call on this machine: what measures slower in integers stays float"
         }
-    }
+    };
+    named(Objective::ALL.map(|one| PossibleValue::new(one.name()).help(help(one))))
 }
 
-/// How `quantize` chooses.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum QuantizeRecipe {
-    /// As it is told.
-    Given(Recipe),
-    /// By what there is to calibrate on, and by what measures faster.
-    Auto,
-}
-
-impl QuantizeRecipe {
-    /// The recipe to start from.
-    pub fn recipe(self, calibration: Option<&Dataset>) -> Recipe {
-        match (self, calibration) {
-            (QuantizeRecipe::Given(recipe), _) => recipe,
-            (QuantizeRecipe::Auto, Some(_)) => Recipe::Static,
-            (QuantizeRecipe::Auto, None) => Recipe::Dynamic,
-        }
-    }
-}
-
-impl FromStr for QuantizeRecipe {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<QuantizeRecipe, String> {
-        match text {
-            "auto" => Ok(QuantizeRecipe::Auto),
-            _ => <Recipe as ValueEnum>::from_str(text, false)
-                .map(QuantizeRecipe::Given)
-                .map_err(|_| "recipes are weights, dynamic, static and auto".to_string()),
-        }
-    }
+/// Reads a value of the library by one of its names.
+fn named<T: FromStr<Err = String> + Clone + Send + Sync + 'static>(
+    names: impl IntoIterator<Item = PossibleValue>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(|name: String| name.parse())
 }
 
 #[derive(Args)]
@@ -192,7 +158,7 @@ pub struct QuantizeArgs {
     /// scales from calibration data; auto, static with --calibrate and dynamic without, but what
     /// measures slower than in float on this machine stays float: the bytes depend on the run
     #[arg(long, value_name = "RECIPE", default_value = "weights")]
-    pub recipe: QuantizeRecipe,
+    pub recipe: RecipeChoice,
     /// Width of the integers, 1 to 8, 8 if not given; for fixed-point, digits after the binary point, 1 to
     /// 15; floats have their own
     #[arg(long, value_name = "N")]
@@ -321,12 +287,7 @@ impl HowArgs {
         let request = Request {
             target: self.target,
             weights: weights.map_err(Failure::usage)?,
-            activations: match recipe.activations() {
-                Activations::Static { .. } => {
-                    Activations::Static { range: self.range, bits: self.act_bits }
-                }
-                other => other,
-            },
+            activations: recipe.activations(self.range, self.act_bits),
             methods: self.methods.clone(),
             rounding: self.rounding,
             reduce_range: self.reduce_range,
@@ -340,13 +301,6 @@ impl HowArgs {
             Some(reason) => Err(Failure::usage(reason)),
             None => Ok(request),
         }
-    }
-}
-
-fn activation_bits(text: &str) -> Result<Bits, String> {
-    match text.parse::<Bits>()? {
-        bits if bits.get() >= 2 => Ok(bits),
-        _ => Err("activations have 2 to 8 bits".to_string()),
     }
 }
 
@@ -471,7 +425,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "WIDTHS", default_value = "1..8")]
     pub bits: Widths,
     /// What becomes integers; static with --calibrate, weights without, if not given
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = recipe())]
     pub recipe: Option<Recipe>,
     #[command(flatten)]
     pub how: HowArgs,
@@ -527,11 +481,11 @@ pub struct TuneArgs {
     #[arg(long, value_name = "NAME")]
     pub metric: Option<Metric>,
     /// What is made as small as it can be
-    #[arg(long, value_enum, default_value = "size")]
+    #[arg(long, value_parser = objective(), default_value = "size")]
     pub objective: Objective,
     /// What becomes integers; weights for the smallest file and static
     /// for the fastest model by default
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = recipe())]
     pub recipe: Option<Recipe>,
     /// What the file is for: onnx, standard operators of any opset; or onnxruntime, openvino, tensorrt,
     /// tract; or generic, operators of opset 13

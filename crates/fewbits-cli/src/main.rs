@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod failure;
+mod hints;
 mod progress;
 mod show;
 
@@ -16,6 +17,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     failure::quiet_panics();
     fewbits::keep_freed_blocks();
+    fewbits::hint::spell_hints(hints::as_flag);
     let parse_and_run = || match Cli::try_parse() {
         Ok(cli) => run(cli).unwrap_or_else(|failure| failure.report()),
         Err(error) => failure::usage(&error),

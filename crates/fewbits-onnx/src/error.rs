@@ -102,7 +102,7 @@ pub enum OnnxError {
         reason: String,
     },
     /// The output exists and may not be replaced.
-    #[error("{}: exists already; add --force to replace it", path.display())]
+    #[error("{}: exists already; save it with Replace::Existing to replace it", path.display())]
     Exists {
         /// The file.
         path: PathBuf,

@@ -8,6 +8,7 @@
 //! - [`passes`]: what edits a graph, one a file.
 //! - [`qweight`]: how a quantized weight is written with standard operators, and read back.
 
+mod equal_initializers;
 mod error;
 pub mod facts;
 pub mod graph;
@@ -21,7 +22,9 @@ mod stored;
 mod temporary;
 mod tensor;
 
+pub use equal_initializers::{same_content, share_equal_initializers};
 pub use error::{OnnxError, Result};
+pub(crate) use model::MICROSOFT;
 pub use model::{MODEL_DOMAIN_ML, Model, ir_version_of_opset};
 pub use save::{EXTERNAL_DATA_THRESHOLD_BYTES, ExternalData, Replace, SaveOptions, Saved};
 pub use stored::{Holder, Stored};

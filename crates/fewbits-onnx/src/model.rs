@@ -13,6 +13,9 @@ use crate::proto::{
 };
 use crate::{OnnxError, Result};
 
+/// The domain of ONNX Runtime's own operators.
+pub(crate) const MICROSOFT: &str = "com.microsoft";
+
 /// The domain of ONNX's operators for classical machine learning.
 pub const MODEL_DOMAIN_ML: &str = "ai.onnx.ml";
 

@@ -1,5 +1,3 @@
-use crate::Rounding;
-
 /// The result of quantizing a tensor.
 pub type Result<T> = std::result::Result<T, QuantError>;
 
@@ -95,6 +93,6 @@ pub enum QuantError {
     )]
     NeedsInputs {
         /// The method.
-        rounding: Rounding,
+        rounding: &'static str,
     },
 }

@@ -13,6 +13,8 @@
 //! Everything here is a pure function over slices: no files, no `unsafe`. Where work is shared, it is
 //! among the threads of the rayon pool that the caller runs in, and the result does not depend on them.
 
+pub mod awq;
+mod bits;
 mod error;
 mod float;
 mod layout;
@@ -23,12 +25,14 @@ mod packing;
 mod pairs;
 mod params;
 mod qtensor;
+mod quantize;
 pub mod range;
 mod round;
 pub mod rounding;
 mod scales;
 mod scheme;
 
+pub use bits::{Bits, FractionBits};
 pub use error::{QuantError, Result};
 pub use float::FloatFormat;
 pub use layout::{Layout, Span};
@@ -38,11 +42,11 @@ pub use observer::{Bin, ChannelObserver, ChannelSeen, Hessian, HessianObserver, 
 pub use packing::{Encoding, PackedInts};
 pub use pairs::{PAIR_LIMIT, SumOrder, saturating_pairs};
 pub use params::{QuantParams, ScaleType, affine_max, is_below_scales, symmetric_max};
-pub use qtensor::{
-    QTensor, check, fixed_point_floats, quantize, quantize_by, quantize_within, sqnr_db,
+pub use qtensor::QTensor;
+pub use quantize::{
+    check, fixed_point_floats, quantize, quantize_by, quantize_on, quantize_within, sqnr_db,
 };
 pub use range::{Levels, Percentile, RangeMethod, WeightRange};
 pub use round::round_half_even;
-pub use rounding::{Inputs, Rounding, quantize_on};
-pub use scales::{MX_BLOCK, NV_BLOCK};
-pub use scheme::{Bits, FractionBits, Granularity, Scheme};
+pub use rounding::{Inputs, Rounding};
+pub use scheme::{Granularity, MX_BLOCK, NV_BLOCK, Scheme};

@@ -11,6 +11,7 @@ use crate::Result;
 use crate::data::Dataset;
 use crate::energy::{POWERCAP, energy};
 use crate::evaluate::{Baseline, WorstOutput};
+use crate::hint::Setting;
 use crate::interval::DropInterval;
 use crate::measure::{Latency, latencies};
 use crate::metric::{DROP_TOLERANCE, Metric};
@@ -100,8 +101,8 @@ impl Comparison {
             self.drop_interval.map_or(String::new(), |interval| format!(" ({interval})"));
         self.exceeds(max_drop).then(|| {
             format!(
-                "worse than allowed: {} {:.4} became {:.4}, a drop of {:.4}{interval}; --max-drop is {max_drop}",
-                self.metric, self.a.metric, self.b.metric, self.drop
+                "worse than allowed: {} {:.4} became {:.4}, a drop of {:.4}{interval}; {} is {max_drop}",
+                self.metric, self.a.metric, self.b.metric, self.drop, Setting::MaxDrop
             )
         })
     }
@@ -272,7 +273,7 @@ mod tests {
         let worse = comparison(9);
         let line = worse.refusal(0.01).unwrap();
         for part in
-            ["accuracy 0.9600 became 0.9400", "a drop of 0.0200", "95 %", "--max-drop is 0.01"]
+            ["accuracy 0.9600 became 0.9400", "a drop of 0.0200", "95 %", "max_drop is 0.01"]
         {
             assert!(line.contains(part), "{line}");
         }

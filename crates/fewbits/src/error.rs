@@ -6,6 +6,7 @@ use fewbits_onnx::{Model, OnnxError};
 use fewbits_quant::{QuantError, Rounding};
 
 use crate::data::DataError;
+use crate::hint::Setting;
 use crate::metric::{Metric, MetricError};
 
 /// The result of a step.
@@ -17,10 +18,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The model file.
     #[error(transparent)]
-    Onnx(#[from] OnnxError),
+    Onnx(OnnxError),
     /// A method of rounding without what it learns from.
     #[error(
-        "'{tensor}' is to be rounded by {rounding}, which looks at data; give it with --calibrate"
+        "'{tensor}' is to be rounded by {rounding}, which looks at data; give it with {}",
+        Setting::Calibration
     )]
     NeedsData {
         /// The weight.
@@ -40,7 +42,7 @@ pub enum Error {
         source: RuntimeError,
     },
     /// A model whose inputs cannot be made up, or do not suit it.
-    #[error("{}: cannot be timed on made-up inputs: {reason}; give inputs with --data", path.display())]
+    #[error("{}: cannot be timed on made-up inputs: {reason}; give inputs with {}", path.display(), Setting::Data)]
     MadeUp {
         /// The model's file.
         path: PathBuf,
@@ -48,7 +50,7 @@ pub enum Error {
         reason: String,
     },
     /// A number of rows that a model does not take.
-    #[error("{}: takes {fixed} rows a call, not {batch}; leave --batch out", path.display())]
+    #[error("{}: takes {fixed} rows a call, not {batch}; leave {} out", path.display(), Setting::Batch)]
     Batch {
         /// The model's file.
         path: PathBuf,
@@ -93,8 +95,8 @@ pub enum Error {
     Metric(#[from] MetricError),
     /// Data without labels where a metric needs them.
     #[error(
-        "{}: no labels found (y, labels, targets); name them with --label NAME, or compare without \
-         labels by --metric agreement", path.display()
+        "{}: no labels found (y, labels, targets); name them with {}, or compare without labels by {}",
+        path.display(), Setting::Label.to("NAME"), Setting::Metric.to(Metric::Agreement)
     )]
     NoLabels {
         /// The data file.
@@ -111,7 +113,7 @@ pub enum Error {
     /// A model that cannot be calibrated whatever the data are.
     #[error(
         "{file}: cannot calibrate: {constant}, so are activations computed from it; mend the model, or \
-         use --recipe weights without --calibrate"
+         use {} without {}", Setting::Recipe.to("weights"), Setting::Calibration
     )]
     NotFinite {
         /// The model's file.
@@ -121,8 +123,8 @@ pub enum Error {
     },
     /// A model that fails on the calibration data.
     #[error(
-        "{}: cannot calibrate: {source}; check that the model takes this data, or use --recipe \
-         weights or --recipe dynamic", path.display()
+        "{}: cannot calibrate: {source}; check that the model takes this data, or use {} or {}",
+        path.display(), Setting::Recipe.to("weights"), Setting::Recipe.to("dynamic")
     )]
     CalibrationRun {
         /// The data file.
@@ -132,8 +134,9 @@ pub enum Error {
     },
     /// A model whose activations all lie behind an operator that cannot be computed.
     #[error(
-        "{file}: cannot calibrate: the executor lacks {lacking}, and all that --recipe static would \
-         quantize lies behind it; use --recipe weights or --recipe dynamic"
+        "{file}: cannot calibrate: the executor lacks {lacking}, and all that {} would \
+         quantize lies behind it; use {} or {}",
+        Setting::Recipe.to("static"), Setting::Recipe.to("weights"), Setting::Recipe.to("dynamic")
     )]
     OutOfReach {
         /// The model's file.
@@ -169,13 +172,13 @@ pub enum Error {
         reason: String,
     },
     /// A plan that does not belong to the model.
-    #[error("the plan does not fit the model: {reason}; make one with --save-plan")]
+    #[error("the plan does not fit the model: {reason}; make one with {}", Setting::SavedPlan)]
     PlanMismatch {
         /// What differs.
         reason: String,
     },
     /// A plan file that cannot be read.
-    #[error("{}: not a plan: {reason}; make one with --save-plan", path.display())]
+    #[error("{}: not a plan: {reason}; make one with {}", path.display(), Setting::SavedPlan)]
     PlanFile {
         /// The file.
         path: PathBuf,
@@ -183,7 +186,7 @@ pub enum Error {
         reason: String,
     },
     /// A state file that a search cannot go on from.
-    #[error("{}: cannot go on from it: {reason}; remove it, or name another with --resume", path.display())]
+    #[error("{}: cannot go on from it: {reason}; remove it, or name another with {}", path.display(), Setting::Resume)]
     TuneState {
         /// The file.
         path: PathBuf,
@@ -191,7 +194,7 @@ pub enum Error {
         reason: String,
     },
     /// A file of finished layers that `quantize` cannot go on from.
-    #[error("{}: cannot go on from it: {reason}; remove it, or name another with --resume", path.display())]
+    #[error("{}: cannot go on from it: {reason}; remove it, or name another with {}", path.display(), Setting::Resume)]
     LayersState {
         /// The file.
         path: PathBuf,
@@ -216,6 +219,11 @@ pub enum Error {
     },
 }
 
+/// Says why an output is not written that is there, and what to do.
+pub(crate) fn exists() -> String {
+    format!("exists already; add {} to replace it", Setting::Replace)
+}
+
 /// A model's file as messages name it.
 pub(crate) fn file_of(model: &Model) -> String {
     model.path().map_or("the model".to_string(), |path| path.display().to_string())
@@ -224,5 +232,14 @@ pub(crate) fn file_of(model: &Model) -> String {
 impl From<DataError> for Error {
     fn from(error: DataError) -> Error {
         Error::Data(Box::new(error))
+    }
+}
+
+impl From<OnnxError> for Error {
+    fn from(error: OnnxError) -> Error {
+        match error {
+            OnnxError::Exists { path } => Error::Output { path, reason: exists() },
+            error => Error::Onnx(error),
+        }
     }
 }

@@ -13,9 +13,11 @@ use fewbits_quant::{QTensor, Rounding};
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::apply::{adjust, weights_of, write};
+use crate::adjust::adjust;
+use crate::apply::{weights_of, write};
+use crate::layers::is_product;
 use crate::never_slower::leave_float;
-use crate::plan::{ActivationBecomes, ActivationUse, Becomes, Edit, Plan, is_product};
+use crate::plan::{ActivationBecomes, ActivationUse, Becomes, Edit, Plan};
 use crate::progress::Silent;
 
 /// A source of at most so many bytes may grow.

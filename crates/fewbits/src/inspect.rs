@@ -5,17 +5,17 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use fewbits_engine::{Backend, RunOptions, ValueSpec, input_specs};
-use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values};
+use fewbits_onnx::facts::{QuantizedValue, ReadAs, quantized_values, scales_of_mat_mul_n_bits};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto};
-use fewbits_onnx::qweight::{WeightReader, scales_of_mat_mul_n_bits};
+use fewbits_onnx::qweight::WeightReader;
 use fewbits_onnx::{Holder, Model};
 use fewbits_quant::{Encoding, FloatFormat, Granularity, MX_BLOCK, NV_BLOCK, QTensor};
 use serde::Serialize;
 
+use crate::layers::{Role, constants};
 use crate::not_finite::{NotFinite, not_finite};
 use crate::prepare::{Prepared, prepare};
-use crate::weights::{Role, constants};
 use crate::{Result, run};
 
 /// A description of a model, its weights as the quantizer sees them.

@@ -19,6 +19,7 @@
 //! - [`bench`](bench::bench): how fast one or two models are.
 //! - [`data`] and [`metric`]: what is fed, and what is measured.
 
+mod adjust;
 pub mod apply;
 pub mod bench;
 pub mod calibrate;
@@ -26,15 +27,18 @@ pub mod compare;
 pub mod cut;
 pub mod data;
 pub mod demo;
+mod digest;
 pub mod energy;
 pub mod environment;
 mod error;
 pub mod evaluate;
 pub mod growth;
 pub mod guard;
+pub mod hint;
 mod inputs;
 pub mod inspect;
 pub mod interval;
+pub mod layers;
 mod limits;
 pub mod measure;
 pub mod methods;
@@ -55,9 +59,7 @@ pub mod sensitivity;
 pub mod sweep;
 pub mod tune;
 mod walk;
-pub mod weights;
 
-pub use apply::source_digest;
 pub use error::{Error, Result};
 pub use fewbits_engine::{Engine, Runner, RuntimeError, Tensor, ValueSpec, Values};
 pub use fewbits_kernels::keep_freed_blocks;

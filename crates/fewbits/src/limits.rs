@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use fewbits_onnx::Model;
 use fewbits_onnx::facts::{OnIntegers, ProductForm, WeightLies, bias_of};
 use fewbits_onnx::graph::Index;
-use fewbits_onnx::passes::cleanup::same_content;
 use fewbits_onnx::passes::qdq::{ActivationParams, ActivationStorage};
 use fewbits_onnx::proto::{GraphProto, NodeProto};
+use fewbits_onnx::same_content;
 use fewbits_quant::{Granularity, Limits, PairLimit, Scheme, SumOrder};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::apply::{activation_params, adjust};
+use crate::adjust::adjust;
 use crate::plan::{ActivationBecomes, BiasForm, Plan, PlannedTensor, ReduceRange, Reduced};
 use crate::{Error, Result};
 
@@ -174,7 +174,7 @@ impl<'a> Products<'a> {
         Ok(Products {
             graph: model.graph(),
             index: Index::new(model.graph()),
-            fixed: activation_params(plan)?,
+            fixed: plan.activation_params()?,
             dynamic: dynamic.map(|a| a.value.as_str()).collect(),
         })
     }

@@ -9,7 +9,7 @@ use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{AttributeProto, NodeProto, TensorProto};
 
 use crate::Result;
-use crate::weights::{Constant, Role, constants};
+use crate::layers::{Constant, Role, constants};
 
 /// An element of a constant that is not finite.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,8 +14,8 @@ use fewbits_onnx::proto::DataType;
 use fewbits_onnx::{Model, OnnxError};
 
 use crate::Result;
-use crate::plan::{IntegerWeights, RegionExtent, is_product, regions};
-use crate::weights::{UseForm, constants as constants_of};
+use crate::layers::{UseForm, constants as constants_of, is_product};
+use crate::plan::{IntegerWeights, RegionExtent, regions};
 
 /// The lowest IR version whose initializers need not be inputs too.
 const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;

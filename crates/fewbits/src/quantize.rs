@@ -7,13 +7,17 @@ use fewbits_onnx::passes::lower_opset::lower_opset;
 use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
 use fewbits_onnx::qweight::WeightReader;
 
-use crate::apply::{FinishedLayers, Learning, adjust, apply, source_digest};
+use crate::adjust::adjust;
+use crate::apply::{FinishedLayers, LayerRounding, apply, source_digest};
 use crate::bench::made_up;
 use crate::calibrate::Channels;
 use crate::data::Dataset;
 use crate::error::file_of;
 use crate::growth::{most_bytes, source_bytes, without_growth};
 use crate::guard::{Guarded, Limits, guard};
+use crate::hint::Setting;
+use crate::inputs::Learning;
+use crate::layers::{Constant, Role, constants};
 use crate::limits::reduced;
 use crate::methods::bias_correction;
 use crate::never_slower::{Slower, keep_faster};
@@ -22,7 +26,6 @@ use crate::prepare::{Prepared, prepare_as, products_in_single};
 use crate::progress::{Progress, Silent};
 use crate::recipe::{Made, Observed, Request, plan_with};
 use crate::run::call_of;
-use crate::weights::{Constant, Role, constants};
 use crate::{Error, Result};
 
 /// Whether a plan is held to the speed of the float model.
@@ -166,8 +169,8 @@ impl<'a> Planned<'a> {
                 lowered.kept.first().map(|k| format!("{} is a {}: {}", k.node, k.op, k.why));
             let done = done.then(|| {
                 format!(
-                    "its {quantized} weights are quantized already; --requantize brings those of 8 bits to \
-                     fewer"
+                    "its {quantized} weights are quantized already; {} brings those of 8 bits to fewer",
+                    Setting::Requantize
                 )
             });
             let reason = hidden.or(done).or(plan.why_nothing()).unwrap_or_default();
@@ -279,15 +282,16 @@ impl<'a> Planned<'a> {
     fn guard(&self, limits: &Limits, progress: &dyn Progress) -> Result<(Plan, Guarded)> {
         let write = |plan: &Plan| {
             let (prepared, plan) = (self.prepared.clone(), self.corrected(plan.clone())?);
-            quantized(self.source, prepared, &plan, self.learning(), None, &Silent)
+            quantized(self.source, prepared, &plan, self.rounding(), None, &Silent)
         };
         let plan = self.plan.clone();
         guard(self.source, &self.prepared, plan, limits, &write, &self.run, progress)
     }
 
-    fn learning(&self) -> Option<Learning<'_>> {
+    /// What weights are rounded by.
+    fn rounding(&self) -> Option<LayerRounding<'_>> {
         let (run, finished) = (&self.run, &self.finished);
-        self.data.map(|data| Learning { data, run, finished })
+        self.data.map(|data| LayerRounding { learning: Learning { data, run }, finished })
     }
 
     /// Leaves float what measures slower in integers on this machine, and tells what that is:
@@ -330,7 +334,7 @@ impl<'a> Planned<'a> {
             Some(data) => call_of(data, rows).map_err(|error| error.to_string()),
             None => match made_up(&specs, rows) {
                 Ok((inputs, _)) => Ok(inputs),
-                Err(reason) => Err(format!("{reason}; --calibrate gives it")),
+                Err(reason) => Err(format!("{reason}; {} gives it", Setting::Calibration)),
             },
         }
     }
@@ -340,9 +344,10 @@ impl<'a> Planned<'a> {
         &self.plan
     }
 
-    /// Why the model stays as it is; none if anything of it changes.
-    pub fn why_nothing(&self) -> Option<String> {
-        self.plan.why_nothing().filter(|_| self.learnt == 0)
+    /// Warns that the model stays as it is, and says why; none if anything of it changes.
+    pub fn warning_of_nothing(&self) -> Option<String> {
+        let why = self.plan.why_nothing().filter(|_| self.learnt == 0)?;
+        Some(format!("nothing is quantized, the model stays as it is: {why}"))
     }
 
     /// What preparation could not do, a line each.
@@ -356,18 +361,18 @@ impl<'a> Planned<'a> {
     /// Those of [`apply`].
     pub fn carry_out(mut self, progress: &dyn Progress) -> Result<(Model, Plan)> {
         let source = self.source;
-        let digest = source.path().map(source_digest).transpose()?;
+        let digest = source_digest(source)?;
         let float_bytes = source_bytes(source);
         let most = most_bytes(float_bytes);
         let mut allowed = most;
         loop {
-            if self.why_nothing().is_some() {
+            if self.warning_of_nothing().is_some() {
                 // Lowered without need, the model would only look different.
                 return Ok((source.clone(), self.plan));
             }
-            let (prepared, learning) = (self.prepared.clone(), self.learning());
+            let (prepared, rounding) = (self.prepared.clone(), self.rounding());
             let digest = digest.as_deref();
-            let model = quantized(source, prepared, &self.plan, learning, digest, progress)?;
+            let model = quantized(source, prepared, &self.plan, rounding, digest, progress)?;
             let bytes = model.encoded_bytes();
             if self.asked == Asked::Exactly && bytes > float_bytes {
                 progress.warn(&format!(
@@ -398,11 +403,11 @@ pub(crate) fn quantized(
     source: &Model,
     prepared: Model,
     plan: &Plan,
-    learning: Option<Learning>,
+    rounding: Option<LayerRounding>,
     source_digest: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<Model> {
-    let mut model = apply(prepared, plan, learning, progress)?;
+    let mut model = apply(prepared, plan, rounding, progress)?;
     store_as_before(model.graph_mut(), &constant_types(source.graph()))?;
     if plan.target.prefers_older_opset(plan.activation_use()) {
         lower_opset(&mut model);

@@ -14,7 +14,7 @@ use fewbits_onnx::proto::{
 
 use crate::Result;
 use crate::data::Dataset;
-use crate::methods::Product;
+use crate::layers::Product;
 use crate::run::{call_of, named};
 
 /// Rows at a time.

@@ -4,15 +4,12 @@
 //! operator, as a string or by a constant that holds names, so that a new one is a row of a table and not
 //! a search through the crates.
 
-mod source;
-mod tokens;
-
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fewbits_onnx::facts::operator_names;
-use source::{Source, bracketed, files};
-use tokens::{Kind, Token};
+use xtask::source::{self, Source, bracketed, crate_roots, files};
+use xtask::tokens::{self, Kind, Token};
 
 /// Where operators are named: what is known of them, what rewrites and spells them, the rules that lower
 /// them to steps, and the table of what rten is trusted with.
@@ -46,18 +43,6 @@ fn operators_are_named_where_they_belong() {
         HOMES[0],
         lines.join("\n")
     );
-}
-
-/// The root files of the crates.
-fn crate_roots(root: &Path) -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(root.join("crates")).unwrap();
-    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders.push(root.join("bindings/python"));
-    let roots = folders
-        .iter()
-        .flat_map(|folder| ["lib.rs", "main.rs"].map(|name| folder.join("src").join(name)));
-    roots.filter(|path| path.is_file()).collect()
 }
 
 /// The strings that are an operator's name and nothing else, and the uses of `constants` that hold some; each

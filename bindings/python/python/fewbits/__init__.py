@@ -18,7 +18,8 @@ from fewbits._fewbits import VERSION as __version__
 from fewbits.measure import compare, inspect, sweep, tune
 from fewbits.model import Model, load
 from fewbits.quantize import plan, quantize
-from fewbits.results import Comparison, Inspection, Plan, Sweep, Tuned
+from fewbits.results import Comparison, Inspection, Plan, Sweep
+from fewbits.tuned import Tuned
 
 if TYPE_CHECKING:
     from fewbits.estimator import Quantized as Quantized

@@ -8,7 +8,6 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from fewbits.model import Model
 from fewbits.quantize import quantize
 
 
@@ -163,17 +162,3 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         if tags.classifier_tags is not None:
             tags.classifier_tags.multi_label = False
         return tags
-
-
-def tags_of_model(model: Model) -> Any:
-    """scikit-learn's tags of a model that was fitted elsewhere."""
-    from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
-
-    classifies = model._is_classifier
-    return Tags(
-        estimator_type="classifier" if classifies else "regressor",
-        target_tags=TargetTags(required=True),
-        classifier_tags=ClassifierTags() if classifies else None,
-        regressor_tags=None if classifies else RegressorTags(),
-        input_tags=InputTags(allow_nan=model._about.nan),
-    )

@@ -11,8 +11,9 @@ from fewbits._fewbits import Data, OnnxModel
 from fewbits.model import Model
 from fewbits.progress import Watch
 from fewbits.quantize import Metric, Recipe, ReduceRange, Scales, Target, data_of, options_of
-from fewbits.results import Comparison, Inspection, Sweep, Tuned
+from fewbits.results import Comparison, Inspection, Sweep
 from fewbits.sources import Source, source_of
+from fewbits.tuned import Tuned
 
 
 def compare(
@@ -189,11 +190,10 @@ def tune(
         metric = "agreement"
     data = _rows(source, X, y, normalize)
     seen = _rows(source, calibration, None, normalize)
-    if recipe is None:
-        recipe = "weights" if objective == "size" else "static"
-    elif recipe == "auto":
+    if recipe == "auto":
         raise ValueError('recipe is "weights", "dynamic" or "static" here')
-    options = options_of(recipe, seen, methods=methods, target=target)
+    # Without one the recipe is that of the objective.
+    options = {**options_of(recipe, seen, methods=methods, target=target), "recipe": recipe}
     with tempfile.TemporaryDirectory() as scratch, Watch() as watch:
         path = Path(out) if out is not None else Path(scratch) / "best.onnx"
         text = _fewbits.tune(

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,8 @@ import numpy.typing as npt
 from fewbits import frames
 from fewbits._fewbits import Data, OnnxModel, Predictor
 from fewbits.about import About
-
-if TYPE_CHECKING:
-    from fewbits.results import Inspection, Plan
+from fewbits.results import Inspection, Plan
+from fewbits.tags import tags_of_model
 
 _PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
 
@@ -90,7 +89,7 @@ class Model:
         self,
         onnx: OnnxModel,
         about: About | None = None,
-        plan: "Plan | None" = None,
+        plan: Plan | None = None,
         guarded: dict[str, Any] | None = None,
     ) -> None:
         self.guarded = guarded
@@ -172,7 +171,7 @@ class Model:
         return self._onnx.weight_bytes
 
     @property
-    def plan(self) -> "Plan | None":
+    def plan(self) -> Plan | None:
         """What became of every weight and why; None for a model that was loaded."""
         return self._plan
 
@@ -387,10 +386,8 @@ class Model:
         """The bytes of the file that :meth:`save` writes."""
         return self._onnx.to_bytes()
 
-    def inspect(self) -> "Inspection":
+    def inspect(self) -> Inspection:
         """Tensors, widths, bytes and ranges."""
-        from fewbits.results import Inspection
-
         return Inspection.of(self._onnx)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -420,9 +417,7 @@ class Model:
         return True
 
     def __sklearn_tags__(self) -> Any:
-        from fewbits.estimator import tags_of_model
-
-        return tags_of_model(self)
+        return tags_of_model("classifier" if self._is_classifier else "regressor", self._about)
 
 
 def load(source: "str | os.PathLike[str] | bytes | bytearray | memoryview") -> Model:

@@ -269,8 +269,6 @@ def options_of(
     if recipe is None:
         for_activations = scheme in ("symmetric", "affine", "fixed-point") and scales == "f32"
         recipe = "static" if with_data and for_activations else "weights"
-    elif recipe == "auto":
-        recipe = "auto-static" if with_data else "auto-dynamic"
     elif recipe == "static" and not with_data:
         raise ValueError('recipe="static" needs calibration=, rows such as X_train')
     return {

@@ -4,21 +4,17 @@ import json
 import os
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewbits import _fewbits
 from fewbits._fewbits import OnnxModel
-from fewbits.about import About
 from fewbits.table import count, html_table, milliseconds, text_table
 
-if TYPE_CHECKING:
-    from fewbits.model import Model
-
 # Rows of a table before the rest is only counted.
-_LISTED = 40
+LISTED = 40
 
 
-class _Result:
+class Result:
     """A JSON object, its keys as attributes."""
 
     def __init__(self, text: str) -> None:
@@ -56,7 +52,7 @@ class _Result:
         return html_table(*self._table(), type(self).__name__) + words
 
 
-class Comparison(_Result):
+class Comparison(Result):
     """Two models on the same rows. See :func:`fewbits.compare`.
 
     Attributes
@@ -105,7 +101,7 @@ class Comparison(_Result):
         return [agree, self.verdict, *self.notes]
 
 
-class Sweep(_Result):
+class Sweep(Result):
     """A model at several widths. See :func:`fewbits.sweep`.
 
     Attributes
@@ -190,59 +186,7 @@ class Sweep(_Result):
         return ax
 
 
-class Tuned(_Result):
-    """What a search came to. See :func:`fewbits.tune`.
-
-    Attributes
-    ----------
-    model : Model or None
-        The best model; None if no smaller one stays within the drop.
-    metric : str
-    max_drop : float
-    float, best : dict
-        What was measured of both; ``best`` may be None.
-    points : list of dict
-        Every model that was measured.
-    verdict : str
-    """
-
-    def __init__(self, text: str, best: OnnxModel | None, about: About) -> None:
-        super().__init__(text)
-        self._onnx = best
-        self._about = about
-
-    @property
-    def model(self) -> "Model | None":
-        from fewbits.model import Model
-
-        if self._onnx is None or self.best is None:
-            return None
-        onnx = self._about.write(self._onnx)
-        return Model(onnx, self._about, Plan(json.dumps(self.best["plan"])))
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        whole = self.float
-        rows = [["float", f"{whole['metric']:.4f}", "", "", count(whole["file_bytes"])]]
-        rows += [
-            [
-                f"{point['bits']:.2f}",
-                f"{point['metric']:.4f}",
-                f"{point['drop']:.4f}",
-                f"{100 * point['agreement']:.2f} %",
-                count(point["weight_bytes"]),
-                count(point["file_bytes"]),
-            ]
-            for point in self.points[:_LISTED]
-        ]
-        return ["mean bits", self.metric, "drop", "agreement", "file bytes"], rows
-
-    def _words(self) -> list[str]:
-        left = len(self.points) - _LISTED
-        more = [f"… and {left} more in .points"] if left > 0 else []
-        return [*more, self.verdict, *self.notes]
-
-
-class Inspection(_Result):
+class Inspection(Result):
     """What a model holds. See :func:`fewbits.inspect`.
 
     Attributes
@@ -267,19 +211,19 @@ class Inspection(_Result):
                 f"{tensor['min']:.4f}",
                 f"{tensor['max']:.4f}",
             ]
-            for tensor in self.tensors[:_LISTED]
+            for tensor in self.tensors[:LISTED]
         ]
         return ["tensor", "scheme", "shape", "bits", "bytes", "min", "max"], rows
 
     def _words(self) -> list[str]:
         operators = ", ".join(f"{n} {op}" for op, n in self.operators.items())
         size = f"{count(self.file_bytes)} bytes, {count(self.weight_bytes)} of them weights"
-        left = len(self.tensors) - _LISTED
+        left = len(self.tensors) - LISTED
         more = [f"… and {left} more in .tensors"] if left > 0 else []
         return [*more, f"{size}; opset {self.opset}; operators: {operators}", *self.notes]
 
 
-class Plan(_Result):
+class Plan(Result):
     """What becomes of every weight and activation, and why: data to read, edit and keep.
 
     Attributes
@@ -332,13 +276,13 @@ class Plan(_Result):
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = []
-        for tensor in self._fields["tensors"][:_LISTED]:
+        for tensor in self._fields["tensors"][:LISTED]:
             shape = "×".join(map(str, tensor["shape"]))
             noise = tensor.get("sqnr_db")
             rows.append(
                 [tensor["tensor"], shape, _becomes(tensor), "" if noise is None else f"{noise:.1f}"]
             )
-        for activation in self._fields.get("activations", [])[:_LISTED]:
+        for activation in self._fields.get("activations", [])[:LISTED]:
             noise = activation.get("static", {}).get("sqnr_db")
             rows.append(
                 [

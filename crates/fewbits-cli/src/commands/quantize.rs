@@ -15,12 +15,12 @@ use fewbits::output::{check_apart, check_output, write_file};
 use fewbits::plan::{ActivationBecomes, Becomes, Plan, Reduced, Widths};
 use fewbits::progress::Progress;
 use fewbits::quantize::{Planned, Settled, Speed};
-use fewbits::recipe::{Observed, Request};
+use fewbits::recipe::{Observed, RecipeChoice, Request};
 use fewbits::run::{BATCH_ROWS, RunOptions};
 use fewbits::{Model, Replace, SaveOptions, Scheme};
 use serde::Serialize;
 
-use crate::args::{QuantizeArgs, QuantizeRecipe};
+use crate::args::QuantizeArgs;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::show;
@@ -105,8 +105,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
         }
     };
     let speed = match args.recipe {
-        QuantizeRecipe::Auto => Speed::NeverSlower { timed_on: data.as_ref() },
-        QuantizeRecipe::Given(_) => Speed::AsPlanned,
+        RecipeChoice::Auto => Speed::NeverSlower { timed_on: data.as_ref() },
+        RecipeChoice::Only(_) => Speed::AsPlanned,
     };
     let limits = Limits::of(min_sqnr, args.min_sqnr, max_drop);
     let (planned, Settled { guarded, slower }) = planned.settled(&limits, speed, &bar)?;
@@ -118,8 +118,8 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     for warning in &guarded.warnings {
         bar.warn(warning);
     }
-    if let Some(why) = planned.why_nothing() {
-        bar.warn(&format!("nothing is quantized, the model stays as it is: {why}"));
+    if let Some(warning) = planned.warning_of_nothing() {
+        bar.warn(&warning);
     }
     if let Some(path) = &args.save_plan {
         write_file(path, planned.plan().to_json().as_bytes(), replace)?;
@@ -253,7 +253,7 @@ fn print_slower(args: &QuantizeArgs, slower: &[Slower]) {
     for slower in slower {
         println!("{slower}");
     }
-    if args.recipe == QuantizeRecipe::Auto && slower.is_empty() {
+    if args.recipe == RecipeChoice::Auto && slower.is_empty() {
         println!("nothing stays float for its speed on this machine");
     }
 }

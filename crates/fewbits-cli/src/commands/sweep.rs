@@ -3,11 +3,12 @@ use std::process::ExitCode;
 
 use fewbits::output::{check_output, write_file};
 use fewbits::plan::WeightOptions;
+use fewbits::recipe::Recipe;
 use fewbits::run::RunOptions;
 use fewbits::sweep::{Sweep, SweepOptions, report, sweep as measure};
 use fewbits::{Model, Replace};
 
-use crate::args::{Recipe, SweepArgs};
+use crate::args::SweepArgs;
 use crate::failure::Failure;
 use crate::progress::Bar;
 use crate::show;

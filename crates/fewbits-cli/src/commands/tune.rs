@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fewbits::output::{check_apart, check_output, write_file};
+use fewbits::recipe::RangeChoice;
 use fewbits::run::RunOptions;
-use fewbits::tune::{Objective, Place, Request, Tuned, report};
-use fewbits::{Model, Replace};
+use fewbits::tune::{Place, Request, Tuned, report};
+use fewbits::{Bits, Model, Replace};
 use serde::Serialize;
 
-use crate::args::{self, Recipe, TuneArgs};
+use crate::args::TuneArgs;
 use crate::failure::{Failure, WORSE};
 use crate::progress::Bar;
 use crate::show;
@@ -38,14 +39,11 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
     let model = Model::open(&args.model)?;
     let data = args.data.dataset(&model)?;
     let calibration = args.data.calibration(&args.calibrate, &model)?;
-    let (objective, unasked) = match args.objective {
-        args::Objective::Size => (Objective::Size, Recipe::Weights),
-        args::Objective::Latency => (Objective::Latency, Recipe::Static),
-    };
+    let recipe = args.recipe.unwrap_or(args.objective.recipe());
     let request = Request {
         target: args.target,
-        objective,
-        activations: args.recipe.unwrap_or(unasked).activations(),
+        objective: args.objective,
+        activations: recipe.activations(RangeChoice::Measured, Bits::EIGHT),
         methods: Default::default(),
         metric: args.metric,
         max_drop: args.max_drop,

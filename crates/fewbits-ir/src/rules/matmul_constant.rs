@@ -1,7 +1,7 @@
 //! Products of floats with constant matrices: floats, or quantized weights.
 
+use fewbits_onnx::facts::is_mat_mul_n_bits;
 use fewbits_onnx::proto::NodeProto;
-use fewbits_onnx::qweight::is_mat_mul_n_bits;
 use fewbits_quant::{Granularity, QTensor};
 
 use crate::Tensor;

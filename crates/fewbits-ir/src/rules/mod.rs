@@ -57,8 +57,8 @@ mod view_of_labels;
 mod window;
 
 use fewbits_kernels::bytes::QuantizeTo;
+use fewbits_onnx::facts::is_mat_mul_n_bits;
 use fewbits_onnx::proto::NodeProto;
-use fewbits_onnx::qweight::is_mat_mul_n_bits;
 
 use crate::lower::Lowering;
 use crate::program::ValueId;

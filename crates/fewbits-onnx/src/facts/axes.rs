@@ -1,4 +1,4 @@
-//! The axes of weights.
+//! The axes of weights, and where operators that work along axes have them.
 
 /// The axes along which a weight lies; negative ones count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,5 +25,14 @@ impl Along {
             first.checked_add_signed(axis).filter(|&axis| rank > 1 && axis < rank)
         };
         Axes { channel: self.channel.and_then(on), reduction: on(self.reduction) }
+    }
+}
+
+/// Tells whether an operator has its axes as an input; otherwise they are an attribute.
+pub(crate) fn has_axes_input(op: &str, opset: i64) -> bool {
+    match op {
+        "ReduceSum" => opset >= 13,
+        op if op.starts_with("Reduce") => opset >= 18,
+        _ => opset >= 13,
     }
 }

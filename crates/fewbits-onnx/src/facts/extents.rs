@@ -174,6 +174,15 @@ pub(super) fn quotient(all: &[Extent], others: &[Extent]) -> Extent {
     }
 }
 
+/// What is known of the values that nodes read.
+pub trait Known {
+    /// The axes of a value, if their number is known.
+    fn extents(&self, name: &str) -> Option<Extents>;
+
+    /// The elements of a value of 32-bit or 64-bit integers that is constant, or holds sizes.
+    fn elements(&self, name: &str) -> Option<Vec<Element>>;
+}
+
 #[cfg(test)]
 mod tests {
     use fewbits_kernels::broadcast_shape;

@@ -1,8 +1,8 @@
 //! Operators that onnxruntime's optimizer fuses.
 
 use super::axes::Along;
+use crate::MICROSOFT;
 use crate::proto::NodeProto;
-use crate::qweight::nbits::MICROSOFT;
 
 /// Along what a weight lies that an operator reads which may have to stay fused; such a weight is written behind
 /// operators that give its floats.

@@ -1,8 +1,7 @@
 //! What is known of the operators of `ai.onnx.ml`.
 
-use super::extents::{Extent, Extents, product};
-use super::operators::Gives;
-use super::shapes::Known;
+use super::extents::{Extent, Extents, Known, product};
+use super::gives::Gives;
 use crate::MODEL_DOMAIN_ML;
 use crate::proto::{DataType, NodeProto};
 

@@ -19,12 +19,14 @@ pub(crate) mod einsum;
 mod extents;
 mod folds;
 mod fused;
+mod gives;
 mod integers;
 mod kinds;
 mod missing;
 mod mixing;
 mod ml;
 mod names;
+mod nbits;
 mod norms;
 mod operators;
 mod places;
@@ -38,10 +40,11 @@ mod types;
 mod values;
 mod windows;
 
+pub(crate) use axes::has_axes_input;
 pub use axes::{Along, Axes};
 pub use check::{Mismatch, mismatches};
 pub use constants::ReadAs;
-pub use extents::{Element, Extent, Extents, Symbol};
+pub use extents::{Element, Extent, Extents, Known, Symbol};
 pub use folds::{Conversion, conversion, folds};
 pub use integers::IntegerForm;
 pub use kinds::{
@@ -51,6 +54,7 @@ pub use kinds::{
 pub use missing::takes_missing;
 pub use mixing::mixes_rows;
 pub use names::operator_names;
+pub use nbits::{is_mat_mul_n_bits, scales_of_mat_mul_n_bits};
 pub use norms::{ScaleAndShift, layer_norm};
 pub use places::place;
 pub use products::{
@@ -59,7 +63,7 @@ pub use products::{
 pub use quantized::{QuantizedValue, quantized_values};
 pub use rows::{CommonScales, rows_are_apart};
 pub use scaling::Scaling;
-pub use shapes::{Dims, Known, elements, result_dims};
+pub use shapes::{Dims, elements, result_dims};
 pub use sizes::Sizes;
 pub use types::{ElementTypes, result_type};
 pub(crate) use types::{element_types, types_inside};

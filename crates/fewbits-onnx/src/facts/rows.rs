@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use super::Facts;
 use super::kinds::{Kind, is_random, kind};
+use super::nbits::is_mat_mul_n_bits;
 use super::shapes::{Dims, elements};
 use crate::proto::{GraphProto, NodeProto, TensorProto};
-use crate::qweight::is_mat_mul_n_bits;
 
 /// What is known of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,14 +3,14 @@
 use fewbits_kernels::{Size, broadcast_shape};
 
 use super::einsum::{ELLIPSIS, Equation};
-use super::extents::{Element, Extent, Extents, MOST_AXES, product, quotient};
+use super::extents::{Element, Extent, Extents, Known, MOST_AXES, product, quotient};
 use super::kinds::{Kind, kind};
 use super::ml;
+use super::nbits::is_mat_mul_n_bits;
 use super::places::{Cut, clamped, place, places};
 use super::windows::Windows;
 use crate::MODEL_DOMAIN_ML;
 use crate::proto::NodeProto;
-use crate::qweight::is_mat_mul_n_bits;
 
 /// The size of every axis; none where it is not known.
 pub type Dims = Vec<Option<usize>>;
@@ -18,15 +18,6 @@ pub type Dims = Vec<Option<usize>>;
 /// The sizes among those of axes that are known.
 pub(super) fn known_sizes(extents: &[Extent]) -> Dims {
     extents.iter().map(|extent| extent.size()).collect()
-}
-
-/// What is known of the values that nodes read.
-pub trait Known {
-    /// The axes of a value, if their number is known.
-    fn extents(&self, name: &str) -> Option<Extents>;
-
-    /// The elements of a value of 32-bit or 64-bit integers that is constant, or holds sizes.
-    fn elements(&self, name: &str) -> Option<Vec<Element>>;
 }
 
 /// The known sizes of the axes of result number `place` of a node; none where their number is not known.

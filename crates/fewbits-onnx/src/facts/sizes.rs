@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
+use super::extents::Known;
 use super::extents::{Element, Extent, Extents, MOST_AXES, Symbols};
-use super::shapes::{Dims, Known, result_extents};
+use super::shapes::{Dims, result_extents};
 use super::types::ElementTypes;
 use super::values::{fitting, result_elements};
 use crate::proto::{DataType, GraphProto, TensorProto};

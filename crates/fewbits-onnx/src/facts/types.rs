@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::gives::Gives;
 use super::ml;
-use super::operators::{Gives, gives};
+use super::operators::gives;
 use crate::proto::{AttributeProto, DataType, GraphProto, NodeProto};
 
 /// Element types by the names of values; what is not in it is not known.

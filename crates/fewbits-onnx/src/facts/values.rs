@@ -1,8 +1,9 @@
 //! The elements of what operators compute from sizes, as graphs compute shapes.
 
+use super::extents::Known;
 use super::extents::{Element, MOST_AXES, product};
 use super::places::place;
-use super::shapes::{Known, Reader};
+use super::shapes::Reader;
 use crate::proto::{DataType, NodeProto};
 
 /// The elements of the first result of a node, which has one axis at most; none where it is none that computes

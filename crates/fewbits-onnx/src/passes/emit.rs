@@ -1,7 +1,7 @@
 //! The nodes that take the place of another.
 
+use crate::facts::has_axes_input;
 use crate::graph::Names;
-use crate::passes::normal_forms::are_input;
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
 /// The nodes in the making.
@@ -118,7 +118,7 @@ impl<'a> Emit<'a> {
         opset: i64,
         mut attributes: Vec<AttributeProto>,
     ) -> String {
-        if are_input(op, opset) {
+        if has_axes_input(op, opset) {
             let axes = self.ints(axes);
             return self.op_with(op, &[value, &axes], attributes);
         }

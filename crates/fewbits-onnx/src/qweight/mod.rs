@@ -28,7 +28,6 @@ mod read;
 mod tests;
 mod write;
 
-pub use nbits::{is_mat_mul_n_bits, scales_of_mat_mul_n_bits};
 pub use read::{ReadWeight, WeightReader};
 pub use write::{QWeightWriter, ReadBy, WeightForm};
 

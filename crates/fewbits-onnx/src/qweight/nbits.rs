@@ -8,19 +8,6 @@ use fewbits_quant::{Encoding, Granularity, Layout, PackedInts, QTensor, QuantPar
 use crate::graph::Index;
 use crate::proto::{DataType, NodeProto, TensorProto};
 
-/// The domain of ONNX Runtime's own operators.
-pub(crate) const MICROSOFT: &str = "com.microsoft";
-
-/// Whether a node is ONNX Runtime's product of floats by packed integers.
-pub fn is_mat_mul_n_bits(node: &NodeProto) -> bool {
-    node.op_type() == "MatMulNBits" && node.domain() == MICROSOFT
-}
-
-/// The name of the scales that such a node reads.
-pub fn scales_of_mat_mul_n_bits(node: &NodeProto) -> Option<&String> {
-    node.input.get(2).filter(|_| is_mat_mul_n_bits(node))
-}
-
 /// No model has a larger dimension, and products of two cannot overflow.
 const MAX_SIZE: usize = 1 << 28;
 

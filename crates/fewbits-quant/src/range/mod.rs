@@ -18,8 +18,9 @@ use crate::params::{affine_param, symmetric_scale};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RangeMethod {
-    /// Everything seen.
+    /// Everything seen. Plans are hashed, so that they go on writing `min_max`.
     #[default]
+    #[serde(alias = "minmax")]
     MinMax,
     /// All but a share of outliers.
     Percentile(Percentile),
@@ -35,6 +36,7 @@ pub enum RangeMethod {
 pub enum WeightRange {
     /// All values.
     #[default]
+    #[serde(alias = "minmax")]
     MinMax,
     /// The least squared error, weighted by importance.
     Mse,

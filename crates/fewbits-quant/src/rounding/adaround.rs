@@ -51,7 +51,7 @@ const ROWS: usize = 32;
 
 /// The integers of `weights`, rows of the matrix whose inputs `hessian` knows. One bit has no up and
 /// down: each weight goes to the nearest.
-pub(super) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i16> {
+pub(crate) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i16> {
     let mut best = Best::plain(weights, grid, hessian);
     if let Some(choices) = grid.choices(weights) {
         let columns = hessian.columns();

@@ -36,7 +36,7 @@ const BLOCK: usize = 128;
 const ROWS: usize = 64;
 
 /// The integers of `weights`, rows of the matrix whose inputs `hessian` knows.
-pub(super) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i16> {
+pub(crate) fn codes(weights: &[f32], grid: GridRows, hessian: &Hessian) -> Vec<i16> {
     let mut best = Best::plain(weights, grid, hessian);
     let as_they_lie: Vec<usize> = (0..hessian.columns()).collect();
     for order in [by_power(hessian), as_they_lie] {

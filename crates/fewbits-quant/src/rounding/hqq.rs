@@ -43,7 +43,7 @@ const GROUPS: usize = 64;
 
 /// `values` with better parameters than those of `plain`, rounded to nearest. One bit keeps its
 /// parameters: the mean magnitude is the best scale already.
-pub(super) fn quantize(values: &[f32], plain: QTensor) -> QTensor {
+pub(crate) fn quantize(values: &[f32], plain: QTensor) -> QTensor {
     let (width, encoding) = (plain.codes().width(), plain.codes().encoding());
     let max = 1i16 << (width - 1);
     let (low, high) = match encoding {

@@ -5,10 +5,9 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Bits, FractionBits, Granularity, HessianObserver, quantize};
-
-const METHODS: [Rounding; 4] =
-    [Rounding::Nearest, Rounding::Gptq, Rounding::Hqq, Rounding::AdaRound];
+use crate::{
+    Bits, FractionBits, Granularity, HessianObserver, Scheme, WeightRange, quantize, quantize_on,
+};
 
 /// [`quantize_on`] without limits.
 fn unlimited(
@@ -77,7 +76,7 @@ pub fn error(weight: &[f32], quantized: &QTensor, inputs: Inputs) -> f64 {
 
 #[test]
 fn names_are_read_as_they_are_written() {
-    for method in METHODS {
+    for method in Rounding::ALL {
         assert_eq!(method.to_string().parse(), Ok(method));
     }
     assert!("up".parse::<Rounding>().unwrap_err().contains("gptq"));
@@ -139,7 +138,7 @@ fn each_group_of_a_convolution_has_inputs_of_its_own() {
 fn what_cannot_be_done_by_inputs_is_done_without_or_refused() {
     let hessians = [hessian(&inputs(20, 6, 7), 6)];
     let range = WeightRange::MinMax;
-    for rounding in METHODS.into_iter().filter(|m| m.needs_inputs()) {
+    for rounding in Rounding::ALL.into_iter().filter(|m| m.needs_inputs()) {
         let of = |values: &[f32], shape: &[usize], scheme| {
             let matrix = Matrix::new(shape, 0).unwrap();
             let inputs = Inputs { matrix, hessians: &hessians };
@@ -153,7 +152,7 @@ fn what_cannot_be_done_by_inputs_is_done_without_or_refused() {
         // A group longer than the row is the row.
         assert_eq!(of(&weight, &[4, 6], affine).params().scale.len(), 4);
         let none = unlimited(&weight, &[4, 6], affine, range, rounding, None).unwrap_err();
-        assert_eq!(none, QuantError::NeedsInputs { rounding });
+        assert_eq!(none, QuantError::NeedsInputs { rounding: rounding.name() });
         assert!(none.to_string().starts_with(&rounding.to_string()));
     }
 }
@@ -177,7 +176,7 @@ fn weights_of_dead_inputs_are_rounded_to_nearest() {
         q.codes().unpack()
     };
     let nearest = of(Rounding::Nearest);
-    for method in METHODS.into_iter().filter(|m| m.needs_inputs()) {
+    for method in Rounding::ALL.into_iter().filter(|m| m.needs_inputs()) {
         let codes = of(method);
         assert_ne!(codes, nearest);
         for (i, (a, b)) in codes.iter().zip(&nearest).enumerate() {
@@ -233,7 +232,7 @@ proptest! {
             hessians[0].row_errors(&matrix.to_rows(&differences))
         };
         let plain = errors(Rounding::Nearest);
-        for rounding in METHODS.into_iter().filter(|m| m.needs_inputs()) {
+        for rounding in Rounding::ALL.into_iter().filter(|m| m.needs_inputs()) {
             for (error, plain) in errors(rounding).iter().zip(&plain) {
                 prop_assert!(error <= plain, "{rounding}, {scheme}: {error} for {plain}");
             }
@@ -316,7 +315,7 @@ fn one_thread_gives_what_many_do() {
     let inputs = Some(Inputs { matrix: Matrix::new(&shape, 0).unwrap(), hessians: &hessians });
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let many = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    for method in METHODS {
+    for method in Rounding::ALL {
         let scheme = scheme(3, true, group(1, 16));
         let round = || unlimited(&weight, &shape, scheme, WeightRange::Mse, method, inputs);
         assert_eq!(alone.install(round), many.install(round), "{method}");

@@ -6,53 +6,13 @@ use fewbits_onnx::Model;
 use fewbits_onnx::facts::{ProductForm, bias_of};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::dynamic::{self, DynamicProduct, DynamicWeight};
-use fewbits_onnx::passes::qdq::{
-    ActivationParams, ActivationStorage, IntegerReaders, integer_bias, write_integer_bias,
-};
+use fewbits_onnx::passes::qdq::{ActivationParams, integer_bias, write_integer_bias};
 use fewbits_onnx::proto::GraphProto;
-use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor, QuantParams, Scheme};
+use fewbits_quant::{Encoding, Granularity, PackedInts, QTensor};
 
-use crate::plan::{ActivationBecomes, Plan, Readers, has_dynamic_form, is_product};
-use crate::weights::{UseForm, constants};
+use crate::layers::{UseForm, constants, is_product};
+use crate::plan::{ActivationBecomes, Plan, has_dynamic_form};
 use crate::{Error, Result};
-
-/// The parameters of every value with a planned range.
-pub(crate) fn params(plan: &Plan) -> Result<HashMap<String, ActivationParams>> {
-    let mut params = HashMap::new();
-    for planned in &plan.activations {
-        let ActivationBecomes::Static { scheme, low, high, .. } = planned.becomes else { continue };
-        let range = [(low, high)];
-        let (quant, storage, bits) = match scheme {
-            Scheme::Affine { bits, .. } => {
-                (QuantParams::affine(&range, bits), ActivationStorage::Unsigned, bits)
-            }
-            Scheme::Symmetric { bits, .. } => {
-                (QuantParams::symmetric(&range, bits), ActivationStorage::Signed, bits)
-            }
-            other => {
-                let reason = format!(
-                    "value '{}' cannot become {other}; activations are affine or symmetric",
-                    planned.value
-                );
-                return Err(Error::PlanMismatch { reason });
-            }
-        };
-        params.insert(
-            planned.value.clone(),
-            ActivationParams {
-                scale: quant.scale[0],
-                zero_point: quant.zero_point_of(0),
-                storage,
-                bits: bits.get(),
-                readers: match planned.readers {
-                    Readers::All => IntegerReaders::All,
-                    Readers::Products => IntegerReaders::Products,
-                },
-            },
-        );
-    }
-    Ok(params)
-}
 
 /// Refuses a scale for each channel where a product of a quantized value has its channels along another
 /// axis of the weight: runtimes that compute it on integers would take one for the other.

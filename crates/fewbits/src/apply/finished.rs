@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::source_digest;
 use crate::data::Dataset;
+use crate::digest::short_digest;
+use crate::limits::WeightLimits;
 use crate::output::write_file;
-use crate::plan::{Plan, short_digest};
-use crate::{Error, Result, WeightLimits};
+use crate::plan::Plan;
+use crate::{Error, Result};
 
 /// The format of these files.
 const FORMAT: u32 = 1;
@@ -81,7 +83,7 @@ impl FinishedLayers {
         asked: &str,
     ) -> Result<FinishedLayers> {
         let mut hasher = blake3::Hasher::new();
-        let source = source.path().map(source_digest).transpose()?.unwrap_or_default();
+        let source = source_digest(source)?.unwrap_or_default();
         let (data, rows) = (data.digest()?, data.rows().to_string());
         for part in [env!("CARGO_PKG_VERSION"), &source, &data, &rows, asked] {
             hasher.update(&(part.len() as u64).to_le_bytes());

@@ -8,30 +8,27 @@
 
 use std::collections::HashMap;
 
-use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
 use fewbits_quant::QTensor;
 
 use super::finished::{FinishedLayers, LayersOfPlan};
 use super::quantize_one;
-use crate::data::Dataset;
-use crate::inputs::Seen;
+use crate::Result;
+use crate::inputs::{Learning, Seen};
+use crate::limits::WeightLimits;
 use crate::padding::Tokens;
 use crate::plan::{PlannedTensor, WeightScheme};
 use crate::progress::Progress;
 use crate::walk::{Walk, calls};
-use crate::{Result, WeightLimits};
 
 /// Rows of data that are looked at, evenly spread: more tell little that is new.
 const ROWS: usize = 1024;
 
-/// What weights are multiplied by: the data that shows it.
+/// What weights are rounded by, layer by layer.
 #[derive(Clone, Copy)]
-pub struct Learning<'a> {
-    /// Calibration data.
-    pub data: &'a Dataset,
-    /// How the model is run.
-    pub run: &'a RunOptions,
+pub struct LayerRounding<'a> {
+    /// What they are multiplied by.
+    pub learning: Learning<'a>,
     /// What was rounded before of the same model on the same data.
     pub finished: &'a FinishedLayers,
 }

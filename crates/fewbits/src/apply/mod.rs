@@ -1,7 +1,6 @@
 //! The one function that carries out a plan.
 
 mod activations;
-mod adjust;
 mod finished;
 mod layers;
 mod wide_fixed_point;
@@ -9,24 +8,24 @@ mod wide_fixed_point;
 use std::collections::HashMap;
 use std::path::Path;
 
-pub(crate) use activations::params as activation_params;
-pub(crate) use adjust::adjust;
-use fewbits_onnx::Model;
 use fewbits_onnx::passes::float_products::keep_float_products;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::{QWeightWriter, ReadBy};
+use fewbits_onnx::{Model, share_equal_initializers};
 use fewbits_quant::{Inputs, QTensor};
 pub use finished::FinishedLayers;
-pub use layers::Learning;
+pub use layers::LayerRounding;
 use rayon::prelude::*;
 
-use crate::WeightLimits;
-use crate::plan::{BiasForm, Plan, PlannedTensor, WeightScheme, short_digest};
+use crate::adjust::adjust;
+use crate::digest::digest_of_file;
+use crate::limits::WeightLimits;
+use crate::plan::{BiasForm, Plan, PlannedTensor, WeightScheme};
 use crate::progress::Progress;
 use crate::{Error, Result};
 
 /// Quantizes a prepared model as the plan says. Methods of rounding that look at what weights are
-/// multiplied by learn that from `learning`.
+/// multiplied by learn that from `rounding`.
 ///
 /// # Errors
 /// If the plan [does not fit](Plan::check_fits) the model or makes no sense for its target; if its
@@ -34,7 +33,7 @@ use crate::{Error, Result};
 pub fn apply(
     mut model: Model,
     plan: &Plan,
-    learning: Option<Learning>,
+    rounding: Option<LayerRounding>,
     progress: &dyn Progress,
 ) -> Result<Model> {
     if let Some(reason) = plan.obstacle() {
@@ -44,7 +43,7 @@ pub fn apply(
     progress.start("quantizing", plan.quantized().count() as u64);
     adjust(&mut model, &plan.adjustments)?;
     wide_fixed_point::round(&mut model, plan)?;
-    let weights = weights_of(&model, plan, learning, progress)?;
+    let weights = weights_of(&model, plan, rounding, progress)?;
     let model = write(model, plan, weights)?;
     progress.finish();
     Ok(model)
@@ -60,7 +59,7 @@ pub(crate) fn write(
     plan: &Plan,
     mut weights: HashMap<String, QTensor>,
 ) -> Result<Model> {
-    let params = activations::params(plan)?;
+    let params = plan.activation_params()?;
     activations::check_axes(&model, &weights, &params)?;
     if plan.target.bias() == BiasForm::Integer {
         activations::integer_biases(&mut model, &weights, &params)?;
@@ -96,7 +95,7 @@ pub(crate) fn write(
         qdq::write_zero_points_of_gemm(model.graph_mut());
     }
     cleanup::cleanup(model.graph_mut());
-    cleanup::share_equal_initializers(model.graph_mut());
+    share_equal_initializers(model.graph_mut());
     model.set_metadata("fewbits.version", env!("CARGO_PKG_VERSION"));
     model.set_metadata("fewbits.plan", &plan.digest());
     Ok(model)
@@ -109,7 +108,7 @@ pub(crate) fn write(
 pub(crate) fn weights_of(
     model: &Model,
     plan: &Plan,
-    learning: Option<Learning>,
+    rounding: Option<LayerRounding>,
     progress: &dyn Progress,
 ) -> Result<HashMap<String, QTensor>> {
     let limits = WeightLimits::new(model, plan)?;
@@ -119,7 +118,7 @@ pub(crate) fn weights_of(
             planned.push((tensor, integers));
         }
     }
-    match (planned.iter().find(|(_, integers)| integers.rounding.needs_inputs()), learning) {
+    match (planned.iter().find(|(_, integers)| integers.rounding.needs_inputs()), rounding) {
         (None, _) => planned
             .par_iter()
             .map(|&(planned, integers)| {
@@ -128,8 +127,8 @@ pub(crate) fn weights_of(
                 Ok((planned.tensor.clone(), weight))
             })
             .collect(),
-        (Some(_), Some(learning)) => {
-            let finished = learning.finished.of_plan(plan, &limits);
+        (Some(_), Some(LayerRounding { learning, finished })) => {
+            let finished = finished.of_plan(plan, &limits);
             layers::layer_by_layer(model, &planned, &limits, learning, &finished, progress)
         }
         (Some((planned, integers)), None) => {
@@ -153,12 +152,13 @@ fn quantize_one(
         .map_err(|source| Error::Quant { tensor: planned.tensor.clone(), source })
 }
 
-/// Identifies a model file: the first 64 bits of its BLAKE3 hash, in hexadecimal.
-pub fn source_digest(path: &Path) -> Result<String> {
-    let unreadable = |source| Error::Io { path: path.to_path_buf(), source };
-    let mut hasher = blake3::Hasher::new();
-    // Read, not mapped: mapped pages would count as this process's memory.
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    hasher.update_reader(&mut file).map_err(unreadable)?;
-    Ok(short_digest(&hasher.finalize()))
+/// Identifies the file of a model; one that was read from none has no digest.
+///
+/// # Errors
+/// If the file cannot be read again.
+pub(crate) fn source_digest(model: &Model) -> Result<Option<String>> {
+    let of = |path: &Path| {
+        digest_of_file(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    };
+    model.path().map(of).transpose()
 }

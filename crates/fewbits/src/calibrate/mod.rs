@@ -12,31 +12,14 @@ use rayon::prelude::*;
 
 use crate::data::{Dataset, missing_in};
 use crate::error::file_of;
+use crate::hint::Setting;
+use crate::layers::ChannelAxis;
 use crate::not_finite;
 use crate::progress::Progress;
 use crate::run::{Beside, batches_at_once, part_for, rows_a_call};
 use crate::{Error, Result};
 
 use watch::{Computed, Watchers};
-
-/// The axis of an activation's channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelAxis {
-    /// Axis 1.
-    Second,
-    /// The last one.
-    Last,
-}
-
-impl ChannelAxis {
-    /// Counted from 0, for an activation of `rank` axes.
-    pub fn of(self, rank: usize) -> Option<usize> {
-        match self {
-            ChannelAxis::Second => (rank >= 2).then_some(1),
-            ChannelAxis::Last => rank.checked_sub(1),
-        }
-    }
-}
 
 /// What was seen of the channels of activations, by their names.
 pub type Channels = HashMap<String, Vec<ChannelSeen>>;
@@ -246,7 +229,8 @@ fn why_not_finite(model: &Model, data: &Dataset, value: &str, is_input: bool) ->
             }
             None => format!(
                 "value '{value}' becomes NaN or infinite on this data; check that it is what the \
-                 model was trained on, for example with --normalize"
+                 model was trained on, for example with {}",
+                Setting::Normalize
             ),
         },
     };

@@ -7,8 +7,9 @@ use fewbits_engine::{Runner, Tensor, Values};
 use fewbits_quant::{ChannelObserver, Granularity, Layout, Observer};
 use rayon::prelude::*;
 
-use super::{ChannelAxis, Padding, Wanted};
+use super::{Padding, Wanted};
 use crate::data::Dataset;
+use crate::layers::ChannelAxis;
 use crate::padding::{Tokens, for_each_part};
 use crate::run::run_rows;
 use crate::{Error, Result};

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use fewbits_onnx::proto::DataType;
 
+use crate::hint::Setting;
+
 /// What can be wrong with a data file, or between it and a model. Every message is one line that
 /// names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +90,7 @@ pub enum DataError {
         way_out: &'static str,
     },
     /// The label that was asked for is not there.
-    #[error("{}: no label '{label}'; the file has {available}: choose one with --label", path.display())]
+    #[error("{}: no label '{label}'; the file has {available}: choose one with {}", path.display(), Setting::Label)]
     MissingLabel {
         /// The file.
         path: PathBuf,
@@ -119,9 +121,9 @@ pub enum DataError {
     /// A table whose number of columns is not what the model takes.
     #[error(
         "{}: {columns} feature columns do not fit input '{input}' of shape {}; the file has \
-         {available}: keep the features and one label column, named by --label (and save without \
+         {available}: keep the features and one label column, named by {} (and save without \
          an index column)",
-        path.display(), Dims(dims)
+        path.display(), Dims(dims), Setting::Label
     )]
     Columns {
         /// The file.
@@ -138,8 +140,8 @@ pub enum DataError {
     /// Arrays of different lengths.
     #[error(
         "{}: '{first}' has {first_rows} rows but '{other}' has {other_rows}; save arrays of equal length, or run \
-         them as they are, in one call, with --batch whole",
-        path.display()
+         them as they are, in one call, with {}",
+        path.display(), Setting::Batch.to("whole")
     )]
     Rows {
         /// The file.
@@ -223,8 +225,8 @@ pub enum DataError {
         /// The input's type.
         to: DataType,
     },
-    /// An input given on the command line that the model cannot take.
-    #[error("--input {input}: {reason}")]
+    /// An input given as a constant that the model cannot take.
+    #[error("{}: {reason}", Setting::Input.to(input))]
     Constant {
         /// The name given.
         input: String,
@@ -232,7 +234,7 @@ pub enum DataError {
         reason: String,
     },
     /// A normalization that was asked for and cannot be made.
-    #[error("--normalize: {reason}")]
+    #[error("{}: {reason}", Setting::Normalize)]
     Normalize {
         /// What is wrong and what to do.
         reason: String,

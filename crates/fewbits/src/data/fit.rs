@@ -8,8 +8,15 @@ use fewbits_onnx::proto::DataType;
 use half::f16;
 
 use super::error::shortened;
-use super::missing::Missing;
 use super::{Arrays, DataError, DataOptions, Normalize, ValueSpec};
+use crate::hint::Setting;
+
+/// The numbers of an input that are NaN.
+pub(super) struct Missing {
+    pub count: usize,
+    /// The first: its row, and its place in that row.
+    pub first: (usize, usize),
+}
 
 /// One input's data, all rows.
 #[derive(Clone, Debug)]
@@ -321,7 +328,8 @@ fn takes(dims: &[Option<usize>], sizes: &[usize], but: Option<usize>) -> bool {
 fn as_it_is(shape: &[usize], spec: &ValueSpec) -> Result<(Vec<usize>, Along), String> {
     match &spec.dims {
         Some(dims) if !takes(dims, shape, None) => {
-            Err("with --batch whole it must be as the model takes it: reshape it".to_string())
+            let whole = Setting::Batch.to("whole");
+            Err(format!("with {whole} it must be as the model takes it: reshape it"))
         }
         _ => Ok((shape.to_vec(), Along::Nowhere)),
     }
@@ -363,8 +371,10 @@ fn fitting_shape(shape: &[usize], spec: &ValueSpec) -> Result<(Vec<usize>, Along
     }
     Err(match (shape, dims.as_slice()) {
         ([], _) => "it is a single number: save an array with one row per example".to_string(),
-        (_, []) => "the input is one number: give it with --input NAME=NUMBER, or one for each row"
-            .to_string(),
+        (_, []) => format!(
+            "the input is one number: give it with {}, or one for each row",
+            Setting::Input.to("NAME=NUMBER")
+        ),
         (&[_, has], &[_, Some(wants)]) => {
             format!(
                 "the model was trained on {wants} features and the array has {has}: give the same features"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fewbits_engine::{Tensor, Values};
 
 use super::{Cut, DataError, DataOptions, Dataset, Fitted, Labels, Listed, ValueSpec};
-use crate::plan::short_digest;
+use crate::digest::short_digest;
 
 /// An array, and the name that messages and inputs have for it.
 pub type NamedArray = (String, Tensor);

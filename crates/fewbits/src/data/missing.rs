@@ -5,19 +5,13 @@ use std::fmt;
 use fewbits_onnx::facts::takes_missing;
 use fewbits_onnx::proto::GraphProto;
 
+use super::fit::Missing;
 use super::{DataError, Dataset, Fitted};
 use crate::padding::MASK_NAMES;
 
 /// Numbers that may be missing without an error: more is a column that was never filled, or another
 /// file than was meant.
 const MOST_MISSING: f64 = 0.01;
-
-/// The numbers of an input that are NaN.
-pub(super) struct Missing {
-    pub count: usize,
-    /// The first: its row, and its place in that row.
-    pub first: (usize, usize),
-}
 
 /// A warning of numbers that are missing in data for a model; none if all are there, the model is known
 /// to take them, or some may only be padding.

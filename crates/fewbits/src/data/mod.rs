@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use fewbits_engine::Tensor;
 
-use crate::apply::source_digest;
+use crate::digest::digest_of_file;
 pub use constant::Constant;
 pub use error::{DataError, Listed};
 pub use fewbits_engine::{ValueSpec, input_specs};
@@ -161,10 +161,11 @@ impl Dataset {
     ///
     /// # Errors
     /// If the file cannot be read again.
-    pub fn digest(&self) -> crate::Result<String> {
+    pub fn digest(&self) -> Result<String, DataError> {
         match &self.digest {
             Some(digest) => Ok(digest.clone()),
-            None => source_digest(&self.path),
+            None => digest_of_file(&self.path)
+                .map_err(|source| DataError::Read { path: self.path.clone(), source }),
         }
     }
 

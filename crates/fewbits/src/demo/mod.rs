@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::apply::FinishedLayers;
 use crate::compare::{CompareOptions, Comparison, compare};
 use crate::data::{DataOptions, Dataset, input_specs};
+use crate::error::exists;
 use crate::inspect::integer_bits;
 use crate::methods::Methods;
 use crate::metric::Metric;
@@ -82,7 +83,7 @@ pub fn demo(
     for name in FILES {
         let path = folder.join(name);
         if replace == Replace::Never && path.exists() {
-            let reason = "exists already; add --force to replace it".to_string();
+            let reason = exists();
             return Err(Error::Output { path, reason });
         }
     }

@@ -15,13 +15,16 @@ use serde::{Deserialize, Serialize};
 pub use output_error::{OutputError, OutputErrors};
 
 use crate::data::{Cut, Dataset};
-use crate::guard::DEFAULT_MIN_SQNR_DB;
 use crate::interval::DropInterval;
 use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
 use crate::padding::Tokens;
 use crate::progress::Progress;
 use crate::run::{BATCH_ROWS, Beside, batches_at_once, each_on_a_thread, run_rows};
 use crate::{Error, Result};
+
+/// What every float output reaches if nothing else is asked for, in decibels: the error has a tenth of its
+/// size.
+pub const DEFAULT_MIN_SQNR_DB: f64 = 20.0;
 
 /// Answers beyond so many elements are not kept but computed again when they are needed: the scores
 /// of a large vocabulary for every token of a data set may not fit into memory.

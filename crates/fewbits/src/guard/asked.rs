@@ -4,8 +4,10 @@ use std::str::FromStr;
 
 use fewbits_quant::{Bits, Scheme};
 
-use super::{DEFAULT_MIN_SQNR_DB, MinSqnr, Otherwise};
+use super::{MinSqnr, Otherwise};
 use crate::data::Dataset;
+use crate::evaluate::DEFAULT_MIN_SQNR_DB;
+use crate::hint::Setting;
 use crate::plan::{ActivationBecomes, ActivationUse, Plan, SchemeKind};
 use crate::recipe::{Activations, Request};
 
@@ -85,9 +87,12 @@ impl AskedSqnr {
     ) -> Result<Option<MinSqnr<'a>>, String> {
         match (self, data) {
             (AskedSqnr::Db(db), Some(data)) => Ok(Some(MinSqnr { db, data, otherwise })),
-            (AskedSqnr::Db(_), None) => Err("--min-sqnr is measured on calibration data; give it \
-                                            with --calibrate, or use --min-sqnr none"
-                .to_string()),
+            (AskedSqnr::Db(_), None) => Err(format!(
+                "{} is measured on calibration data; give it with {}, or use {}",
+                Setting::MinSqnr,
+                Setting::Calibration,
+                Setting::MinSqnr.to("none")
+            )),
             (AskedSqnr::Usual, Some(data)) if usual => {
                 Ok(Some(MinSqnr { db: DEFAULT_MIN_SQNR_DB, data, otherwise }))
             }

@@ -12,7 +12,7 @@ use super::search::{Ends, Found, search};
 use super::unit::{Unit, units};
 use super::{COST_BYTES, COST_ROWS, LeftFloat, Limits, sample};
 use crate::Result;
-use crate::apply::adjust;
+use crate::adjust::adjust;
 use crate::plan::Plan;
 use crate::progress::Progress;
 

@@ -4,7 +4,7 @@ use fewbits_engine::RunOptions;
 use fewbits_onnx::Model;
 
 use super::unit::Unit;
-use crate::apply::adjust;
+use crate::adjust::adjust;
 use crate::data::Dataset;
 use crate::methods::bias_correction;
 use crate::plan::{ActivationBecomes, Plan};

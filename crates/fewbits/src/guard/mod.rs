@@ -44,10 +44,6 @@ use report::report;
 use search::Found;
 pub use search::MOST_EVALUATIONS;
 
-/// What every float output reaches if nothing else is asked for, in decibels: the error has a tenth of its
-/// size.
-pub const DEFAULT_MIN_SQNR_DB: f64 = 20.0;
-
 /// The sample is as many rows as these bytes hold, within [`SAMPLE_ROWS`].
 const SAMPLE_BYTES: usize = 64 << 20;
 /// The least and the most rows of a sample.

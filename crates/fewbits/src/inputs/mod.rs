@@ -2,15 +2,24 @@
 
 mod windows;
 
-use fewbits_engine::Values;
+use fewbits_engine::{RunOptions, Values};
 use fewbits_quant::{Hessian, HessianObserver, Inputs, Matrix, QuantError};
 
 use crate::data::Dataset;
-use crate::methods::{Product, ProductKind};
+use crate::layers::{Product, ProductKind};
 use crate::padding::{Tokens, for_each_part};
 use crate::walk::{Batch, Walk};
 use crate::{Error, Result};
 use windows::Windows;
+
+/// What weights are multiplied by: the data that shows it.
+#[derive(Clone, Copy)]
+pub struct Learning<'a> {
+    /// Calibration data.
+    pub data: &'a Dataset,
+    /// How the model is run.
+    pub run: &'a RunOptions,
+}
 
 /// Windows of a convolution that are looked at, evenly spread.
 const WINDOWS: usize = 1 << 16;

@@ -12,7 +12,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::qweight::{QWeightWriter, WeightForm};
 use fewbits_quant::{Bits, Layout, PackedInts, Scheme};
 
-use super::Product;
+use crate::layers::Product;
 use crate::plan::{ActivationUse, Plan};
 
 /// About what the operator that multiplies an activation takes in a file.
@@ -89,7 +89,7 @@ impl<'a> Allowance<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::ProductKind;
+    use crate::layers::ProductKind;
     use fewbits_quant::Granularity;
 
     fn allows(inputs: usize, outputs: usize, bits: u8) -> bool {

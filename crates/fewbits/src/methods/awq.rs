@@ -3,7 +3,7 @@
 //! Lin et al. 2023, "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration",
 //! section 3.2: weights of strong input channels are multiplied by `s` before they are rounded, and what
 //! comes before them divides the channel by it. The factors are found by
-//! [`fewbits_quant::rounding::awq`], one set for all products that read an activation.
+//! [`fewbits_quant::awq`], one set for all products that read an activation.
 //!
 //! As in the paper the division costs nothing where the layer before can do it: a layer norm's scale and
 //! shift, or the weight and the bias of a product with nothing but a `Relu` or the like between. Elsewhere
@@ -14,16 +14,14 @@ use std::collections::{HashMap, HashSet};
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::passes::qdq::{scalable_products, scaled_name};
-use fewbits_quant::rounding::awq;
-use fewbits_quant::{Hessian, Matrix};
+use fewbits_quant::{Hessian, Matrix, awq};
 
 use super::equalization::pairs;
-use super::product::{Product, products};
 use super::smoothquant::affine;
 use super::{Allowance, Proposal};
-use crate::apply::Learning;
-use crate::calibrate::{ChannelAxis, Rescaled};
-use crate::inputs::Seen;
+use crate::calibrate::Rescaled;
+use crate::inputs::{Learning, Seen};
+use crate::layers::{ChannelAxis, Product, products};
 use crate::padding::Tokens;
 use crate::plan::{Adjustment, Edit, Method, WeightScheme};
 use crate::walk::{Walk, calls};

@@ -15,10 +15,11 @@ use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::{ChannelSeen, Rounding};
 use rayon::prelude::*;
 
-use super::product::{Product, own_vector, planned_products};
 use crate::calibrate::Channels;
+use crate::layers::{Product, own_vector};
+use crate::limits::WeightLimits;
 use crate::plan::{Adjustment, Edit, Method, Plan, WeightScheme};
-use crate::{Error, Result, WeightLimits};
+use crate::{Error, Result};
 
 /// The plan of an adjusted model with corrections of biases for its weights as they are rounded now: what
 /// they keep to depends on which activations become integers.
@@ -27,7 +28,7 @@ use crate::{Error, Result, WeightLimits};
 /// If a weight cannot be read or quantized.
 pub fn corrected(adjusted: &Model, mut plan: Plan, channels: &Channels) -> Result<Plan> {
     plan.adjustments = others(&plan.adjustments);
-    let products = planned_products(adjusted, &plan);
+    let products = plan.products(adjusted);
     let integers = plan.tensors.iter();
     let integers = integers.filter_map(|t| Some((t.tensor.as_str(), t.integers()?)));
     let limits = WeightLimits::new(adjusted, &plan)?;
@@ -140,7 +141,7 @@ fn bias(graph: &GraphProto, index: &Index, product: &Product) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::products;
+    use crate::layers::products;
     use fewbits_onnx::proto::{NodeProto, TensorProto};
     use fewbits_quant::{Bits, Granularity, Scheme, quantize};
     use std::collections::HashSet;

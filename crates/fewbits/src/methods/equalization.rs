@@ -20,9 +20,9 @@ use fewbits_quant::Levels;
 
 use super::Proposal;
 use super::noise::{Outputs, Reader, WeightSteps, rescale};
-use super::product::{Product, own_vector};
 use crate::Result;
-use crate::calibrate::{ChannelAxis, Channels, Rescaled};
+use crate::calibrate::{Channels, Rescaled};
+use crate::layers::{ChannelAxis, Product, own_vector};
 use crate::plan::{Adjustment, Edit, Method};
 
 /// An expected gain below this is not worth an edit.
@@ -189,6 +189,7 @@ pub fn equalize(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::products;
     use fewbits_onnx::proto::{AttributeProto, TensorProto, ValueInfoProto};
     use fewbits_quant::ChannelSeen;
     use std::collections::HashSet;
@@ -219,7 +220,7 @@ mod tests {
     fn found(graph: &GraphProto) -> Vec<Found> {
         let index = Index::new(graph);
         let quantized = HashSet::from(["w1", "w2", "w3"]);
-        let products = super::super::products(graph, &index, &quantized);
+        let products = products(graph, &index, &quantized);
         pairs(graph, &index, &products)
             .into_iter()
             .map(|p| (p.value, p.first.len(), p.ceiling.map(|c| (c.value, c.bound))))
@@ -280,8 +281,7 @@ mod tests {
         assert_eq!(found(&net), [pair("e", 2, Some("b"))]);
         let model = Model::from_graph(net, 17);
         let graph = model.graph();
-        let products =
-            super::super::products(graph, &Index::new(graph), &HashSet::from(["w1", "w3"]));
+        let products = products(graph, &Index::new(graph), &HashSet::from(["w1", "w3"]));
         let steps = WeightSteps { steps: 127.0, per_output: super::super::PerOutput::Own };
         let means = [0.3, 0.03, 0.003, 0.3].map(seen).to_vec();
         let mut channels = Channels::from([(value, means)]);

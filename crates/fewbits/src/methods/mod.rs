@@ -9,7 +9,6 @@ pub mod awq;
 pub mod bias_correction;
 pub mod equalization;
 mod noise;
-mod product;
 pub mod smoothquant;
 
 use std::str::FromStr;
@@ -19,7 +18,6 @@ use crate::plan::{Adjustment, Method};
 
 pub use allowance::{Allowance, Without};
 pub use noise::{PerOutput, WeightSteps};
-pub use product::{Product, ProductKind, planned_products, products};
 
 /// What a method would have done that leaves the float model's outputs as they are.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -22,8 +22,8 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_quant::{ChannelSeen, Levels};
 
-use super::Product;
 use crate::Result;
+use crate::layers::Product;
 
 /// The shares tried.
 const EIGHTHS: std::ops::RangeInclusive<u8> = 0..=8;
@@ -289,7 +289,7 @@ fn usable(ranges: Vec<f32>) -> Option<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::ProductKind;
+    use crate::layers::ProductKind;
 
     const STEPS: WeightSteps = WeightSteps { steps: 127.0, per_output: PerOutput::Own };
 

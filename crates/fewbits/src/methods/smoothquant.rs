@@ -25,10 +25,10 @@ use fewbits_quant::{ChannelSeen, Levels};
 use rayon::prelude::*;
 
 use super::noise::{Outputs, Reader, WeightSteps, rescale};
-use super::product::{Product, own_vector};
 use super::{Allowance, Proposal};
 use crate::Result;
-use crate::calibrate::{ChannelAxis, Channels, Rescaled};
+use crate::calibrate::{Channels, Rescaled};
+use crate::layers::{ChannelAxis, Product, own_vector};
 use crate::plan::{Adjustment, Edit, Method};
 
 /// An expected gain below this is not worth a `Mul`.
@@ -187,7 +187,8 @@ fn guess(index: &Index, affine: &Affine) -> Option<Vec<ChannelSeen>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::methods::{PerOutput, products};
+    use crate::layers::products;
+    use crate::methods::PerOutput;
     use fewbits_onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 
     /// A layer norm with one wide channel, a product, and perhaps a residual addition.

@@ -4,6 +4,7 @@ use fewbits_engine::{Tensor, Values};
 
 use super::auc::AucScores;
 use super::class::{Class, ClassCounts, comparable, count, count_scores, f1};
+use super::error::same_length;
 use super::prediction::{self, Predictions, predictions};
 use super::regression::{self, Columns};
 use super::{Metric, MetricError};
@@ -127,11 +128,6 @@ impl Accumulator {
         };
         if result.is_finite() { Ok(result) } else { Err(MetricError::NotFinite { metric }) }
     }
-}
-
-pub(super) fn same_length(predictions: usize, labels: &Labels) -> Result<(), MetricError> {
-    let labels = labels.values().len();
-    if predictions == labels { Ok(()) } else { Err(MetricError::Length { predictions, labels }) }
 }
 
 /// Calls `visit` with the place and the negative log-likelihood, in nats, of every label that is not

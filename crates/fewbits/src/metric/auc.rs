@@ -1,7 +1,7 @@
 use fewbits_engine::Tensor;
 
-use super::accumulator::same_length;
 use super::class::Class;
+use super::error::same_length;
 use super::{Metric, MetricError, prediction};
 use crate::data::Labels;
 

@@ -1,4 +1,6 @@
 use super::Metric;
+use crate::data::Labels;
+use crate::hint::Setting;
 
 /// Why a metric cannot be computed. Every message says what to do.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -14,7 +16,8 @@ pub enum MetricError {
     },
     /// No output from which the metric can be read.
     #[error(
-        "{metric} needs {needed}, but the model's outputs are {outputs}; choose another --metric"
+        "{metric} needs {needed}, but the model's outputs are {outputs}; choose another {}",
+        Setting::Metric
     )]
     Outputs {
         /// The metric.
@@ -25,7 +28,7 @@ pub enum MetricError {
         outputs: String,
     },
     /// Labels of a kind that the metric cannot use.
-    #[error("{metric} needs {needed}; choose another --metric or --label")]
+    #[error("{metric} needs {needed}; choose another {} or {}", Setting::Metric, Setting::Label)]
     Labels {
         /// The metric.
         metric: Metric,
@@ -55,7 +58,10 @@ pub enum MetricError {
         metric: Metric,
     },
     /// Agreement compares two models, never a model with labels.
-    #[error("agreement compares two models' predictions, not labels; choose another --metric here")]
+    #[error(
+        "agreement compares two models' predictions, not labels; choose another {} here",
+        Setting::Metric
+    )]
     TwoModels,
     /// Two models whose predictions are of different kinds.
     #[error("one model predicts {a} and the other {b}; compare models of the same task")]
@@ -65,4 +71,10 @@ pub enum MetricError {
         /// What the second predicts.
         b: &'static str,
     },
+}
+
+/// Checks that there is a prediction for every label.
+pub(super) fn same_length(predictions: usize, labels: &Labels) -> Result<(), MetricError> {
+    let labels = labels.values().len();
+    if predictions == labels { Ok(()) } else { Err(MetricError::Length { predictions, labels }) }
 }

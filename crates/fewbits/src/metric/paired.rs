@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use fewbits_engine::Tensor;
 
-use super::accumulator::{for_each_token, same_length};
+use super::accumulator::for_each_token;
 use super::auc::AucScores;
 use super::class::{Class, ClassCounts, TwoClasses, f1};
+use super::error::same_length;
 use super::prediction::{self, Predictions, predictions};
 use super::regression::{self, Columns};
 use super::{Agreement, Metric, MetricError};

@@ -1,6 +1,6 @@
 use fewbits_engine::Tensor;
 
-use super::accumulator::same_length;
+use super::error::same_length;
 use super::{Metric, MetricError, prediction};
 use crate::data::{LabelValues, Labels};
 

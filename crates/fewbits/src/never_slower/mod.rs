@@ -28,7 +28,7 @@ use fewbits_onnx::Model;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::apply::adjust;
+use crate::adjust::adjust;
 use crate::plan::{ActivationBecomes, Plan};
 use crate::progress::Progress;
 

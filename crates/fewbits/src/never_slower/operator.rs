@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 
+use crate::layers::is_product;
 use crate::methods::bias_correction;
-use crate::plan::{ActivationBecomes, Becomes, Plan, Readers, is_product};
+use crate::plan::{ActivationBecomes, Becomes, Plan, Readers};
 
 /// A product that a plan computes on integers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -189,10 +189,11 @@ mod tests {
 
     use super::super::operator::operators;
     use super::*;
-    use crate::apply::adjust;
+    use crate::adjust::adjust;
     use crate::data::{DataOptions, Dataset};
+    use crate::layers::is_product;
     use crate::methods::Methods;
-    use crate::plan::{Target, WeightOptions, is_product};
+    use crate::plan::{Target, WeightOptions};
     use crate::prepare::prepare;
     use crate::recipe::{Activations, RangeChoice, Request, plan};
     use crate::run::call_of;

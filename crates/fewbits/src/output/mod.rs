@@ -11,6 +11,7 @@ use fewbits_engine::Tensor;
 use fewbits_onnx::{Replace, remove_left_over};
 
 use crate::data::Cut;
+use crate::error::exists;
 use crate::{Error, Result};
 
 /// Refuses an output that is one of the inputs, that exists and is no file or may not be replaced, or
@@ -29,7 +30,7 @@ pub fn check_output(output: &Path, inputs: &[&Path], replace: Replace) -> Result
         return refuse("it is no file, which could not be replaced; choose another output");
     }
     if replace == Replace::Never && output.exists() {
-        return refuse("exists already; add --force to replace it");
+        return refuse(&exists());
     }
     match output.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
@@ -79,7 +80,7 @@ fn write_with(
     write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
 ) -> Result<()> {
     if replace == Replace::Never && path.exists() {
-        let reason = "exists already; add --force to replace it".to_string();
+        let reason = exists();
         return Err(Error::Output { path: path.to_path_buf(), reason });
     }
     fewbits_onnx::write_whole(path, write)

@@ -6,34 +6,14 @@ use fewbits_onnx::Model;
 use fewbits_onnx::facts::ProductForm;
 use fewbits_onnx::proto::NodeProto;
 use fewbits_quant::range::mse::sqnr_db;
-use fewbits_quant::{
-    Bits, Granularity, Levels, RangeMethod, Scheme, affine_max, is_below_scales, symmetric_max,
-};
+use fewbits_quant::{Granularity, RangeMethod, Scheme, is_below_scales};
 
 use super::{
-    ActivationBecomes, ActivationUse, Plan, PlannedActivation, Readers, RegionValue, Regions,
-    has_dynamic_form, is_product, regions,
+    ActivationBecomes, ActivationScheme, ActivationUse, Plan, PlannedActivation, Readers,
+    RegionValue, Regions, has_dynamic_form, regions,
 };
 use crate::calibrate::Calibration;
-
-/// How activations are to be represented: by 8 bits in the file, all of whose values are used or,
-/// with fewer bits, some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActivationScheme {
-    /// The kind of integers.
-    pub kind: ActivationKind,
-    /// How many of their bits are used.
-    pub bits: Bits,
-}
-
-/// The kind of integers that activations become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActivationKind {
-    /// Unsigned with a zero point: what fits one-sided activations best.
-    Unsigned,
-    /// Signed and symmetric: what some targets ask for.
-    Signed,
-}
+use crate::layers::is_product;
 
 /// What is known of a model's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,27 +22,6 @@ pub enum Inputs {
     Seen,
     /// Nothing.
     Unseen,
-}
-
-impl ActivationScheme {
-    /// Unsigned integers of 8 bits, what `DynamicQuantizeLinear` gives.
-    pub const UNSIGNED: ActivationScheme =
-        ActivationScheme { kind: ActivationKind::Unsigned, bits: Bits::EIGHT };
-
-    fn scheme(self) -> Scheme {
-        let (bits, granularity) = (self.bits, Granularity::Tensor);
-        match self.kind {
-            ActivationKind::Unsigned => Scheme::Affine { bits, granularity },
-            ActivationKind::Signed => Scheme::Symmetric { bits, granularity },
-        }
-    }
-
-    pub(crate) fn levels(self) -> Levels {
-        match self.kind {
-            ActivationKind::Unsigned => Levels::Affine(affine_max(self.bits) as u16),
-            ActivationKind::Signed => Levels::Symmetric(symmetric_max(self.bits) as u16),
-        }
-    }
 }
 
 impl Plan {
@@ -201,6 +160,7 @@ impl Plan {
             .cloned()
             .map(|value| PlannedActivation {
                 becomes: match read_by_product.contains(value.value.as_str()) {
+                    // A part of plans, as `why_multiplied_as_floats` is: no hint.
                     true if unseen(&value.value) => ActivationBecomes::Float(
                         "an input whose columns may be of any scale; --calibrate shows them".into(),
                     ),
@@ -227,6 +187,9 @@ impl Plan {
 
 /// Why products cannot multiply integers of a weight by integers of an activation: they take weights
 /// without zero points and with a scale an output.
+///
+/// It becomes part of a plan, whose digest stands in written files: other words, options spelled otherwise among
+/// them, would make other files.
 fn why_multiplied_as_floats(scheme: Scheme) -> Option<&'static str> {
     match scheme {
         Scheme::Symmetric { granularity: Granularity::Group { .. }, .. } => Some(

@@ -1,5 +1,8 @@
 //! What every weight becomes, or why it stays float: plain data.
 
+mod activation_params;
+mod activation_scheme;
+mod activation_use;
 mod activations;
 mod adjustment;
 mod alone;
@@ -16,25 +19,32 @@ mod width;
 
 use std::path::{Path, PathBuf};
 
+use fewbits_onnx::Model;
+use fewbits_onnx::graph::Index;
 use fewbits_quant::{
     Inputs as ProductInputs, Limits, QTensor, RangeMethod, Rounding, ScaleType, Scheme,
     WeightRange, fixed_point_floats, quantize_on,
 };
 use serde::{Deserialize, Serialize};
 
-pub use activations::{ActivationKind, ActivationScheme, Inputs};
+pub use activation_scheme::{ActivationKind, ActivationScheme};
+pub use activation_use::ActivationUse;
+pub use activations::Inputs;
 pub use adjustment::{Adjustment, Edit, Method};
 pub(crate) use alone::Alone;
 pub use integer_weights::IntegerWeights;
 pub use reduce_range::{ReduceRange, Reduced};
 pub(crate) use regions::has_dynamic_form;
-pub use regions::{Readers, RegionExtent, RegionValue, Regions, is_product, regions};
-pub use target::{ActivationUse, BiasForm, Target};
+pub use regions::{Readers, RegionExtent, RegionValue, Regions, regions};
+pub use target::{BiasForm, Target};
 pub use weight_options::{GranularityKind, SchemeKind, WeightOptions};
 pub(crate) use weights::plan_as_narrow_as_asked;
 pub use weights::plan_weights;
 pub use width::Width;
 
+use crate::digest::short_digest;
+use crate::hint::Setting;
+use crate::layers::{Product, products};
 use crate::{Error, Result};
 
 /// The format of plan files.
@@ -302,6 +312,13 @@ impl Plan {
         })
     }
 
+    /// The products of a model whose weights become integers.
+    pub fn products(&self, model: &Model) -> Vec<Product> {
+        let quantized = self.quantized().map(|(planned, _)| planned.tensor.as_str()).collect();
+        let graph = model.graph();
+        products(graph, &Index::new(graph), &quantized)
+    }
+
     /// The tensors that stay float, and why.
     pub fn kept_float(&self) -> impl Iterator<Item = (&PlannedTensor, &str)> {
         self.tensors.iter().filter_map(|t| match &t.becomes {
@@ -336,9 +353,9 @@ impl Plan {
             .collect();
         (!wider.is_empty()).then(|| {
             format!(
-                "wider than the rest, because fewer bits cost most there: {}; --plan takes other \
-                 widths",
-                wider.join(", ")
+                "wider than the rest, because fewer bits cost most there: {}; {} takes other widths",
+                wider.join(", "),
+                Setting::Plan
             )
         })
     }
@@ -442,9 +459,4 @@ impl Plan {
             serde_json::to_vec(&decisions).expect("a plan holds nothing that JSON lacks");
         short_digest(&blake3::hash(&canonical))
     }
-}
-
-/// The first 64 bits of a hash: enough to tell files apart, short enough for small models.
-pub(crate) fn short_digest(hash: &blake3::Hash) -> String {
-    hash.to_hex()[..16].to_string()
 }

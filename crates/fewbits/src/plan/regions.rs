@@ -47,12 +47,6 @@ pub enum Readers {
     Products,
 }
 
-/// Whether `node` multiplies an activation, its first input, by the weight that it reads second, in a form
-/// that runtimes compute on integers.
-pub fn is_product(node: &NodeProto) -> bool {
-    ProductForm::on_integers(node).is_some()
-}
-
 /// Whether a product can quantize its activation as it comes: with a matrix of weights that has one
 /// scale or one a column.
 pub(crate) fn has_dynamic_form(node: &NodeProto, shape: &[usize], scales: Granularity) -> bool {

@@ -10,7 +10,8 @@ use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::GraphProto;
 use fewbits_quant::Bits;
 
-use super::{SchemeKind, WeightOptions, is_product};
+use super::{SchemeKind, WeightOptions};
+use crate::layers::is_product;
 
 /// The width of the last products where fewer bits are asked for.
 const BITS: u8 = 3;

@@ -10,7 +10,10 @@ use fewbits_onnx::qweight::WeightForm;
 use fewbits_quant::ScaleType;
 use serde::{Deserialize, Serialize};
 
-use super::{ActivationKind, GranularityKind, RegionExtent, SchemeKind, WeightOptions};
+use super::{
+    ActivationKind, ActivationUse, GranularityKind, RegionExtent, SchemeKind, WeightOptions,
+};
+use crate::hint::Setting;
 
 /// A runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,17 +32,6 @@ pub enum Target {
     Tract,
     /// Any runtime that knows ONNX's operators of opset 13.
     Generic,
-}
-
-/// What activations are to become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActivationUse {
-    /// They stay float.
-    Float,
-    /// Integers with a scale measured at every call.
-    Dynamic,
-    /// Integers with a scale that is fixed beforehand.
-    Static,
 }
 
 /// How biases of integer products are stored.
@@ -154,49 +146,70 @@ impl Target {
         }
         let bits = weights.width().get();
         let small_floats = weights.scheme().float_format().is_some();
+        let symmetric = Setting::Scheme.to(SchemeKind::Symmetric);
         let why = match (self, activations) {
             (Target::OpenVino, ActivationUse::Dynamic) => {
-                "it computes dynamic quantization in float, slower than the float model; use --recipe static or weights"
+                format!(
+                    "it computes dynamic quantization in float, slower than the float model; use {} or weights",
+                    Setting::Recipe.to("static")
+                )
             }
             (Target::OpenVino, ActivationUse::Static) if bits != 8 => {
-                "it computes on integers only with weights of 8 bits; use --bits 8, or --recipe weights"
+                format!(
+                    "it computes on integers only with weights of 8 bits; use {}, or {}",
+                    Setting::Bits.to(8),
+                    Setting::Recipe.to("weights")
+                )
             }
             (Target::OpenVino, _) if !matches!(bits, 4 | 8) => {
-                "it unpacks bit-sliced weights wrongly; use --bits 8 or 4"
+                format!("it unpacks bit-sliced weights wrongly; use {} or 4", Setting::Bits.to(8))
             }
             (Target::TensorRt, ActivationUse::Dynamic) => {
-                "it has no DynamicQuantizeLinear; use --recipe static"
+                format!("it has no DynamicQuantizeLinear; use {}", Setting::Recipe.to("static"))
             }
             (Target::TensorRt, _) if small_floats => {
-                "no test of small floats ran there; use --scheme symmetric"
+                format!("no test of small floats ran there; use {symmetric}")
             }
             (Target::Tract, _) if small_floats => {
-                "no test of small floats ran there; use --scheme symmetric, or --target generic"
+                format!(
+                    "no test of small floats ran there; use {symmetric}, or {}",
+                    Setting::Target.to(Target::Generic)
+                )
             }
             (Target::TensorRt | Target::Tract, _) if weights.scales() != ScaleType::F32 => {
-                "no test of narrow scales ran there; use --scales f32"
+                format!(
+                    "no test of narrow scales ran there; use {}",
+                    Setting::Scales.to(ScaleType::F32)
+                )
             }
-            (Target::TensorRt, _) if bits != 8 => "it loads weights of 8 bits; use --bits 8",
+            (Target::TensorRt, _) if bits != 8 => {
+                format!("it loads weights of 8 bits; use {}", Setting::Bits.to(8))
+            }
             (Target::TensorRt, _) if weights.scheme() != SchemeKind::Symmetric => {
-                "it takes no zero points; use --scheme symmetric"
+                format!("it takes no zero points; use {symmetric}")
             }
             (Target::TensorRt, _) if matches!(weights.granularity(), GranularityKind::Group(_)) => {
-                "it takes 8-bit weights per tensor or channel; use --granularity channel"
+                format!(
+                    "it takes 8-bit weights per tensor or channel; use {}",
+                    Setting::Granularity.to(GranularityKind::Channel)
+                )
             }
             _ => return None,
         };
-        Some(format!("--target {self}: {why}"))
+        Some(format!("{}: {why}", Setting::Target.to(self)))
     }
 
     /// What the user should know although it can be done.
-    pub fn warning(self, activations: ActivationUse) -> Option<&'static str> {
+    pub fn warning(self, activations: ActivationUse) -> Option<String> {
         match (self, activations) {
-            (Target::Tract, ActivationUse::Static | ActivationUse::Dynamic) => Some(
-                "tract gains no speed from quantized activations, it loses some; --recipe weights is as small and as fast as float",
+            (Target::Tract, ActivationUse::Static | ActivationUse::Dynamic) => Some(format!(
+                "tract gains no speed from quantized activations, it loses some; {} is as small and as fast as float",
+                Setting::Recipe.to("weights")
+            )),
+            (Target::TensorRt, _) => Some(
+                "files for TensorRT follow its documentation; no test of fewbits runs it"
+                    .to_string(),
             ),
-            (Target::TensorRt, _) => {
-                Some("files for TensorRT follow its documentation; no test of fewbits runs it")
-            }
             _ => None,
         }
     }
@@ -250,7 +263,7 @@ mod tests {
             assert_eq!(target.obstacle(&options(8), ActivationUse::Float), None);
         }
         let refused = |target: Target, bits: u8, activations: ActivationUse| {
-            target.obstacle(&options(bits), activations).is_some_and(|why| why.contains("use --"))
+            target.obstacle(&options(bits), activations).is_some_and(|why| why.contains("use "))
         };
         assert!(refused(Target::OpenVino, 3, ActivationUse::Float));
         assert!(!refused(Target::OpenVino, 4, ActivationUse::Float));
@@ -264,7 +277,7 @@ mod tests {
                 let tried = !matches!(target, Target::TensorRt | Target::Tract);
                 let obstacle = target.obstacle(&floats, ActivationUse::Float);
                 assert_eq!(obstacle.is_none(), tried, "{target}");
-                assert!(obstacle.is_none_or(|why| why.contains("use --")));
+                assert!(obstacle.is_none_or(|why| why.contains("use ")));
             }
         }
     }

@@ -9,7 +9,8 @@ use fewbits_quant::{
 };
 
 use super::{ActivationUse, Width};
-use crate::weights::Axes;
+use crate::hint::Setting;
+use crate::layers::Axes;
 
 /// What the user asks of weights: a scheme with a width and a granularity that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Numbers {
     fn new(scheme: SchemeKind, width: Option<Width>) -> std::result::Result<Numbers, String> {
         let own = |numbers, bits: Bits| match width {
             Some(asked) if asked != Width::from(bits) => {
-                Err(format!("{scheme} has {bits} bits, not {asked}; leave --bits out"))
+                Err(format!("{scheme} has {bits} bits, not {asked}; leave {} out", Setting::Bits))
             }
             _ => Ok(numbers),
         };
@@ -234,7 +235,10 @@ impl WeightOptions {
         if let (Some(own), Some(asked)) = (blocks, granularity)
             && own != asked
         {
-            return Err(format!("{scheme} is {own}, not {asked}; leave --granularity out"));
+            return Err(format!(
+                "{scheme} is {own}, not {asked}; leave {} out",
+                Setting::Granularity
+            ));
         }
         let granularity = blocks.or(granularity).unwrap_or_default();
         Ok(WeightOptions { numbers, granularity, scales: ScaleType::F32 })
@@ -246,9 +250,11 @@ impl WeightOptions {
     /// If the scheme has a type of its own.
     pub fn with_scales(self, scales: ScaleType) -> std::result::Result<WeightOptions, String> {
         match self.scheme().block() {
-            Some(_) if scales != ScaleType::F32 => {
-                Err(format!("{} has 8-bit scales of its own; leave --scales out", self.scheme()))
-            }
+            Some(_) if scales != ScaleType::F32 => Err(format!(
+                "{} has 8-bit scales of its own; leave {} out",
+                self.scheme(),
+                Setting::Scales
+            )),
             _ => Ok(WeightOptions { scales, ..self }),
         }
     }
@@ -305,9 +311,15 @@ impl WeightOptions {
         if activations == ActivationUse::Float {
             None
         } else if scheme.float_format().is_some() {
-            Some(format!("{scheme} weights are multiplied as floats; use --recipe weights"))
+            Some(format!(
+                "{scheme} weights are multiplied as floats; use {}",
+                Setting::Recipe.to("weights")
+            ))
         } else if scales != ScaleType::F32 {
-            Some(format!("products of integers take no {scales} scales; use --recipe weights"))
+            Some(format!(
+                "products of integers take no {scales} scales; use {}",
+                Setting::Recipe.to("weights")
+            ))
         } else {
             None
         }
@@ -358,6 +370,8 @@ const SCALING_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use fewbits_quant::WeightRange;
+
     use super::*;
 
     fn bits(n: u8) -> Option<Width> {
@@ -387,7 +401,7 @@ mod tests {
             (fp8, bits(12), None),
         ] {
             let why = WeightOptions::new(scheme, bits, granularity).unwrap_err();
-            assert!(why.contains("leave --"), "{why}");
+            assert!(why.contains("leave "), "{why}");
         }
         assert!(
             nv.with_scales(ScaleType::U8).is_err() && nv.with_width(Bits::EIGHT.into()).is_err()
@@ -436,5 +450,14 @@ mod tests {
         // Where they save less than their operators take, they stay.
         assert_eq!(narrow.scales_of(50), ScaleType::F32);
         assert_eq!(narrow.scales_of(500), ScaleType::U8);
+    }
+
+    #[test]
+    fn plans_may_spell_ranges_as_options_do() {
+        for spelled in ["\"min_max\"", "\"minmax\""] {
+            let range: WeightRange = serde_json::from_str(spelled).unwrap();
+            assert_eq!((range, range.to_string()), (WeightRange::MinMax, "minmax".to_string()));
+        }
+        assert_eq!(serde_json::to_string(&WeightRange::MinMax).unwrap(), "\"min_max\"");
     }
 }

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use super::scores::{self, last_products};
 use super::tables;
 use super::{ActivationUse, Alone, Becomes, Plan, PlannedTensor, Target, WeightOptions};
+use crate::layers::{Constant, Role, constants};
 use crate::progress::Progress;
-use crate::weights::{Constant, Role, constants};
 use crate::{Error, Result};
 
 /// The largest weight whose every form is written to see what it takes: of a larger one operators are a
@@ -114,7 +114,7 @@ fn decide(
         Ok(Decided { becomes, range: None, sqnr_db: None })
     };
     let Constant { tensor: name, shape, .. } = constant;
-    let Some(axes) = constant.axes_beside(activations) else {
+    let Some(axes) = activations.axes_of(constant) else {
         let foreign = constant.read_by.iter().find_map(|reader| reader.rsplit_once('.'));
         return float(&match (constant.role, foreign) {
             (Role::Bias, _) => {

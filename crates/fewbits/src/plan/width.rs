@@ -6,6 +6,8 @@ use std::str::FromStr;
 use fewbits_quant::{Bits, FractionBits};
 use serde::Serialize;
 
+use crate::hint::Setting;
+
 /// What `--bits` asks for: the bits of an element, 1 to 8; for fixed-point numbers the digits after the
 /// binary point, 1 to 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -33,7 +35,8 @@ impl Width {
     /// If they are more than 8, which only fixed-point numbers take.
     pub fn bits(self) -> Result<Bits, String> {
         Bits::new(self.0).ok_or_else(|| {
-            format!("{self} bits: widths are 1 to 8; only --scheme fixed-point takes up to 15")
+            let scheme = Setting::Scheme.to("fixed-point");
+            format!("{self} bits: widths are 1 to 8; only {scheme} takes up to 15")
         })
     }
 
@@ -60,7 +63,8 @@ impl FromStr for Width {
 
     fn from_str(text: &str) -> Result<Width, String> {
         text.parse().ok().and_then(Width::new).ok_or_else(|| {
-            format!("'{text}' is no width; widths are 1 to 8, or 1 to 15 for --scheme fixed-point")
+            let scheme = Setting::Scheme.to("fixed-point");
+            format!("'{text}' is no width; widths are 1 to 8, or 1 to 15 for {scheme}")
         })
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use fewbits_quant::Rounding;
 
 use super::trial::Trial;
-use super::{Activations, Bias, Choice, Chosen, Observed, RangeChoice, Recipe, RoundingChoice};
+use super::{Activations, Bias, Choice, Chosen, Observed, Planner, RangeChoice, RoundingChoice};
 use crate::Result;
 use crate::apply::apply;
 use crate::calibrate::{Calibration, calibrate};
@@ -39,7 +39,7 @@ struct Contest {
     error: f64,
 }
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// Starts from the plainest choice and keeps each method in turn if it lowers the error.
     ///
     /// `seen` is what was observed of the model on all of `data`. Where the model cannot be run as

@@ -2,7 +2,7 @@
 
 use fewbits_quant::{Rounding, WeightRange};
 
-use super::{Observed, Recipe, RoundingChoice, is_narrow};
+use super::{Observed, Planner, RoundingChoice, is_narrow};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
@@ -15,7 +15,7 @@ const WORTHWHILE: f64 = 0.98;
 /// Rows that the outputs are compared on.
 const ROWS: usize = 64;
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// A plan of weights alone with the way of rounding that was asked for, or the one that measures
     /// best.
     pub(super) fn choose_rounding(
@@ -49,7 +49,7 @@ impl Recipe<'_> {
             .collect();
         progress.start("choosing rounding", 1 + others.len() as u64);
         let error = |plan: &Plan| -> Result<Option<f64>> {
-            let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
+            let quantized = apply(self.model.clone(), plan, self.rounding(), &Silent)?;
             let error = trial.error(quantized, &described(plan), progress);
             progress.advance(1);
             Ok(error)

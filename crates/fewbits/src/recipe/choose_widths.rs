@@ -1,6 +1,6 @@
 //! Choosing how wide tables and last products are by what that does to the outputs on a few rows.
 
-use super::{Observed, Recipe, Request};
+use super::{Observed, Planner, Request};
 use crate::Result;
 use crate::apply::apply;
 use crate::data::Dataset;
@@ -13,7 +13,7 @@ const HARMLESS: f64 = 1.02;
 /// Rows that the outputs are compared on.
 const ROWS: usize = 64;
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// The plan, or the same with all weights as narrow as was asked for, where that measures no
     /// worse.
     pub(super) fn choose_widths(
@@ -31,7 +31,7 @@ impl Recipe<'_> {
         };
         progress.start("choosing widths", 2);
         let error = |plan: &Plan, what: &str| -> Result<Option<f64>> {
-            let quantized = apply(self.model.clone(), plan, self.learning(), &Silent)?;
+            let quantized = apply(self.model.clone(), plan, self.rounding(), &Silent)?;
             progress.advance(1);
             Ok(trial.error(quantized, what, progress))
         };

@@ -3,6 +3,7 @@
 mod choose;
 mod choose_rounding;
 mod choose_widths;
+mod name;
 mod observed;
 mod propose;
 mod request;
@@ -15,17 +16,20 @@ use fewbits_onnx::Model;
 use fewbits_onnx::graph::Index;
 use fewbits_quant::{Bits, RangeMethod};
 
-use crate::apply::{FinishedLayers, Learning, adjust};
+use crate::adjust::adjust;
+use crate::apply::{FinishedLayers, LayerRounding};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::error::file_of;
-use crate::methods::{Without, bias_correction, equalization, planned_products};
+use crate::inputs::Learning;
+use crate::methods::{Without, bias_correction, equalization};
 use crate::not_finite::{Reach, not_finite};
 use crate::plan::{
     ActivationScheme, ActivationUse, Adjustment, Becomes, Inputs, Method, Plan, Tried, plan_weights,
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
+pub use name::{Recipe, RecipeChoice, activation_bits};
 pub use observed::Observed;
 use propose::is_narrow;
 pub use request::{Activations, MethodChoice, RangeChoice, Request, RoundingChoice};
@@ -110,7 +114,7 @@ pub fn plan_with(
         return Err(Error::Target { reason });
     }
     if let Some(warning) = request.target.warning(activations) {
-        progress.warn(warning);
+        progress.warn(&warning);
     }
     let weights = plan_weights(model, &request.weights, activations, request.target, progress)?;
     let mut weights = weights.with_reduced_range(request.reduce_range);
@@ -132,7 +136,7 @@ pub fn plan_with(
     let regions = weights.regions(model);
     let weights_only = Request { activations: Activations::Float, ..request.clone() };
     let request = if regions.values.is_empty() { &weights_only } else { request };
-    let recipe = Recipe { model, request, weights, run, finished };
+    let recipe = Planner { model, request, weights, run, finished };
     let Made { mut plan, channels } = match request.data {
         Some(data) => recipe.with_data(data, observed, progress)?,
         None => recipe.without_data(progress)?.into(),
@@ -157,7 +161,7 @@ struct Chosen {
 }
 
 /// Makes plans for one model and request.
-struct Recipe<'a> {
+struct Planner<'a> {
     model: &'a Model,
     request: &'a Request<'a>,
     /// The plan of the weights alone.
@@ -182,7 +186,7 @@ enum Bias {
     AsItIs,
 }
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// The model with some edits carried out.
     fn adjusted(&self, edits: &[Adjustment]) -> Result<Model> {
         let mut model = self.model.clone();
@@ -192,8 +196,12 @@ impl Recipe<'_> {
 
     /// What methods of rounding learn from.
     fn learning(&self) -> Option<Learning<'_>> {
-        let finished = self.finished;
-        self.request.data.map(|data| Learning { data, run: self.run, finished })
+        self.request.data.map(|data| Learning { data, run: self.run })
+    }
+
+    /// What weights are rounded by.
+    fn rounding(&self) -> Option<LayerRounding<'_>> {
+        self.learning().map(|learning| LayerRounding { learning, finished: self.finished })
     }
 
     /// What must be seen of a model to plan it.
@@ -205,7 +213,7 @@ impl Recipe<'_> {
             _ => Vec::new(),
         };
         let mut channels = Vec::new();
-        let products = planned_products(model, &self.weights);
+        let products = self.weights.products(model);
         let graph = model.graph();
         let pairs = equalization::pairs(graph, &Index::new(graph), &products);
         let clipped = pairs.into_iter().filter_map(|pair| pair.ceiling).map(|c| (c.value, c.axis));

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use fewbits_onnx::graph::Index;
 use fewbits_quant::{Scheme, is_below_scales, symmetric_max};
 
-use super::{Activations, Recipe};
+use super::{Activations, Planner};
 use crate::Result;
 use crate::calibrate::Channels;
 use crate::methods::{
-    Allowance, Methods, PerOutput, Proposal, WeightSteps, Without, awq, equalization,
-    planned_products, smoothquant,
+    Allowance, Methods, PerOutput, Proposal, WeightSteps, Without, awq, equalization, smoothquant,
 };
 use crate::plan::{ActivationScheme, Edit, GranularityKind, Method, WeightScheme};
 use crate::progress::Progress;
@@ -28,7 +27,7 @@ pub(super) fn is_narrow(scheme: Scheme) -> bool {
     }
 }
 
-impl Recipe<'_> {
+impl Planner<'_> {
     /// What a method would do that leaves the outputs as they are: AWQ where activations stay float,
     /// the others where they become integers.
     /// Nothing where a weight could not be quantized any more afterwards.
@@ -89,7 +88,7 @@ impl Recipe<'_> {
                 _ => PerOutput::Own,
             },
         };
-        let products = planned_products(self.model, &self.weights);
+        let products = self.weights.products(self.model);
         match method {
             Method::Equalization => {
                 equalization::equalize(self.model, &products, channels, levels, steps)

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use fewbits_quant::{Bits, RangeMethod, Rounding};
 
 use crate::data::Dataset;
+use crate::hint::Setting;
 use crate::methods::Methods;
 use crate::plan::{ActivationUse, IntegerWeights, ReduceRange, Target, WeightOptions};
 
@@ -131,7 +132,8 @@ impl Request<'_> {
                 if rounding != Rounding::Nearest && scheme.float_format().is_some() =>
             {
                 Some(format!(
-                    "{rounding} rounds to integers, not to {scheme}; use --rounding nearest"
+                    "{rounding} rounds to integers, not to {scheme}; use {}",
+                    Setting::Rounding.to(Rounding::Nearest)
                 ))
             }
             _ => self.weights.obstacle(self.activations.activation_use()),

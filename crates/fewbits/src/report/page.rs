@@ -118,11 +118,6 @@ pub struct WeightHistogram {
 }
 
 impl Report {
-    /// The page: one HTML file without scripts, which needs no network.
-    pub fn to_html(&self) -> String {
-        super::render::render(self)
-    }
-
     /// The model that the verdict is about, if it is about one.
     pub fn chosen(&self) -> Option<&Point> {
         self.points.iter().find(|point| point.choice == Choice::Chosen)

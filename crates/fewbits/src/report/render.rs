@@ -52,7 +52,14 @@ struct PlanShown {
     activations: Table,
 }
 
-pub(super) fn render(report: &Report) -> String {
+impl Report {
+    /// Draws the page: one HTML file without scripts, which needs no network.
+    pub fn to_html(&self) -> String {
+        render(self)
+    }
+}
+
+fn render(report: &Report) -> String {
     let costs = [Cost::FileBytes, Cost::Latency];
     let page = Page {
         report,

@@ -1,6 +1,7 @@
 //! How many bits can be afforded.
 
 use super::{Advised, Point, Sweep};
+use crate::hint::Setting;
 use crate::metric::Metric;
 use crate::plan::{ActivationUse, Width};
 use crate::report::bytes;
@@ -56,8 +57,8 @@ pub fn verdict(sweep: &Sweep, activations: ActivationUse) -> String {
         affordable(sweep).filter(|p| p.quantized > 0).min_by_key(|point| point.file_bytes);
     if let Some(point) = smallest {
         let instead = match activations {
-            ActivationUse::Float => "keep the float model",
-            _ => "files of --recipe weights are smaller",
+            ActivationUse::Float => "keep the float model".to_string(),
+            _ => format!("files of {} are smaller", Setting::Recipe.to("weights")),
         };
         return format!(
             "No width makes the file smaller and keeps {near}: the smallest takes {} bytes, at {}, \
@@ -258,7 +259,7 @@ mod tests {
         let said = "the smallest takes 1,000 bytes, at 8 bits, and the float model 1,000; keep";
         assert!(larger.verdict.contains(said), "{}", larger.verdict);
         let with = verdict(&larger, ActivationUse::Static);
-        assert!(with.ends_with("--recipe weights are smaller"), "{with}");
+        assert!(with.ends_with("files of recipe weights are smaller"), "{with}");
         let mut nothing = of(Metric::Accuracy, 0.9, &[(1, 0.9, 900)]);
         nothing.points[0].quantized = 0;
         let nothing = sweep_of(Metric::Accuracy, 0.9, nothing.points);

@@ -6,12 +6,12 @@ use fewbits_onnx::Model;
 use fewbits_quant::{Bits, QTensor, Rounding, WeightRange};
 use rayon::prelude::*;
 
+use crate::layers::{Axes, constants};
 use crate::plan::{
     ActivationUse, Alone, GranularityKind, Plan, SchemeKind, WeightOptions, WeightScheme,
 };
 use crate::progress::Progress;
 use crate::sensitivity::Candidate;
-use crate::weights::{Axes, constants};
 use crate::{Error, Result, WeightLimits};
 
 /// Widths that are tried, from the widest.
@@ -46,7 +46,7 @@ pub fn candidates(
     let constants = constants(model.graph());
     let axes = |tensor: &str| {
         let constant = constants.iter().find(|c| c.tensor == tensor)?;
-        constant.axes_beside(activations)
+        activations.axes_of(constant)
     };
     let weights: Vec<(usize, &str, Axes)> = plan
         .tensors

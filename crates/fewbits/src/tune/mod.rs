@@ -11,6 +11,7 @@
 
 mod candidates;
 mod hold;
+mod objective;
 mod operators;
 mod page;
 mod search;
@@ -26,8 +27,10 @@ use fewbits_engine::RunOptions;
 use fewbits_onnx::{Model, Replace};
 use serde::Serialize;
 
-use crate::apply::{adjust, source_digest};
+use crate::adjust::adjust;
+use crate::apply::source_digest;
 use crate::data::Dataset;
+use crate::digest::short_digest;
 use crate::error::file_of;
 use crate::evaluate::Baseline;
 use crate::growth::{most_bytes, source_bytes, without_growth};
@@ -35,7 +38,7 @@ use crate::methods::Methods;
 use crate::metric::Metric;
 use crate::never_slower::Slower;
 use crate::output::{check_output, scratch_folder};
-use crate::plan::{ActivationUse, Method, Plan, Target, WeightOptions, short_digest};
+use crate::plan::{ActivationUse, Method, Plan, Target, WeightOptions};
 use crate::prepare::{prepare_for, products_in_single};
 use crate::progress::Progress;
 use crate::recipe::{self, Activations, RoundingChoice};
@@ -43,22 +46,13 @@ use crate::run::runner;
 use crate::sensitivity::Sensitivity;
 use crate::{Error, Result};
 
+pub use objective::Objective;
 use operators::Operators;
 pub use page::report;
 pub use state::Checked;
 use state::Kept;
 use tuner::{Space, Tuner};
 use widths::Widths;
-
-/// What is made as small as it can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Objective {
-    /// The file.
-    Size,
-    /// The time of a call on this machine.
-    Latency,
-}
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -162,7 +156,7 @@ pub fn tune(
 ) -> Result<Tuned> {
     let begun = Instant::now();
     let stop = || stop() || request.time_limit.is_some_and(|limit| begun.elapsed() >= limit);
-    let source_digest = source.path().map(source_digest).transpose()?;
+    let source_digest = source_digest(source)?;
     let mut kept = Kept::open(place.state, &key(source_digest.as_deref(), request)?)?;
     let replace = if kept.found { Replace::Existing } else { place.replace };
     check_output(place.out, source.path().as_slice(), replace)?;

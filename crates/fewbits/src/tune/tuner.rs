@@ -12,9 +12,10 @@ use super::state::Kept;
 use super::verdict::{notes, verdict};
 use super::{Best, Checked, FloatSide, Request, Tuned};
 use crate::Result;
-use crate::apply::{FinishedLayers, Learning};
+use crate::apply::{FinishedLayers, LayerRounding};
 use crate::evaluate::Baseline;
 use crate::growth::{most_bytes, source_bytes};
+use crate::inputs::Learning;
 use crate::measure::latencies;
 use crate::metric::Metric;
 use crate::plan::Plan;
@@ -141,8 +142,9 @@ impl Tuner<'_> {
         let digest = self.source_digest.as_deref();
         // Every plan is another.
         let finished = &FinishedLayers::default();
-        let learning = Learning { data: self.request.calibration, run: self.run, finished };
-        quantized(self.source, self.prepared.clone(), plan, Some(learning), digest, &Silent)
+        let learning = Learning { data: self.request.calibration, run: self.run };
+        let rounding = Some(LayerRounding { learning, finished });
+        quantized(self.source, self.prepared.clone(), plan, rounding, digest, &Silent)
     }
 
     /// Measures a model as it is read back from a file.

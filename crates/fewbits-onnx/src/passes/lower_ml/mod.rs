@@ -23,6 +23,7 @@ pub use self::linear_classifier::logistic_classifier;
 
 use self::emit::{Emit, Surroundings};
 use super::cleanup;
+use crate::equal_initializers::share_equal_initializers;
 use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::{GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
@@ -103,7 +104,7 @@ pub fn lower_ml(model: &mut Model) -> Result<Lowered> {
     if !report.lowered.is_empty() {
         tables::gather_last(graph, &mut names)?;
         casts_to_identities(graph);
-        cleanup::share_equal_initializers(graph);
+        share_equal_initializers(graph);
         cleanup::cleanup(graph);
         settle_versions(model, opset);
     }

@@ -1,5 +1,6 @@
 //! Nodes on some axes, which are an attribute in older opsets and an input in newer ones.
 
+use crate::facts::has_axes_input;
 use crate::graph::Names;
 use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
@@ -11,20 +12,11 @@ pub fn on_axes(
     mut node: NodeProto,
     axes: &[i64],
 ) -> NodeProto {
-    if !are_input(node.op_type(), opset) {
+    if !has_axes_input(node.op_type(), opset) {
         return node.with(AttributeProto::of_ints("axes", axes));
     }
     let name = names.fresh("axes");
     graph.initializer.push(TensorProto::from_i64(&name, &[axes.len()], axes));
     node.input.push(name);
     node
-}
-
-/// Whether an operator has its axes as an input.
-pub(in crate::passes) fn are_input(op: &str, opset: i64) -> bool {
-    match op {
-        "ReduceSum" => opset >= 13,
-        op if op.starts_with("Reduce") => opset >= 18,
-        _ => opset >= 13,
-    }
 }

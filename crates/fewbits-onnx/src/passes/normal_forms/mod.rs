@@ -16,7 +16,6 @@ mod signs;
 mod softmax;
 mod vectors;
 
-pub(super) use axes::are_input;
 pub use axes::on_axes;
 
 use super::fold_batch_norm::fold_batch_norm;

@@ -2,7 +2,8 @@
 //! `QuantizeLinear`.
 
 use super::emit::{Emit, Params, Why};
-use super::{MICROSOFT, Outcome, input, is_known_domain, optional, output, weights};
+use super::{Outcome, input, is_known_domain, optional, output, weights};
+use crate::MICROSOFT;
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
 
 /// How an operator spells its inputs: three a quantized value, its integers, scale and zero point.

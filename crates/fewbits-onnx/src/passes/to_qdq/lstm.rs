@@ -1,7 +1,8 @@
 //! `DynamicQuantizeLSTM` as an `LSTM` of floats.
 
 use super::emit::{Emit, Why};
-use super::{MICROSOFT, Outcome, Rewritten, input, optional, rewrite};
+use super::{Outcome, Rewritten, input, optional, rewrite};
+use crate::MICROSOFT;
 use crate::Model;
 use crate::proto::{NodeProto, TensorProto};
 

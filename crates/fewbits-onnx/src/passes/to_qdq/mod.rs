@@ -25,9 +25,8 @@ pub use self::lstm::{is_dynamic_lstm, unpack_lstm};
 pub use self::nbits::unpack_nbits;
 use super::lower_ml::Kept;
 use super::upgrade_opset::upgrade_opset;
-use crate::Model;
 use crate::proto::NodeProto;
-use crate::qweight::nbits::MICROSOFT;
+use crate::{MICROSOFT, Model};
 
 /// From here on `DequantizeLinear` may have a scale for each channel.
 const CHANNELS_OPSET: i64 = 13;

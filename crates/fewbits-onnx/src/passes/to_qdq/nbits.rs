@@ -3,8 +3,9 @@
 use super::emit::{Emit, Why};
 use super::{Outcome, Rewritten, input, optional, output, rewrite};
 use crate::Model;
+use crate::facts::is_mat_mul_n_bits;
 use crate::proto::{DataType, NodeProto, TensorProto};
-use crate::qweight::nbits::{Blocks, Fields, is_mat_mul_n_bits};
+use crate::qweight::nbits::{Blocks, Fields};
 
 /// Replaces every `MatMulNBits` of the main graph that has constant weights by a `MatMul` with the
 /// weights as floats, for executors without it: they take as much memory as before the

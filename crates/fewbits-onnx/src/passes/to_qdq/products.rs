@@ -1,7 +1,8 @@
 //! Products of integers that give floats: `MatMulInteger`, and its sums scaled.
 
 use super::emit::{Emit, Why};
-use super::{MICROSOFT, Outcome, input, optional, output};
+use super::{Outcome, input, optional, output};
+use crate::MICROSOFT;
 use crate::proto::{DataType, NodeProto};
 
 /// Whether `node` is one of them.

@@ -15,11 +15,11 @@ mod products;
 use self::emit::{Emit, Why};
 use super::lower_ml::Kept;
 use super::upgrade_opset::upgrade_opset;
+use crate::MICROSOFT;
 use crate::Model;
 use crate::facts::Facts;
 use crate::graph::Names;
 use crate::proto::NodeProto;
-use crate::qweight::nbits::MICROSOFT;
 
 /// The domain of operators on channels in blocks, as many as the registers of a CPU hold.
 const LAID_OUT: &str = "com.microsoft.nchwc";

@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use fewbits_quant::{Encoding, Granularity, Layout, PackedInts, QTensor, QuantParams};
 
 use super::nbits;
+use crate::facts::is_mat_mul_n_bits;
 use crate::graph::Index;
 use crate::proto::{DataType, GraphProto, NodeProto};
 use codes::Codes;
@@ -53,7 +54,7 @@ impl<'a> WeightReader<'a> {
 
     /// The weight of a `MatMulNBits` at `position`, the first that reads it.
     fn multiplied(&self, position: usize, node: &NodeProto) -> Option<ReadWeight> {
-        if !nbits::is_mat_mul_n_bits(node) {
+        if !is_mat_mul_n_bits(node) {
             return None;
         }
         let name = node.input.get(1)?.clone();

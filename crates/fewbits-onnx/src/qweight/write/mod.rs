@@ -9,10 +9,10 @@ mod nbits;
 
 use fewbits_quant::{Granularity, QTensor};
 
+use crate::MICROSOFT;
+use crate::equal_initializers::share_equal_initializers;
 use crate::graph::Names;
-use crate::passes::cleanup::share_equal_initializers;
 use crate::proto::{DataType, GraphProto, NodeProto, TensorProto};
-use crate::qweight::nbits::MICROSOFT;
 use crate::{Model, OnnxError, Result};
 
 /// The newest opset whose forms of weights are plain.

@@ -3,8 +3,9 @@
 use fewbits_quant::{Encoding, Granularity, QTensor};
 
 use super::{QWeightWriter, WeightForm};
+use crate::MICROSOFT;
 use crate::proto::{AttributeProto, DataType, NodeProto, TensorProto};
-use crate::qweight::nbits::{Blocks, Fields, MICROSOFT};
+use crate::qweight::nbits::{Blocks, Fields};
 
 /// The width that its kernels multiply float activations by. With 2 and 8 bits they unpack the whole
 /// weight at every call.

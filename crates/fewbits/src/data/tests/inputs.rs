@@ -109,7 +109,7 @@ fn labels_are_found_by_name_and_by_option() {
     assert_eq!(of("species", &DataOptions::default()).unwrap().labels(), None);
     let asked = of("species", &label("species")).unwrap();
     assert_eq!(labels(&asked), &LabelValues::Class(vec![7, 8, 9]));
-    let missing = refused(of("species", &label("kind")), &["'kind'", "'x', 'species'", "--label"]);
+    let missing = refused(of("species", &label("kind")), &["'kind'", "'x', 'species'", "label"]);
     assert!(matches!(missing, DataError::MissingLabel { .. }));
     refused(read_with("npy", &three_rows(), &floats(2), &label("y")), &["no label 'y'"]);
     // An input that is called as labels usually are is no label.
@@ -248,7 +248,7 @@ fn integers_of_every_width_are_normalized() {
         check_first(&ids, &[2, 2], wide.clone());
     }
     let floats_file = read_with("npy", &three_rows(), &floats(2), &options);
-    refused(floats_file, &["--normalize", "'data' holds floats"]);
+    refused(floats_file, &["normalize", "'data' holds floats"]);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn rows_lie_along_the_axis_that_the_batch_has() {
         ("h", counted("(2, 2, 1)", 4)),
         ("fixed", counted("(2,)", 2)),
     ]);
-    refused(read("npz", &fewer, &inputs), &["'x' has 3 rows but 'h' has 2", "--batch whole"]);
+    refused(read("npz", &fewer, &inputs), &["'x' has 3 rows but 'h' has 2", "batch whole"]);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn inputs_of_one_value_are_given_by_options() {
     };
     assert_eq!(
         refusal("sr=1", &inputs),
-        "--input sr: the model has no such input; it has rate, x, level"
+        "input sr: the model has no such input; it has rate, x, level"
     );
     let count = ValueSpec { row_axis: None, ..spec("n", DataType::Int64, &[]) };
     assert!(refusal("n=0.5", &[count]).contains("cannot be an element of type Int64"));

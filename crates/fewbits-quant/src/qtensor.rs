@@ -1,21 +1,16 @@
 //! A quantized tensor.
 
-mod quantize;
-
-pub use quantize::{check, fixed_point_floats, quantize, quantize_by, quantize_within, sqnr_db};
-
-use crate::params::halve;
-use crate::{Layout, PackedInts, QuantParams, ScaleType, Span, scales};
+use crate::{Layout, PackedInts, QuantParams, ScaleType, Span};
 
 /// A tensor of integers, or of small floats, with the parameters that give them meaning:
 /// `value = (integer - zero_point) * scale`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QTensor {
-    layout: Layout,
-    params: QuantParams,
-    codes: PackedInts,
+    pub(crate) layout: Layout,
+    pub(crate) params: QuantParams,
+    pub(crate) codes: PackedInts,
     /// Where scales are quantized in turn: they stand for those of `params`.
-    coded_scales: Option<Box<QTensor>>,
+    pub(crate) coded_scales: Option<Box<QTensor>>,
 }
 
 impl QTensor {
@@ -95,24 +90,6 @@ impl QTensor {
     pub(crate) fn with_params(self, params: QuantParams) -> QTensor {
         debug_assert_eq!(params.scale.len(), self.params.scale.len());
         QTensor { params, coded_scales: None, ..self }
-    }
-
-    /// The same integers with scales of this type; those that are quantized already stay. What
-    /// rounding a scale moves is far below what rounding the values did: by 16 bits at most a sixteenth
-    /// of a step for 8-bit integers, by 8 bits at most a 34th of a step of the widest group for 4-bit
-    /// ones.
-    pub fn with_scales(mut self, scale_type: ScaleType) -> QTensor {
-        match scale_type {
-            _ if self.coded_scales.is_some() => {}
-            ScaleType::F32 => {}
-            ScaleType::F16 => halve(&mut self.params.scale),
-            ScaleType::U8 => {
-                let coded = scales::double(&self.params.scale);
-                self.params.scale = coded.dequantize();
-                self.coded_scales = Some(Box::new(coded));
-            }
-        }
-        self
     }
 
     /// The floats that the integers stand for: `(q - zero_point) * scale` in f32, the arithmetic

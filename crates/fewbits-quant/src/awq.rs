@@ -9,8 +9,7 @@
 //! since that is what a Hessian knows, and α goes in steps of a 16th instead of a 20th, since roots of
 //! 16 are square roots, which every CPU rounds alike.
 
-use super::Inputs;
-use crate::{Hessian, Importance, Matrix, Result, Scheme, WeightRange, quantize_by};
+use crate::{Hessian, Importance, Inputs, Matrix, Result, Scheme, WeightRange, quantize_by};
 
 /// Steps of α from 0 to 1.
 const ALPHAS: i32 = 16;

@@ -3,7 +3,9 @@
 /// A token, and the line that it begins in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
+    /// The line that it begins in, from 1.
     pub line: usize,
+    /// What it is.
     pub kind: Kind,
 }
 
@@ -21,10 +23,12 @@ pub enum Kind {
 }
 
 impl Token {
+    /// Says whether this is a word, and which.
     pub fn is_word(&self, word: &str) -> bool {
         matches!(&self.kind, Kind::Word(own) if own == word)
     }
 
+    /// Says whether this is a mark, and which.
     pub fn is_mark(&self, mark: char) -> bool {
         self.kind == Kind::Mark(mark)
     }
@@ -170,29 +174,34 @@ fn is_of_words(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_'
 }
 
-#[test]
-fn strings_are_told_from_what_looks_like_them() {
-    let text = r####"
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_told_from_what_looks_like_them() {
+        let text = r####"
         "plain" 'c' '"' '\'' b'"' &'a str // "comment"
         /* "outer" /* "inner" */ "still" */ b"bytes" c"c" r"raw\" r#"with " in it"# r#type
         "with \" in it" 1.5e3 'static "end"
     "####;
-    let found: Vec<(usize, String)> = tokens(text)
-        .into_iter()
-        .filter_map(|token| match token.kind {
-            Kind::Text(text) => Some((token.line, text)),
-            _ => None,
-        })
-        .collect();
-    let expected = [
-        (2, "plain"),
-        (3, "bytes"),
-        (3, "c"),
-        (3, r"raw\"),
-        (3, "with \" in it"),
-        (4, "with \\\" in it"),
-        (4, "end"),
-    ];
-    assert_eq!(found, expected.map(|(line, text)| (line, text.to_string())));
-    assert!(tokens(text).iter().any(|token| token.is_word("type")));
+        let found: Vec<(usize, String)> = tokens(text)
+            .into_iter()
+            .filter_map(|token| match token.kind {
+                Kind::Text(text) => Some((token.line, text)),
+                _ => None,
+            })
+            .collect();
+        let expected = [
+            (2, "plain"),
+            (3, "bytes"),
+            (3, "c"),
+            (3, r"raw\"),
+            (3, "with \" in it"),
+            (4, "with \\\" in it"),
+            (4, "end"),
+        ];
+        assert_eq!(found, expected.map(|(line, text)| (line, text.to_string())));
+        assert!(tokens(text).iter().any(|token| token.is_word("type")));
+    }
 }

@@ -1,11 +1,14 @@
 //! From floats to a [`QTensor`], rounding to nearest.
 
-use super::QTensor;
+mod on_inputs;
+
+pub use on_inputs::quantize_on;
+
 use crate::params::{affine_max, symmetric_max, symmetric_scale};
 use crate::rounding::{nearest, nearest_float, sign};
 use crate::{
-    Encoding, FloatFormat, FractionBits, Importance, Layout, Levels, PackedInts, QuantError,
-    QuantParams, Result, Scheme, Span, WeightRange, range, round_half_even, scales,
+    Encoding, FloatFormat, FractionBits, Importance, Layout, Levels, PackedInts, QTensor,
+    QuantError, QuantParams, Result, Scheme, Span, WeightRange, range, round_half_even, scales,
 };
 
 /// Quantizes `values`, a row-major tensor of `shape`, over their whole range, rounding to nearest.

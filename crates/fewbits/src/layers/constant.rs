@@ -8,7 +8,7 @@ use fewbits_onnx::facts::ReadAs;
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto};
 
-use crate::plan::{ActivationUse, is_product};
+use super::is_product;
 
 /// A float constant of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,17 +76,9 @@ impl Constant {
         self.axes().is_some() && self.read_as.iter().all(|read_as| read_as.is_looked_up())
     }
 
-    /// The axes that its scales follow beside such activations.
-    pub fn axes_beside(&self, activations: ActivationUse) -> Option<Axes> {
-        match activations {
-            ActivationUse::Float => self.axes(),
-            ActivationUse::Dynamic | ActivationUse::Static => self.axes_on_integers(),
-        }
-    }
-
     /// The axes that suit all products on integers: without a channel where these lie along
     /// different axes, since one set of scales cannot follow both.
-    fn axes_on_integers(&self) -> Option<Axes> {
+    pub fn axes_on_integers(&self) -> Option<Axes> {
         let axes = self.axes()?;
         let mut on_integers = self.uses.iter().filter(|u| u.form == UseForm::Integer);
         let agree = on_integers.all(|u| u.axes.channel == axes.channel);

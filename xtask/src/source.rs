@@ -8,30 +8,56 @@ use crate::tokens::{Kind, Token, tokens};
 pub struct Source {
     /// Where it is.
     pub path: PathBuf,
+    /// The module that it holds: its name and those of the modules around it, from the outermost.
+    pub module: Vec<String>,
     /// What is compiled of it.
     pub tokens: Vec<Token>,
 }
 
-/// The files that make the crate whose root is `root`, found by its `mod` items: those of modules that
+/// Finds the root files of the crates under `crates`, and of the Python package.
+///
+/// # Panics
+/// Where the folder cannot be listed.
+pub fn crate_roots(root: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(root.join("crates")).expect("the folder of the crates");
+    let mut folders: Vec<PathBuf> =
+        folders.map(|entry| entry.expect("a crate's folder").path()).collect();
+    folders.sort();
+    folders.push(root.join("bindings/python"));
+    folders.iter().flat_map(|folder| roots_in(folder)).collect()
+}
+
+/// Finds the root files of a crate: of its library, of its program.
+pub fn roots_in(folder: &Path) -> Vec<PathBuf> {
+    let roots = ["lib.rs", "main.rs"].map(|name| folder.join("src").join(name));
+    roots.into_iter().filter(|path| path.is_file()).collect()
+}
+
+/// Reads the files that make the crate whose root is `root`, found by its `mod` items: those of modules that
 /// only tests have are not among them.
+///
+/// # Panics
+/// Where a file cannot be read.
 pub fn files(root: &Path) -> Vec<Source> {
     let mut found = Vec::new();
-    read(root, root.parent().unwrap(), &mut found);
+    read(root, root.parent().expect("a folder of the root file"), &[], &mut found);
     found
 }
 
-/// Adds a file, and those of its modules, which lie in `folder`.
-fn read(path: &Path, folder: &Path, found: &mut Vec<Source>) {
+/// Adds a file that holds `module`, and those of its modules, which lie in `folder`.
+fn read(path: &Path, folder: &Path, module: &[String], found: &mut Vec<Source>) {
     let text = std::fs::read_to_string(path);
     let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let tokens = without_tests(&tokens(&text));
     let modules = modules(&tokens);
-    found.push(Source { path: path.to_path_buf(), tokens });
-    for module in modules {
-        let inside = folder.join(module);
+    found.push(Source { path: path.to_path_buf(), module: module.to_vec(), tokens });
+    for child in modules {
+        let inside = folder.join(&child);
         let own = inside.with_extension("rs");
         let file = if own.is_file() { own } else { inside.join("mod.rs") };
-        read(&file, &inside, found);
+        let names = child.iter().map(|name| name.to_string_lossy().into_owned());
+        let module: Vec<String> = module.iter().cloned().chain(names).collect();
+        read(&file, &inside, &module, found);
     }
 }
 
@@ -59,7 +85,7 @@ fn modules(tokens: &[Token]) -> Vec<PathBuf> {
     found
 }
 
-/// The tokens without items that only tests have, and without attributes.
+/// Leaves out items that only tests have, and attributes.
 pub fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let mut kept = Vec::new();
     let mut at = 0;
@@ -101,7 +127,7 @@ fn item(tokens: &[Token]) -> usize {
     at
 }
 
-/// How many tokens there are from a bracket to the one that closes it; 0 where they begin with none.
+/// Counts the tokens from a bracket to the one that closes it; 0 where they begin with none.
 pub fn bracketed(tokens: &[Token]) -> usize {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate() {
@@ -117,9 +143,13 @@ pub fn bracketed(tokens: &[Token]) -> usize {
     tokens.len()
 }
 
-#[test]
-fn tests_and_documentation_are_left_out() {
-    let text = r#"
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_and_documentation_are_left_out() {
+        let text = r#"
         //! Of a file: "Conv".
         #![allow(missing_docs)]
         /// Of an item.
@@ -132,16 +162,17 @@ fn tests_and_documentation_are_left_out() {
         mod tests { #[test] fn one() { f("Conv") } }
         #[cfg(not(test))] fn last() {}
     "#;
-    let kinds =
-        |tokens: Vec<Token>| -> Vec<Kind> { tokens.into_iter().map(|token| token.kind).collect() };
-    let kept = r#"fn kept() { f("a") } impl Kept { fn too(&self) {} } fn last() {}"#;
-    assert_eq!(kinds(without_tests(&tokens(text))), kinds(tokens(kept)));
-}
+        let kinds = |tokens: Vec<Token>| -> Vec<Kind> {
+            tokens.into_iter().map(|token| token.kind).collect()
+        };
+        let kept = r#"fn kept() { f("a") } impl Kept { fn too(&self) {} } fn last() {}"#;
+        assert_eq!(kinds(without_tests(&tokens(text))), kinds(tokens(kept)));
+    }
 
-#[test]
-fn files_are_those_of_modules_that_are_compiled() {
-    let text =
-        "mod a; pub mod b; mod c { fn f() {} mod d; } #[cfg(test)] mod tests; mod e; fn model() {}";
-    let found = modules(&without_tests(&tokens(text)));
-    assert_eq!(found, ["a", "b", "c/d", "e"].map(PathBuf::from));
+    #[test]
+    fn files_are_those_of_modules_that_are_compiled() {
+        let text = "mod a; pub mod b; mod c { fn f() {} mod d; } #[cfg(test)] mod tests; mod e; fn model() {}";
+        let found = modules(&without_tests(&tokens(text)));
+        assert_eq!(found, ["a", "b", "c/d", "e"].map(PathBuf::from));
+    }
 }

@@ -1,14 +1,10 @@
-//! The products of a model whose weights become integers.
+//! The products of a model whose weights may become integers.
 
 use std::collections::HashSet;
 
-use fewbits_onnx::Model;
 use fewbits_onnx::facts::{ProductForm, WeightLies};
 use fewbits_onnx::graph::Index;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
-
-use crate::calibrate::ChannelAxis;
-use crate::plan::Plan;
 
 /// A `Conv`, `Gemm` or `MatMul` of an activation and a FLOAT constant that nothing else reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +19,31 @@ pub struct Product {
     pub shape: Vec<usize>,
     /// How the constant lies.
     pub kind: ProductKind,
+}
+
+/// The axis of an activation's channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelAxis {
+    /// Axis 1.
+    Second,
+    /// The last one.
+    Last,
+}
+
+impl ChannelAxis {
+    /// Counts it from 0, for an activation of `rank` axes.
+    pub fn of(self, rank: usize) -> Option<usize> {
+        match self {
+            ChannelAxis::Second => (rank >= 2).then_some(1),
+            ChannelAxis::Last => rank.checked_sub(1),
+        }
+    }
+}
+
+/// Tells whether `node` multiplies an activation, its first input, by the weight that it reads second, in a
+/// form that runtimes compute on integers.
+pub fn is_product(node: &NodeProto) -> bool {
+    ProductForm::on_integers(node).is_some()
 }
 
 /// How the weight of a product lies.
@@ -154,15 +175,8 @@ pub fn products(graph: &GraphProto, index: &Index, quantized: &HashSet<&str>) ->
         .collect()
 }
 
-/// The products whose weights become integers by a plan.
-pub fn planned_products(model: &Model, plan: &Plan) -> Vec<Product> {
-    let quantized = plan.quantized().map(|(planned, _)| planned.tensor.as_str()).collect();
-    let graph = model.graph();
-    products(graph, &Index::new(graph), &quantized)
-}
-
 /// `name`, if it is a vector constant of `length` elements that one node alone reads.
-pub(super) fn own_vector(
+pub(crate) fn own_vector(
     graph: &GraphProto,
     index: &Index,
     name: &str,
