@@ -12,6 +12,8 @@
 //! - `reference`: the plain interpreter, to the bit.
 //! - [`memory`]: where values lie while a program runs.
 
+mod choose;
+mod compile;
 mod error;
 mod f64_prologue;
 mod fallback;

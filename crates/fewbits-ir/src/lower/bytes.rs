@@ -2,11 +2,10 @@
 
 use fewbits_onnx::proto::NodeProto;
 
-use crate::lower::{Bytes, Lowering, bytes};
+use crate::lower::{Bytes, Lowering, Wanted, bytes};
 use crate::op::Epilogue;
 use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
-use crate::rules::Wanted;
 use crate::view::ByteType;
 
 impl<'a> Lowering<'a> {

@@ -5,16 +5,17 @@
 //! ([`Lowering::quantized`]), otherwise in floats that a step quantizes. A float value is asked for
 //! by its own name ([`Lowering::tensor`]): a product of bytes whose sums become floats, one of our
 //! own float steps, or a node that is left to another executor ("the rest"). How a node becomes a step
-//! is what [`rules`](crate::rules) say.
+//! is what the rules say that it is given.
 
 mod account;
+mod ask;
 mod bytes;
-mod float;
 mod layout;
 mod movement;
-mod program;
+mod rule;
 mod sums;
 mod why;
+pub(crate) mod window;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -27,7 +28,8 @@ use crate::refusal::Refusal;
 use crate::view::{ByteType, GraphView};
 
 pub(crate) use layout::table_of;
-pub(crate) use movement::VIEWS;
+pub(crate) use movement::{VIEWS, permutation};
+pub(crate) use rule::{Rewrite, Rule, Takes, Wanted};
 pub(crate) use sums::{Bias, Sums};
 
 /// Bytes and what they mean.
@@ -50,6 +52,8 @@ pub(crate) fn bytes(scale: ByteScale, layout: Layout) -> Value {
 /// A graph on its way to a program.
 pub(crate) struct Lowering<'a> {
     pub view: GraphView<'a>,
+    /// In the order in which they are tried.
+    rules: &'static [Rule],
     pub types: ElementTypes,
     pub ranks: HashMap<String, usize>,
     pub values: Vec<Value>,
@@ -82,7 +86,7 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    pub(crate) fn new(view: GraphView<'a>) -> Lowering<'a> {
+    pub(crate) fn new(view: GraphView<'a>, rules: &'static [Rule]) -> Lowering<'a> {
         let types = view.facts.types().clone();
         let sizes = view.facts.sizes().iter();
         let ranks = sizes.map(|(name, dims)| (name.clone(), dims.len())).collect();
@@ -93,6 +97,7 @@ impl<'a> Lowering<'a> {
             .any(|node| node.is("QuantizeLinear") || node.is("DynamicQuantizeLinear"));
         Lowering {
             view,
+            rules,
             types,
             ranks,
             values: Vec::new(),

@@ -3,11 +3,11 @@
 use fewbits_kernels::Halo;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::window::pool_window;
 use crate::lower::{Bytes, Lowering, bytes};
 use crate::op::{BytesPool, NewShape, Op, Transpose};
 use crate::program::{Layout, Value, ValueId};
 use crate::refusal::{Refusal, only};
-use crate::rules::{permutation, pool_window};
 
 /// The operators that only change a shape.
 pub(crate) const VIEWS: [&str; 5] = ["Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze"];
@@ -70,4 +70,11 @@ impl<'a> Lowering<'a> {
             _ => NewShape::Unsqueeze { axes: axes()? },
         })
     }
+}
+
+/// The permutation of a Transpose, unless it is left to the rank, which is not known here.
+pub(crate) fn permutation(node: &NodeProto) -> Result<Vec<usize>, Refusal> {
+    let permutation: Option<Vec<usize>> =
+        node.ints("perm").iter().map(|&p| usize::try_from(p).ok()).collect();
+    permutation.filter(|p| !p.is_empty()).ok_or(Refusal::of_node("it has no perm"))
 }

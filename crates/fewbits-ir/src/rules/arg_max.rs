@@ -3,10 +3,10 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::Op;
 use crate::refusal::{Refusal, check, input, only};
 use crate::rules::norm::{OTHER_AXIS, is_last_axis};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "arg_max", takes: Takes::Labels(arg_max) };
 

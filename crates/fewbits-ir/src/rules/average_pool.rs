@@ -2,12 +2,12 @@
 
 use fewbits_kernels::Halo;
 
+use crate::lower::window::{divisor, pool_window};
 use crate::lower::{Lowering, bytes};
+use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{ByteScale, BytesPool, Op};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, only};
-use crate::rules::window::{divisor, pool_window};
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "average_pool", takes: Takes::ToBytes(average_pool) };
 

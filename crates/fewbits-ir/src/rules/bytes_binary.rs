@@ -5,10 +5,10 @@ use fewbits_kernels::bytes::AddScales;
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Bytes, Lowering, bytes};
+use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{AddBytes, ByteScale, BytesBinary, BytesOperator, Epilogue, Op};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, input, only};
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "bytes_binary", takes: Takes::ToBytes(binary) };
 

@@ -1,11 +1,11 @@
 //! Bytes joined along an axis.
 
 use crate::lower::{Bytes, Lowering, bytes};
+use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{ByteScale, Concat, Op};
 use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
 use crate::rules::float_concat::concat_axis;
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "bytes_concat", takes: Takes::ToBytes(concat) };
 

@@ -1,13 +1,11 @@
 //! Cast of floats to floats, which are there already, or of integers of ours.
 
-use fewbits_onnx::proto::{DataType, NodeProto};
+use fewbits_onnx::proto::NodeProto;
 
-use crate::lower::{Lowering, floats};
-use crate::op::Op;
-use crate::program::ValueId;
+use crate::lower::Lowering;
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::{Refusal, input, only};
 use crate::rules::floats_of_integers::floats_of_integers;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "cast", takes: Takes::Floats(cast) };
 
@@ -18,14 +16,4 @@ fn cast<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
         true => Ok(Box::new(|lowering| lowering.tensor(from))),
         false => floats_of_integers(lowering, node).map_err(|_| lowering.no_kernel_for(from)),
     }
-}
-
-/// Converts what a Cast reads.
-pub(crate) fn convert<'a>(
-    lowering: &mut Lowering<'a>,
-    node: &'a NodeProto,
-    to: DataType,
-) -> ValueId {
-    let input = lowering.tensor(&node.input[0]);
-    lowering.step(floats(), &[input], "Cast", node, Op::Cast(to))
 }

@@ -3,8 +3,8 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::lower::Lowering;
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::{Refusal, input, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "cast_of_labels", takes: Takes::Labels(cast) };
 

@@ -2,11 +2,11 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::window::sizes_of;
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Col2Im, Op};
 use crate::refusal::{Refusal, check, input, only};
-use crate::rules::window::sizes_of;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "col2im", takes: Takes::Anywhere(col2im) };
 

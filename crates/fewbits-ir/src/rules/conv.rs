@@ -1,12 +1,12 @@
 //! A convolution of bytes with constant integer weights, as bytes.
 
+use crate::lower::window::{kernel_of, window_of};
 use crate::lower::{Lowering, Sums, bytes};
+use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{Activations, ByteScale, Conv, Epilogue, Op, OutputAxis, Product};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, input, only};
 use crate::rules::matrix::{bias, groups, has_weights};
-use crate::rules::window::{kernel_of, window_of};
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "conv", takes: Takes::ToBytes(conv) };
 
@@ -48,6 +48,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::rules::RULES;
     use crate::view::GraphView;
 
     /// A convolution of padded bytes, whose bias a caller feeds, and a MaxPool of the same bytes.
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn a_convolution_that_is_refused_widens_no_halo() {
         let graph = graph();
-        let mut lowering = Lowering::new(GraphView::new(&graph, 17));
+        let mut lowering = Lowering::new(GraphView::new(&graph, 17), &RULES);
         for output in &graph.output {
             lowering.tensor(output.name());
         }

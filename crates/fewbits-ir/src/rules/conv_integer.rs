@@ -1,26 +1,14 @@
 //! ConvInteger that is no part of a chain which ends in floats: int32 sums.
 
-use std::collections::HashSet;
-
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::window::sizes_of;
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{ConvInteger, Op, Padding, WindowsOfAnyRank, ZeroPoints};
 use crate::refusal::{Refusal, input, only};
-use crate::rules::window::sizes_of;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "conv_integer", takes: Takes::Anywhere(conv) };
-
-impl Lowering<'_> {
-    /// Chooses the products of bytes that become our own steps: all that depend on an input.
-    pub(crate) fn choose_integer_products(&mut self, constant: &HashSet<usize>) {
-        let is_product = |node: &NodeProto| node.is("MatMulInteger") || node.is("ConvInteger");
-        let nodes = self.view.graph.node.iter().enumerate();
-        let products = nodes.filter(|(at, node)| is_product(node) && !constant.contains(at));
-        self.integer_products = products.map(|(at, _)| at).collect();
-    }
-}
 
 fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["ConvInteger"], node)?;

@@ -3,10 +3,10 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Bytes, Lowering, floats};
+use crate::lower::{Rule, Takes};
 use crate::op::Op;
 use crate::program::ValueId;
 use crate::refusal::{Refusal, only};
-use crate::rules::{Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "dequantize", takes: Takes::FromBytes(dequantize) };
 

@@ -2,14 +2,14 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::window::{kernel_of, window_of};
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Activations, Conv, Epilogue, Op, Product};
 use crate::program::{Layout, Value};
 use crate::refusal::{Refusal, only};
 use crate::rules::dynamic::Chain;
 use crate::rules::matrix::{groups, has_weights};
-use crate::rules::window::{kernel_of, window_of};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "dynamic_conv", takes: Takes::Anywhere(conv) };
 

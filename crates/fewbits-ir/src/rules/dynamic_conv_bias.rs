@@ -3,9 +3,9 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::Lowering;
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::{Refusal, only};
 use crate::rules::dynamic_conv::convolution;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule =
     Rule { name: "dynamic_conv_bias", takes: Takes::Anywhere(conv_and_bias) };

@@ -3,12 +3,12 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Activations, Epilogue, Op, Product};
 use crate::program::Layout;
 use crate::refusal::{Refusal, check, only};
 use crate::rules::dynamic::Chain;
 use crate::rules::matrix::has_weights;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "dynamic_matmul", takes: Takes::Anywhere(matmul) };
 

@@ -3,8 +3,8 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::Lowering;
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::{Refusal, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule =
     Rule { name: "dynamic_quantize", takes: Takes::Anywhere(dynamic_quantize) };

@@ -4,10 +4,10 @@ use fewbits_kernels::float::{Binary, Function};
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{DequantizedBinary, Epilogue, Op};
 use crate::program::ValueId;
 use crate::refusal::Refusal;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "float_binary", takes: Takes::Floats(float_binary) };
 

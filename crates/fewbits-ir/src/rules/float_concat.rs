@@ -3,10 +3,10 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Concat, Op};
 use crate::program::ValueId;
 use crate::refusal::{Refusal, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "float_concat", takes: Takes::Floats(concat) };
 

@@ -4,12 +4,12 @@ use fewbits_kernels::bytes::Window;
 use fewbits_onnx::proto::NodeProto;
 
 use crate::Tensor;
+use crate::lower::window::{MORE_AXES, window_of};
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{FloatConv, Op};
 use crate::refusal::{Refusal, check, only};
 use crate::rules::matrix::groups;
-use crate::rules::window::{MORE_AXES, window_of};
-use crate::rules::{Rewrite, Rule, Takes};
 use crate::view::{ConstantFloats, Factor};
 
 pub(crate) const RULE: Rule = Rule { name: "float_conv", takes: Takes::Floats(conv) };

@@ -2,13 +2,13 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::permutation;
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{FloatMatMul, Heads, Op, Permutation};
 use crate::program::ValueId;
 use crate::refusal::{Refusal, only};
-use crate::rules::float_transpose::permutation;
 use crate::rules::matmul_constant::{has_matrices, is_constant_product};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "float_matmul", takes: Takes::Floats(matmul) };
 

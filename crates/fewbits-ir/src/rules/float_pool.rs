@@ -2,11 +2,11 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::window::{divisor, pool_window};
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{FloatPool, FloatPooling, Op};
 use crate::refusal::Refusal;
-use crate::rules::window::{divisor, pool_window};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "float_pool", takes: Takes::Floats(pool) };
 

@@ -2,11 +2,11 @@
 
 use fewbits_onnx::proto::NodeProto;
 
-use crate::lower::{Lowering, floats};
+use crate::lower::{Lowering, floats, permutation};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Op, Transpose};
 use crate::refusal::{Refusal, only};
 use crate::rules::float_matmul::transposed_product;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "float_transpose", takes: Takes::Floats(transpose) };
 
@@ -21,11 +21,4 @@ fn transpose<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, R
         let op = Op::Transpose(Transpose { permutation });
         lowering.step(floats(), &[input], "Transpose", node, op)
     }))
-}
-
-/// The permutation of a Transpose, unless it is left to the rank, which is not known here.
-pub(crate) fn permutation(node: &NodeProto) -> Result<Vec<usize>, Refusal> {
-    let permutation: Option<Vec<usize>> =
-        node.ints("perm").iter().map(|&p| usize::try_from(p).ok()).collect();
-    permutation.filter(|p| !p.is_empty()).ok_or(Refusal::of_node("it has no perm"))
 }

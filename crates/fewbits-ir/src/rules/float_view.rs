@@ -3,8 +3,8 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::Lowering;
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::Refusal;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "float_view", takes: Takes::Floats(view) };
 

@@ -2,10 +2,11 @@
 
 use fewbits_onnx::proto::{DataType, NodeProto};
 
-use crate::lower::Lowering;
+use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
+use crate::op::Op;
+use crate::program::ValueId;
 use crate::refusal::Refusal;
-use crate::rules::cast::convert;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule =
     Rule { name: "floats_of_integers", takes: Takes::Anywhere(floats_of_integers) };
@@ -28,4 +29,14 @@ fn reads_integers_of_ours(lowering: &Lowering, node: &NodeProto) -> bool {
         lowering.integer_products.contains(&position)
             || lowering.integer_arithmetic.contains(&position)
     })
+}
+
+/// Converts what a Cast reads.
+pub(crate) fn convert<'a>(
+    lowering: &mut Lowering<'a>,
+    node: &'a NodeProto,
+    to: DataType,
+) -> ValueId {
+    let input = lowering.tensor(&node.input[0]);
+    lowering.step(floats(), &[input], "Cast", node, Op::Cast(to))
 }

@@ -4,11 +4,11 @@ use fewbits_kernels::float::Function;
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Epilogue, Op};
 use crate::program::ValueId;
 use crate::refusal::Refusal;
 use crate::rules::float_binary::dequantized_binary;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "function", takes: Takes::Floats(function) };
 

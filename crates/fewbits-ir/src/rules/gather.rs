@@ -4,9 +4,9 @@ use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::Tensor;
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Gather, Matrix, Op};
 use crate::refusal::{Refusal, check, input, only};
-use crate::rules::{Rewrite, Rule, Takes};
 use crate::view::Factor;
 
 pub(crate) const RULE: Rule = Rule { name: "gather", takes: Takes::Floats(gather) };

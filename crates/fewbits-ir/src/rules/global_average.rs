@@ -5,13 +5,13 @@ use fewbits_kernels::bytes::Divisor;
 use fewbits_onnx::facts::place;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::lower::window::{MORE_AXES, spatial_axes};
 use crate::lower::{Lowering, bytes};
+use crate::lower::{Rewrite, Rule, Takes, Wanted};
 use crate::op::{ByteScale, GlobalAverage, Op, Reduction};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, check, only};
 use crate::rules::reduce::{reduce, reduced_axes};
-use crate::rules::window::{MORE_AXES, spatial_axes};
-use crate::rules::{Rewrite, Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "global_average", takes: Takes::ToBytes(of_bytes) };
 pub(crate) const OF_FLOATS: Rule =

@@ -3,9 +3,9 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::lower::Lowering;
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::{Refusal, input, only};
-use crate::rules::cast::convert;
-use crate::rules::{Rewrite, Rule, Takes};
+use crate::rules::floats_of_integers::convert;
 
 pub(crate) const RULE: Rule = Rule { name: "halves", takes: Takes::Anywhere(halves) };
 

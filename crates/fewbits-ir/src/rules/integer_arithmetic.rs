@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{CumSum, CumSumOf, From, IntegerBinary, Op, SumOfIntegers};
 use crate::refusal::{Refusal, input};
-use crate::rules::cast::convert;
-use crate::rules::{Rewrite, Rule, Takes};
+use crate::rules::floats_of_integers::convert;
 use crate::{Result as Loaded, RuntimeError};
 
 pub(crate) const RULE: Rule =

@@ -3,9 +3,9 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::Op;
 use crate::refusal::{Refusal, check, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "labels", takes: Takes::Labels(labels) };
 

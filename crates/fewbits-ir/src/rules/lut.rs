@@ -5,12 +5,12 @@ use fewbits_kernels::float::{Binary, Function};
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, table_of};
+use crate::lower::{Rule, Takes, Wanted};
 use crate::op::ByteScale;
 use crate::program::ValueId;
 use crate::refusal::{Refusal, check};
 use crate::rules::float_binary::binary_of;
 use crate::rules::function::{function_at, name_of};
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "lut", takes: Takes::ToBytes(lut) };
 

@@ -6,10 +6,10 @@ use fewbits_quant::{Granularity, QTensor};
 
 use crate::Tensor;
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{MatMulConstant, Matrix, Op, Order};
 use crate::refusal::{Refusal, check, input};
 use crate::rules::matrix::{is_unscaled, other_bias, spread};
-use crate::rules::{Rewrite, Rule, Takes};
 use crate::view::Factor;
 
 pub(crate) const RULE: Rule = Rule { name: "matmul_constant", takes: Takes::Floats(matmul) };

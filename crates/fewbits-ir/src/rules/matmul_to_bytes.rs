@@ -1,11 +1,11 @@
 //! A matrix of bytes times constant integer weights, as bytes.
 
 use crate::lower::{Lowering, Sums, bytes};
+use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{Activations, ByteScale, Epilogue, Op, Product};
 use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
 use crate::rules::matrix::{Matrix, matrix};
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "matmul_to_bytes", takes: Takes::ToBytes(matmul) };
 

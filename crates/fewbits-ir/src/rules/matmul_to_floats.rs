@@ -3,11 +3,11 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Bias, Lowering, Sums, floats};
+use crate::lower::{Rule, Takes};
 use crate::op::{Activations, Epilogue, Op, Product};
 use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
 use crate::rules::matrix::{Matrix, matrix};
-use crate::rules::{Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "matmul_to_floats", takes: Takes::FromBytes(matmul) };
 

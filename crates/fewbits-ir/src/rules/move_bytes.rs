@@ -1,9 +1,9 @@
 //! Operators that only move bytes.
 
 use crate::lower::Lowering;
+use crate::lower::{Rule, Takes, Wanted};
 use crate::program::ValueId;
 use crate::refusal::Refusal;
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "move_bytes", takes: Takes::ToBytes(move_bytes) };
 

@@ -3,9 +3,9 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Boxes, NonMaxSuppression, Op};
 use crate::refusal::{Refusal, input, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule =
     Rule { name: "non_max_suppression", takes: Takes::Anywhere(non_max_suppression) };

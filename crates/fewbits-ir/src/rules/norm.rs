@@ -3,9 +3,9 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Norm, NormKind, Op};
 use crate::refusal::{Refusal, check, input, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "norm", takes: Takes::Floats(norm) };
 

@@ -1,9 +1,9 @@
 //! Bytes of one scale become those of another.
 
 use crate::lower::Lowering;
+use crate::lower::{Rule, Takes, Wanted};
 use crate::program::ValueId;
 use crate::refusal::{Refusal, only};
-use crate::rules::{Rule, Takes, Wanted};
 
 pub(crate) const RULE: Rule = Rule { name: "requantize", takes: Takes::ToBytes(requantize) };
 

@@ -3,11 +3,11 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{
     AspectRatio, Coordinates, Filter, Interpolation, Nearest, Op, Outside, Resize, Target,
 };
 use crate::refusal::{Refusal, check, input, only};
-use crate::rules::{Rewrite, Rule, Takes};
 use crate::trust::distrusted;
 
 pub(crate) const RULE: Rule = Rule { name: "resize", takes: Takes::Anywhere(resize) };

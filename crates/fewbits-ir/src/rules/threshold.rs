@@ -3,9 +3,9 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::lower::{Lowering, floats};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::Op;
 use crate::refusal::Refusal;
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "threshold", takes: Takes::Labels(above_threshold) };
 

@@ -3,8 +3,8 @@
 use fewbits_onnx::proto::NodeProto;
 
 use crate::lower::{Lowering, VIEWS};
+use crate::lower::{Rewrite, Rule, Takes};
 use crate::refusal::{Refusal, only};
-use crate::rules::{Rewrite, Rule, Takes};
 
 pub(crate) const RULE: Rule = Rule { name: "view_of_labels", takes: Takes::Labels(view) };
 

@@ -9,6 +9,7 @@ use fewbits_onnx::facts::CommonScales;
 use crate::fallback::fallback;
 use crate::lower::Lowering;
 use crate::program::{Constant, Fact, Program, Step, ValueId};
+use crate::rules::RULES;
 use crate::schedule::{Flow, Item, constant_nodes};
 use crate::tensor::constant_tensor;
 use crate::view::GraphView;
@@ -52,7 +53,7 @@ fn lowered(model: &Model, prologue: F64Prologue) -> Result<Program> {
     let view = GraphView::new(graph, model.opset());
     let known = rows::known(&view);
     let are_apart = rows::are_apart(&view, CommonScales::Mix);
-    let mut lowering = Lowering::new(view);
+    let mut lowering = Lowering::new(view, &RULES);
     let constant = constant_nodes(graph);
     lowering.choose_integer_products(&constant);
     lowering.choose_integer_arithmetic()?;

@@ -1,5 +1,5 @@
-//! Which nodes on floats become steps of ours: what stands between integer products in a transformer or
-//! a perceptron.
+//! Which nodes become steps of ours that another executor could compute, too: products of bytes, and of those on
+//! floats what stands between integer products in a transformer or a perceptron.
 
 use std::collections::HashSet;
 
@@ -13,6 +13,14 @@ const ANCHORS: [&str; 5] =
     ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"];
 
 impl<'a> Lowering<'a> {
+    /// Chooses the products of bytes that become our own steps: all that depend on an input.
+    pub(crate) fn choose_integer_products(&mut self, constant: &HashSet<usize>) {
+        let is_product = |node: &NodeProto| node.is("MatMulInteger") || node.is("ConvInteger");
+        let nodes = self.view.graph.node.iter().enumerate();
+        let products = nodes.filter(|(at, node)| is_product(node) && !constant.contains(at));
+        self.integer_products = products.map(|(at, _)| at).collect();
+    }
+
     /// Chooses which float nodes become our own steps: those that are linked to integers or to a
     /// convolution of ours by nodes that can all be ours, or all nodes of the graph. Others go to the
     /// float executor, so that values are not handed to and fro.
