@@ -8,7 +8,7 @@ use fewbits::Replace;
 use fewbits::compare::CompareOptions;
 use fewbits::run::RunOptions;
 use fewbits::sweep::{SweepOptions, Widths};
-use fewbits::tune::{Objective, Place, Request};
+use fewbits::tune::{Files, Objective, Request};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -124,9 +124,9 @@ pub fn tune(
             calibration: &calibration.dataset,
             time_limit,
         };
-        let place = Place { out: &out, replace, state: resume.as_deref() };
+        let files = Files { out: &out, replace, state: resume.as_deref() };
         let stop = || progress.is_interrupted();
-        let tuned = fewbits::tune::tune(&model.model, &request, &place, &run, &stop, progress)?;
+        let tuned = fewbits::tune::tune(&model.model, &request, &files, &run, &stop, progress)?;
         Ok(json(&tuned))
     })
 }

@@ -1,7 +1,7 @@
 //! Plans, and models made by them.
 
 use fewbits::Model;
-use fewbits::apply::FinishedLayers;
+use fewbits::apply::Checkpoint;
 use fewbits::guard::{Guarded, Limits, MaxDrop, Otherwise};
 use fewbits::plan::Plan;
 use fewbits::progress::Progress;
@@ -83,18 +83,18 @@ fn settled<'a>(
 ) -> fewbits::Result<(Planned<'a>, Guarded)> {
     let run = RunOptions::default();
     let request = how.request(data);
-    let finished = FinishedLayers::default();
+    let checkpoint = Checkpoint::default();
     let refused = |reason| fewbits::Error::Request { reason };
     let (planned, min_sqnr) = match plan {
         Some(plan) => {
             let min_sqnr = how.min_sqnr.of_plan(&plan, request.data).map_err(refused)?;
-            (Planned::by_plan(model, plan, request.data, finished, &run)?, min_sqnr)
+            (Planned::by_plan(model, plan, request.data, checkpoint, &run)?, min_sqnr)
         }
         None => {
             let min_sqnr = how.min_sqnr.of_recipe(&request).map_err(refused)?;
             let mut observed = Observed::default();
             let planned =
-                Planned::by_recipe(model, &request, &mut observed, finished, &run, progress)?;
+                Planned::by_recipe(model, &request, &mut observed, checkpoint, &run, progress)?;
             (planned, min_sqnr)
         }
     };

@@ -5,7 +5,7 @@ use fewbits_onnx::passes::byte_arithmetic::byte_arithmetic;
 use fewbits_onnx::passes::exact_products::exact_products;
 use fewbits_onnx::passes::exact_quantization::exact_quantization;
 use fewbits_onnx::passes::first_of_equals::first_of_equals;
-use fewbits_onnx::passes::lower_ml::{self, Kept};
+use fewbits_onnx::passes::lower_ml::{self, KeptNode as Kept};
 use fewbits_onnx::passes::normal_forms::normal_forms;
 use fewbits_onnx::passes::turned_weights::turn_integer_weights;
 use fewbits_onnx::passes::{cleanup, constants, inline, own_shapes, to_qdq, unfuse, unpack};

@@ -22,7 +22,7 @@ const MADE_UP_LENGTH: usize = 128;
 const MOST_ELEMENTS: usize = 1 << 30;
 
 /// A tensor for each input of a model.
-type Inputs = Vec<(String, Tensor)>;
+type NamedInputs = Vec<(String, Tensor)>;
 
 /// How to time.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,7 +154,7 @@ fn path(model: &Model) -> PathBuf {
 pub(crate) fn made_up(
     specs: &[ValueSpec],
     batch: usize,
-) -> std::result::Result<(Inputs, String), String> {
+) -> std::result::Result<(NamedInputs, String), String> {
     let mut inputs = Vec::new();
     let mut shapes = Vec::new();
     for spec in specs {

@@ -267,7 +267,7 @@ fn may_exceed(prepared: &Model, plan: &Plan, most: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Inputs, Target, WeightOptions, plan_weights};
+    use crate::plan::{ModelInputs, Target, WeightOptions, plan_weights};
     use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
         let options = WeightOptions::default();
         plan_weights(model, &options, ActivationUse::Dynamic, Target::default(), &Silent)
             .unwrap()
-            .with_dynamic_activations(model, Inputs::Seen)
+            .with_dynamic_activations(model, ModelInputs::Seen)
     }
 
     fn bytes(model: &Model, plan: &Plan) -> u64 {

@@ -39,6 +39,7 @@ mod inputs;
 pub mod inspect;
 pub mod interval;
 pub mod layers;
+mod layerwise;
 mod limits;
 pub mod measure;
 pub mod methods;
@@ -58,7 +59,6 @@ pub mod run;
 pub mod sensitivity;
 pub mod sweep;
 pub mod tune;
-mod walk;
 
 pub use error::{Error, Result};
 pub use fewbits_engine::{Engine, Runner, RuntimeError, Tensor, ValueSpec, Values};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fewbits_engine::fold_constants;
 use fewbits_onnx::facts::{IntegerForm, ReadAs};
-use fewbits_onnx::passes::lower_ml::{Kept, Lowered};
+use fewbits_onnx::passes::lower_ml::{KeptNode, Lowered};
 use fewbits_onnx::passes::single_precision::{compute_in_single, is_other_float};
 use fewbits_onnx::passes::{
     cleanup, constants, einsum, fold_batch_norm, hoist, inline, learnt_scales, lower_ml, unfuse,
@@ -15,7 +15,7 @@ use fewbits_onnx::{Model, OnnxError};
 
 use crate::Result;
 use crate::layers::{UseForm, constants as constants_of, is_product};
-use crate::plan::{IntegerWeights, RegionExtent, regions};
+use crate::plan::{IntegerWeights, PlacementExtent, placement};
 
 /// The lowest IR version whose initializers need not be inputs too.
 const IR_WITHOUT_INITIALIZER_INPUTS: i64 = 4;
@@ -95,7 +95,7 @@ pub fn prepare_as(
 ///
 /// # Errors
 /// If a constant is damaged.
-pub fn products_in_single(model: &mut Model, extent: RegionExtent) -> Result<()> {
+pub fn products_in_single(model: &mut Model, extent: PlacementExtent) -> Result<()> {
     /// What the operators of a weight take.
     const OPERATOR_BYTES: u64 = 64;
     let graph = model.graph();
@@ -119,7 +119,7 @@ pub fn products_in_single(model: &mut Model, extent: RegionExtent) -> Result<()>
     }
     let names: HashSet<&str> = weights.keys().map(String::as_str).collect();
     let quantized: HashSet<String> =
-        regions(graph, &names, extent).values.into_iter().map(|v| v.value).collect();
+        placement(graph, &names, extent).values.into_iter().map(|v| v.value).collect();
     // The products and the values beside them, then what hands these on.
     let mut nodes: BTreeMap<usize, DataType> = BTreeMap::new();
     let mut single: HashMap<&str, DataType> = HashMap::new();
@@ -155,15 +155,15 @@ pub fn products_in_single(model: &mut Model, extent: RegionExtent) -> Result<()>
 }
 
 /// A line for each reason why nodes of an operator stay, with the first of them.
-fn notes_of(kept: &[Kept]) -> Vec<String> {
-    let mut alike: Vec<(&Kept, usize)> = Vec::new();
+fn notes_of(kept: &[KeptNode]) -> Vec<String> {
+    let mut alike: Vec<(&KeptNode, usize)> = Vec::new();
     for kept in kept {
         match alike.iter_mut().find(|(first, _)| (&first.op, &first.why) == (&kept.op, &kept.why)) {
             Some((_, count)) => *count += 1,
             None => alike.push((kept, 1)),
         }
     }
-    let note = |(kept, count): (&Kept, usize)| {
+    let note = |(kept, count): (&KeptNode, usize)| {
         let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
         format!("{} of '{}'{others} stays as it is: {}", kept.op, kept.node, kept.why)
     };

@@ -8,7 +8,7 @@ use fewbits_onnx::passes::single_precision::{constant_types, store_as_before};
 use fewbits_onnx::qweight::WeightReader;
 
 use crate::adjust::adjust;
-use crate::apply::{FinishedLayers, LayerRounding, apply, source_digest};
+use crate::apply::{Checkpoint, LayerRounding, apply, source_digest};
 use crate::bench::made_up;
 use crate::calibrate::Channels;
 use crate::data::Dataset;
@@ -21,7 +21,7 @@ use crate::layers::{Constant, Role, constants};
 use crate::limits::reduced;
 use crate::methods::bias_correction;
 use crate::never_slower::{Slower, keep_faster};
-use crate::plan::{ActivationUse, IntegerWeights, Plan, RegionExtent, SchemeKind};
+use crate::plan::{ActivationUse, IntegerWeights, PlacementExtent, Plan, SchemeKind};
 use crate::prepare::{Prepared, prepare_as, products_in_single};
 use crate::progress::{Progress, Silent};
 use crate::recipe::{Made, Observed, Request, plan_with};
@@ -62,7 +62,7 @@ pub struct Planned<'a> {
     /// What methods of rounding learn from.
     data: Option<&'a Dataset>,
     /// What they have rounded.
-    finished: FinishedLayers,
+    checkpoint: Checkpoint,
     run: RunOptions,
 }
 
@@ -71,7 +71,7 @@ struct Preparation {
     least_opset: i64,
     integer_weights: IntegerWeights,
     /// How far integers reach, where activations may become some.
-    on_integers: Option<RegionExtent>,
+    on_integers: Option<PlacementExtent>,
 }
 
 /// How a plan was asked for.
@@ -85,7 +85,7 @@ enum Asked {
 
 impl<'a> Planned<'a> {
     /// Plans a model as a recipe does. `observed` keeps what calibration saw, for other plans of
-    /// the same model and data, and `finished` what is rounded.
+    /// the same model and data, and `checkpoint` what is rounded.
     ///
     /// # Errors
     /// If the model cannot be read or calibrated, or holds nothing to decide about.
@@ -93,7 +93,7 @@ impl<'a> Planned<'a> {
         source: &'a Model,
         request: &Request<'a>,
         observed: &mut Observed,
-        finished: FinishedLayers,
+        checkpoint: Checkpoint,
         run: &RunOptions,
         progress: &dyn Progress,
     ) -> Result<Planned<'a>> {
@@ -107,10 +107,10 @@ impl<'a> Planned<'a> {
             SchemeKind::FixedPoint => Asked::Exactly,
             _ => Asked::Loosely,
         };
-        let make = |prepared: &Model, finished: &FinishedLayers| {
-            plan_with(prepared, request, observed, finished, run, progress)
+        let make = |prepared: &Model, checkpoint: &Checkpoint| {
+            plan_with(prepared, request, observed, checkpoint, run, progress)
         };
-        Planned::new(source, preparation, asked, request.data, finished, run, make)?.fitted()
+        Planned::new(source, preparation, asked, request.data, checkpoint, run, make)?.fitted()
     }
 
     /// Takes a plan that was made before; `data` is what its methods of rounding learn from, if any.
@@ -121,7 +121,7 @@ impl<'a> Planned<'a> {
         source: &'a Model,
         plan: Plan,
         data: Option<&'a Dataset>,
-        finished: FinishedLayers,
+        checkpoint: Checkpoint,
         run: &RunOptions,
     ) -> Result<Planned<'a>> {
         let preparation = Preparation {
@@ -129,7 +129,7 @@ impl<'a> Planned<'a> {
             integer_weights: plan.integer_weights,
             on_integers: (!plan.activations.is_empty()).then(|| plan.target.extent()),
         };
-        let make = |prepared: &Model, _: &FinishedLayers| {
+        let make = |prepared: &Model, _: &Checkpoint| {
             if plan.tensors.is_empty() {
                 let reason = "it decides about no tensor".to_string();
                 return Err(Error::PlanMismatch { reason });
@@ -137,7 +137,7 @@ impl<'a> Planned<'a> {
             plan.check_fits(prepared)?;
             Ok(plan.into())
         };
-        Planned::new(source, preparation, Asked::Exactly, data, finished, run, make)
+        Planned::new(source, preparation, Asked::Exactly, data, checkpoint, run, make)
     }
 
     fn new(
@@ -145,9 +145,9 @@ impl<'a> Planned<'a> {
         preparation: Preparation,
         asked: Asked,
         data: Option<&'a Dataset>,
-        finished: FinishedLayers,
+        checkpoint: Checkpoint,
         run: &RunOptions,
-        make: impl FnOnce(&Model, &FinishedLayers) -> Result<Made>,
+        make: impl FnOnce(&Model, &Checkpoint) -> Result<Made>,
     ) -> Result<Planned<'a>> {
         let mut prepared = source.clone();
         let Prepared { lowered, learnt, notes } =
@@ -155,7 +155,7 @@ impl<'a> Planned<'a> {
         if let Some(extent) = preparation.on_integers {
             products_in_single(&mut prepared, extent)?;
         }
-        let Made { mut plan, channels } = make(&prepared, &finished)?;
+        let Made { mut plan, channels } = make(&prepared, &checkpoint)?;
         plan.integer_weights = preparation.integer_weights;
         let is_weight = |constant: &Constant| matches!(constant.role, Role::Weight(_));
         let quantized = match constants(prepared.graph()).iter().any(is_weight) {
@@ -178,8 +178,18 @@ impl<'a> Planned<'a> {
             return Err(Error::NothingToQuantize { file, reason });
         }
         let run = run.clone();
-        let mut planned =
-            Planned { source, prepared, learnt, plan, asked, notes, channels, data, finished, run };
+        let mut planned = Planned {
+            source,
+            prepared,
+            learnt,
+            plan,
+            asked,
+            notes,
+            channels,
+            data,
+            checkpoint,
+            run,
+        };
         planned.tell_reduced_range()?;
         Ok(planned)
     }
@@ -290,8 +300,8 @@ impl<'a> Planned<'a> {
 
     /// What weights are rounded by.
     fn rounding(&self) -> Option<LayerRounding<'_>> {
-        let (run, finished) = (&self.run, &self.finished);
-        self.data.map(|data| LayerRounding { learning: Learning { data, run }, finished })
+        let (run, checkpoint) = (&self.run, &self.checkpoint);
+        self.data.map(|data| LayerRounding { learning: Learning { data, run }, checkpoint })
     }
 
     /// Leaves float what measures slower in integers on this machine, and tells what that is:
@@ -494,9 +504,9 @@ mod tests {
             data: Some(&data),
         };
         let run = RunOptions::default();
-        let (mut observed, finished) = (Observed::default(), FinishedLayers::default());
+        let (mut observed, checkpoint) = (Observed::default(), Checkpoint::default());
         let mut planned =
-            Planned::by_recipe(&model, &request, &mut observed, finished, &run, &Silent).unwrap();
+            Planned::by_recipe(&model, &request, &mut observed, checkpoint, &run, &Silent).unwrap();
         assert!(!planned.plan.reduced_range.is_empty());
         let before = planned.plan.adjustments.clone();
         let mut plan = planned.plan.clone();

@@ -34,9 +34,9 @@ pub fn convolves(model: &Model) -> bool {
 }
 
 /// A runner that is called for [`batches_at_once`].
-pub struct Beside<'a>(pub &'a dyn Runner);
+pub struct ConcurrentCalls<'a>(pub &'a dyn Runner);
 
-impl Runner for Beside<'_> {
+impl Runner for ConcurrentCalls<'_> {
     fn inputs(&self) -> &[ValueSpec] {
         self.0.inputs()
     }

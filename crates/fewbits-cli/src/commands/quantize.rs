@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use fewbits::apply::FinishedLayers;
+use fewbits::apply::Checkpoint;
 use fewbits::cut::for_model;
 use fewbits::data::{DataOptions, Dataset, input_specs, warning_of_missing};
 use fewbits::guard::{Guarded, Limits, MaxDrop, MetricDrop, Otherwise};
@@ -80,7 +80,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let data = calibration(args, &source)?;
     let run = RunOptions { threads, ..RunOptions::default() };
     let plan = args.plan.as_deref().map(Plan::read).transpose()?;
-    let finished = finished(args, &source, plan.as_ref(), data.as_ref())?;
+    let checkpoint = checkpoint(args, &source, plan.as_ref(), data.as_ref())?;
     let labelled = labelled(args, &source, &bar)?;
     let max_drop = args.max_drop.zip(labelled.as_ref());
     let max_drop = max_drop.map(|(max_drop, data)| MaxDrop {
@@ -92,7 +92,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
     let (planned, min_sqnr) = match plan {
         Some(plan) => {
             let min_sqnr = args.min_sqnr.of_plan(&plan, data.as_ref()).map_err(Failure::usage)?;
-            (Planned::by_plan(&source, plan, data.as_ref(), finished, &run)?, min_sqnr)
+            (Planned::by_plan(&source, plan, data.as_ref(), checkpoint, &run)?, min_sqnr)
         }
         None => {
             let request =
@@ -100,7 +100,7 @@ pub fn quantize(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Ex
             let min_sqnr = args.min_sqnr.of_recipe(&request).map_err(Failure::usage)?;
             let mut observed = Observed::default();
             let planned =
-                Planned::by_recipe(&source, &request, &mut observed, finished, &run, &bar)?;
+                Planned::by_recipe(&source, &request, &mut observed, checkpoint, &run, &bar)?;
             (planned, min_sqnr)
         }
     };
@@ -214,14 +214,14 @@ fn labelled(args: &QuantizeArgs, source: &Model, bar: &Bar) -> Result<Option<Dat
 }
 
 /// The layers that a killed run has finished.
-fn finished(
+fn checkpoint(
     args: &QuantizeArgs,
     source: &Model,
     plan: Option<&Plan>,
     data: Option<&Dataset>,
-) -> Result<FinishedLayers, Failure> {
+) -> Result<Checkpoint, Failure> {
     let (Some(path), Some(data)) = (&args.resume, data) else {
-        return Ok(FinishedLayers::default());
+        return Ok(Checkpoint::default());
     };
     let asked = match plan {
         Some(plan) => plan.to_json(),
@@ -245,7 +245,7 @@ fn finished(
     };
     // Neither is seen in the data's file.
     let read = format!("{:?} {:?}", args.normalize, args.label);
-    Ok(FinishedLayers::open(path, source, data, &format!("{asked} {read}"))?)
+    Ok(Checkpoint::open(path, source, data, &format!("{asked} {read}"))?)
 }
 
 /// What was measured for `--recipe auto`.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fewbits::output::{check_apart, check_output, write_file};
 use fewbits::recipe::RangeChoice;
 use fewbits::run::RunOptions;
-use fewbits::tune::{Place, Request, Tuned, report};
+use fewbits::tune::{Files, Request, Tuned, report};
 use fewbits::{Bits, Model, Replace};
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
         calibration: &calibration,
         time_limit: args.time_limit,
     };
-    let place = Place { out: &args.output, replace, state: args.resume.as_deref() };
+    let files = Files { out: &args.output, replace, state: args.resume.as_deref() };
     let run = RunOptions { threads, ..RunOptions::default() };
     // A second Ctrl-C ends the process: what was found is in its place already.
     let _ = ctrlc::set_handler(|| {
@@ -61,7 +61,7 @@ pub fn tune(args: &TuneArgs, threads: Option<NonZeroUsize>) -> Result<ExitCode, 
         eprintln!("stopping after this measurement; once more to stop at once");
     });
     let stop = || STOP.load(Ordering::Relaxed);
-    let tuned = fewbits::tune::tune(&model, &request, &place, &run, &stop, &Bar::default())?;
+    let tuned = fewbits::tune::tune(&model, &request, &files, &run, &stop, &Bar::default())?;
     if let Some(page) = &args.report {
         write_file(page, report(&tuned, &model, &run)?.to_html().as_bytes(), replace)?;
     }

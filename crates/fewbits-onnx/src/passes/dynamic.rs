@@ -1,4 +1,4 @@
-//! Products become integer products whose activations are quantized as they come:
+//! Products become integer products whose activations are quantized dynamically:
 //! `DynamicQuantizeLinear` and `MatMulInteger`, which ONNX Runtime fuses with what scales the sums.
 //!
 //! However many products read a weight or a value, its integers, its scales and its quantization are

@@ -16,15 +16,15 @@ pub fn to_products(graph: &mut GraphProto) {
         let tensor = index.initializer(name).filter(|t| t.is_float() && !inputs.contains(name))?;
         tensor.shape().ok()
     };
-    let planned: Vec<Option<Product>> = graph
+    let planned: Vec<Option<EquationProduct>> = graph
         .node
         .iter()
         .map(|node| {
             let equation = Equation::of(node)?;
             let [a, b] = node.input.as_slice() else { return None };
             match (constant(a), constant(b)) {
-                (None, Some(dims)) => Product::of(&equation, 1, &dims),
-                (Some(dims), None) => Product::of(&equation, 0, &dims),
+                (None, Some(dims)) => EquationProduct::of(&equation, 1, &dims),
+                (Some(dims), None) => EquationProduct::of(&equation, 0, &dims),
                 _ => None,
             }
         })
@@ -42,7 +42,7 @@ pub fn to_products(graph: &mut GraphProto) {
 }
 
 /// How an equation is a product of matrices.
-struct Product {
+struct EquationProduct {
     /// Which operand is the constant.
     constant: usize,
     /// The axes of the value in the order in which the product wants them; none where they lie so.
@@ -57,8 +57,8 @@ struct Product {
     result_order: Option<Vec<i64>>,
 }
 
-impl Product {
-    fn of(equation: &Equation, constant: usize, dims: &[usize]) -> Option<Product> {
+impl EquationProduct {
+    fn of(equation: &Equation, constant: usize, dims: &[usize]) -> Option<EquationProduct> {
         let (value, weight) = (&equation.operands[1 - constant], &equation.operands[constant]);
         let result = &equation.result;
         if weight.len() != dims.len() || weight.contains(&ELLIPSIS) {
@@ -88,7 +88,7 @@ impl Product {
             let place = weight.iter().position(|other| other == label);
             place.map(|place| dims[place] as i64)
         };
-        let product = Product {
+        let product = EquationProduct {
             constant,
             value_order: order(value, &[rows.clone(), summed.clone()].concat())?,
             constant_order: order(weight, &[summed.clone(), columns.clone()].concat())?,

@@ -104,7 +104,7 @@ pub(super) fn beside_quantized(
     read.collect()
 }
 
-/// Rewrites the products whose activations are quantized as they come. The weights that they read
+/// Rewrites the products whose activations are quantized dynamically. The weights that they read
 /// are written with them; those that others read, too, must be written in whole bytes, to share them:
 /// their names are returned.
 pub(super) fn dynamic_products(

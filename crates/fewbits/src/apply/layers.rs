@@ -11,15 +11,15 @@ use std::collections::HashMap;
 use fewbits_onnx::Model;
 use fewbits_quant::QTensor;
 
-use super::finished::{FinishedLayers, LayersOfPlan};
+use super::checkpoint::{Checkpoint, PlanCheckpoint};
 use super::quantize_one;
 use crate::Result;
-use crate::inputs::{Learning, Seen};
+use crate::inputs::{InputStatistics, Learning};
+use crate::layerwise::{LayerwiseRun, calls};
 use crate::limits::WeightLimits;
 use crate::padding::Tokens;
 use crate::plan::{PlannedTensor, WeightScheme};
 use crate::progress::Progress;
-use crate::walk::{Walk, calls};
 
 /// Rows of data that are looked at, evenly spread: more tell little that is new.
 const ROWS: usize = 1024;
@@ -30,7 +30,7 @@ pub struct LayerRounding<'a> {
     /// What they are multiplied by.
     pub learning: Learning<'a>,
     /// What was rounded before of the same model on the same data.
-    pub finished: &'a FinishedLayers,
+    pub checkpoint: &'a Checkpoint,
 }
 
 /// The integers of every planned weight of an adjusted model.
@@ -39,7 +39,7 @@ pub(super) fn layer_by_layer(
     planned: &[(&PlannedTensor, WeightScheme)],
     limits: &WeightLimits,
     learning: Learning,
-    finished: &LayersOfPlan,
+    checkpoint: &PlanCheckpoint,
     progress: &dyn Progress,
 ) -> Result<HashMap<String, QTensor>> {
     let sample = learning.data.sample(ROWS);
@@ -47,37 +47,42 @@ pub(super) fn layer_by_layer(
         let tokens = Tokens::of(&call.inputs);
         (call, tokens)
     });
-    let mut walk = Walk::new(model, calls.collect(), learning.run);
+    let mut layerwise = LayerwiseRun::new(model, calls.collect(), learning.run);
     let names: Vec<&str> = planned.iter().map(|(planned, _)| planned.tensor.as_str()).collect();
-    let places = walk.first_readers(&names);
+    let places = layerwise.first_readers(&names);
     let mut done = HashMap::new();
-    let mut last: Option<Seen> = None;
+    let mut last: Option<InputStatistics> = None;
     for &(position, i) in &places {
         let (planned, integers) = planned[i];
-        let product = walk.product_at(position, &planned.tensor);
+        let product = layerwise.product_at(position, &planned.tensor);
         let weight = match product.filter(|_| integers.rounding.needs_inputs()) {
-            None => quantize_one(walk.model(), planned, integers, None, limits)?,
+            None => quantize_one(layerwise.model(), planned, integers, None, limits)?,
             Some(product) => {
                 // Also behind a layer that is finished: the steps in which values are computed may
                 // change their last bits.
-                walk.advance(position)?;
-                match finished.get(&planned.tensor) {
+                layerwise.advance(position)?;
+                match checkpoint.get(&planned.tensor) {
                     Some(weight) => weight,
                     None => {
                         let seen = match last.take().filter(|seen| seen.serves(&product)) {
                             Some(seen) => seen,
-                            None => Seen::of(&walk, &product, learning.data)?,
+                            None => InputStatistics::of(&layerwise, &product, learning.data)?,
                         };
                         let inputs = last.insert(seen).inputs(&product)?;
-                        let weight =
-                            quantize_one(walk.model(), planned, integers, Some(inputs), limits)?;
-                        finished.keep(&planned.tensor, &weight)?;
+                        let weight = quantize_one(
+                            layerwise.model(),
+                            planned,
+                            integers,
+                            Some(inputs),
+                            limits,
+                        )?;
+                        checkpoint.keep(&planned.tensor, &weight)?;
                         weight
                     }
                 }
             }
         };
-        walk.set_weight(&planned.tensor, &planned.shape, &weight.dequantize());
+        layerwise.set_weight(&planned.tensor, &planned.shape, &weight.dequantize());
         done.insert(planned.tensor.clone(), weight);
         progress.advance(1);
     }

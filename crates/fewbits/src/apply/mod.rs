@@ -1,19 +1,19 @@
 //! The one function that carries out a plan.
 
 mod activations;
-mod finished;
+mod checkpoint;
 mod layers;
 mod wide_fixed_point;
 
 use std::collections::HashMap;
 use std::path::Path;
 
+pub use checkpoint::Checkpoint;
 use fewbits_onnx::passes::float_products::keep_float_products;
 use fewbits_onnx::passes::{cleanup, qdq};
 use fewbits_onnx::qweight::{QWeightWriter, ReadBy};
 use fewbits_onnx::{Model, share_equal_initializers};
 use fewbits_quant::{Inputs, QTensor};
-pub use finished::FinishedLayers;
 pub use layers::LayerRounding;
 use rayon::prelude::*;
 
@@ -127,9 +127,9 @@ pub(crate) fn weights_of(
                 Ok((planned.tensor.clone(), weight))
             })
             .collect(),
-        (Some(_), Some(LayerRounding { learning, finished })) => {
-            let finished = finished.of_plan(plan, &limits);
-            layers::layer_by_layer(model, &planned, &limits, learning, &finished, progress)
+        (Some(_), Some(LayerRounding { learning, checkpoint })) => {
+            let checkpoint = checkpoint.of_plan(plan, &limits);
+            layers::layer_by_layer(model, &planned, &limits, learning, &checkpoint, progress)
         }
         (Some((planned, integers)), None) => {
             Err(Error::NeedsData { tensor: planned.tensor.clone(), rounding: integers.rounding })

@@ -16,7 +16,7 @@ use crate::hint::Setting;
 use crate::layers::ChannelAxis;
 use crate::not_finite;
 use crate::progress::Progress;
-use crate::run::{Beside, batches_at_once, part_for, rows_a_call};
+use crate::run::{ConcurrentCalls, batches_at_once, part_for, rows_a_call};
 use crate::{Error, Result};
 
 use watch::{Computed, Watchers};
@@ -167,7 +167,7 @@ fn in_batches(
     let inside: Vec<String> =
         values.iter().filter(|v| !is_input(v)).map(|v| v.to_string()).collect();
     let Reach { runner, lacking, out_of_reach } = part_for(model, &inside, run)?;
-    let (runner, at_once) = (Beside(&*runner), batches_at_once());
+    let (runner, at_once) = (ConcurrentCalls(&*runner), batches_at_once());
     let lost = |value: &String| out_of_reach.iter().any(|o| o.value == *value);
     if !wanted.values.is_empty() && wanted.values.iter().all(lost) {
         return Err(Error::OutOfReach { file: file_of(model), lacking: listed(&lacking) });
@@ -290,14 +290,14 @@ mod tests {
             &Silent,
         )
         .unwrap();
-        let regions = plan.regions(&model);
-        let values = regions.values.iter().map(|v| v.value.clone()).collect();
+        let placement = plan.placement(&model);
+        let values = placement.values.iter().map(|v| v.value.clone()).collect();
         let wanted = Wanted { values, ..Wanted::default() };
         let run = RunOptions { threads: NonZeroUsize::new(threads), ..RunOptions::default() };
         let calibration = in_batches(batch, &model, &data, &wanted, &run, &Silent).unwrap();
         assert_eq!(calibration.rows, 50);
         let range = RangeMethod::Entropy;
-        plan.with_static_activations(&regions, &calibration, range, ActivationScheme::UNSIGNED)
+        plan.with_static_activations(&placement, &calibration, range, ActivationScheme::UNSIGNED)
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct Missing {
 #[derive(Clone, Debug)]
 pub(super) struct Fitted {
     name: String,
-    kept: Kept,
+    kept: Stored,
     along: Along,
     /// What the places of a row are called, if they are columns of a table.
     columns: Vec<String>,
@@ -40,7 +40,7 @@ enum Along {
 }
 
 #[derive(Clone, Debug)]
-enum Kept {
+enum Stored {
     /// In the input's own type.
     Ready(Tensor),
     /// Bytes for a float input: a quarter of the floats' size, and they stay so until asked for.
@@ -104,7 +104,7 @@ impl Fitted {
                 };
                 return Ok(Fitted {
                     name: spec.name.clone(),
-                    kept: Kept::Bytes { shape, bytes, floats, run },
+                    kept: Stored::Bytes { shape, bytes, floats, run },
                     along,
                     columns: Vec::new(),
                 });
@@ -135,7 +135,7 @@ impl Fitted {
         let tensor = Tensor::new(shape, values).and_then(|t| t.cast(to)).map_err(refuse)?;
         Ok(Fitted {
             name: spec.name.clone(),
-            kept: Kept::Ready(tensor),
+            kept: Stored::Ready(tensor),
             along,
             columns: Vec::new(),
         })
@@ -155,7 +155,7 @@ impl Fitted {
             None => Along::Nowhere,
         };
         let (name, columns) = (spec.name.clone(), Vec::new());
-        Some(Fitted { name, kept: Kept::Number { dims, one }, along, columns })
+        Some(Fitted { name, kept: Stored::Number { dims, one }, along, columns })
     }
 
     /// The same, of columns that are called so.
@@ -174,15 +174,15 @@ impl Fitted {
     /// How many numbers there are.
     pub fn elements(&self) -> usize {
         match &self.kept {
-            Kept::Ready(tensor) => tensor.len(),
-            Kept::Bytes { bytes, .. } => bytes.len(),
-            Kept::Number { .. } => 0,
+            Stored::Ready(tensor) => tensor.len(),
+            Stored::Bytes { bytes, .. } => bytes.len(),
+            Stored::Number { .. } => 0,
         }
     }
 
     /// The numbers that are NaN, if any are.
     pub fn missing(&self) -> Option<Missing> {
-        let Kept::Ready(tensor) = &self.kept else { return None };
+        let Stored::Ready(tensor) = &self.kept else { return None };
         fn find<T: Copy>(values: &[T], is_nan: impl Fn(T) -> bool) -> Option<(usize, usize)> {
             let first = values.iter().position(|&x| is_nan(x))?;
             Some((first, values[first..].iter().filter(|&&x| is_nan(x)).count()))
@@ -213,9 +213,9 @@ impl Fitted {
             Along::Nowhere => return None,
         };
         match &self.kept {
-            Kept::Ready(tensor) => tensor.shape().get(axis).copied(),
-            Kept::Bytes { shape, .. } => shape.first().copied(),
-            Kept::Number { .. } => None,
+            Stored::Ready(tensor) => tensor.shape().get(axis).copied(),
+            Stored::Bytes { shape, .. } => shape.first().copied(),
+            Stored::Number { .. } => None,
         }
     }
 
@@ -227,13 +227,13 @@ impl Fitted {
     /// The rows `picks`.
     pub fn pick(&self, picks: &[usize]) -> Fitted {
         let axis = match (&self.kept, self.along) {
-            (Kept::Number { .. }, _) | (_, Along::Nowhere) => return self.clone(),
+            (Stored::Number { .. }, _) | (_, Along::Nowhere) => return self.clone(),
             (_, Along::Axis(axis)) => axis,
             (_, Along::Front) => 0,
         };
         let rows = picks.iter().map(|&row| self.cut(axis, row..row + 1)).collect();
         let tensor = Tensor::concat_axis(axis, rows).expect("rows of one tensor are alike");
-        Fitted { kept: Kept::Ready(tensor), ..self.clone() }
+        Fitted { kept: Stored::Ready(tensor), ..self.clone() }
     }
 
     /// Only the first `limit` rows.
@@ -241,7 +241,7 @@ impl Fitted {
         let limit = limit.zip(self.rows()).filter(|(limit, rows)| limit < rows);
         let Some((limit, rows)) = limit else { return self };
         // Bytes stay bytes.
-        if let Kept::Bytes { shape, bytes, .. } = &mut self.kept {
+        if let Stored::Bytes { shape, bytes, .. } = &mut self.kept {
             bytes.truncate(bytes.len() / rows * limit);
             shape[0] = limit;
             return self;
@@ -251,23 +251,23 @@ impl Fitted {
             Along::Front => 0,
             Along::Nowhere => return self,
         };
-        Fitted { kept: Kept::Ready(self.cut(axis, 0..limit)), ..self }
+        Fitted { kept: Stored::Ready(self.cut(axis, 0..limit)), ..self }
     }
 
     /// The rows `range`, in the input's type, as a call takes them: of rows that are all that a call
     /// takes the first of them.
     pub fn rows_as_tensor(&self, range: Range<usize>) -> Tensor {
-        if let Kept::Number { dims, one } = &self.kept {
+        if let Stored::Number { dims, one } = &self.kept {
             return filled(dims, one, self.along, range.len());
         }
         match (self.along, &self.kept) {
             (Along::Axis(axis), _) => self.cut(axis, range),
-            (Along::Front, Kept::Ready(tensor)) => {
+            (Along::Front, Stored::Ready(tensor)) => {
                 let row = tensor.slice_rows(range.start..range.start + 1);
                 let shape = row.shape()[1..].to_vec();
                 row.reshaped(shape).expect("one row has the elements of what is behind its axis")
             }
-            (Along::Nowhere, Kept::Ready(tensor)) => tensor.clone(),
+            (Along::Nowhere, Stored::Ready(tensor)) => tensor.clone(),
             (_, _) => self.cut(0, range),
         }
     }
@@ -275,9 +275,9 @@ impl Fitted {
     /// The places `range` of an axis; of bytes that is the first.
     fn cut(&self, axis: usize, range: Range<usize>) -> Tensor {
         let (shape, bytes, floats, run) = match &self.kept {
-            Kept::Ready(tensor) => return tensor.slice_axis(axis, range),
-            Kept::Number { dims, one } => return filled(dims, one, self.along, range.len()),
-            Kept::Bytes { shape, bytes, floats, run } => (shape, bytes, floats, *run),
+            Stored::Ready(tensor) => return tensor.slice_axis(axis, range),
+            Stored::Number { dims, one } => return filled(dims, one, self.along, range.len()),
+            Stored::Bytes { shape, bytes, floats, run } => (shape, bytes, floats, *run),
         };
         let rows = shape.first().copied().unwrap_or(0);
         let end = range.end.min(rows);

@@ -23,7 +23,7 @@ pub(super) fn read_npz(
     let mut archive = Archive::open(path)?;
     let names = archive.names.clone();
     let label = label_name(path, &names, inputs, options)?;
-    let mut rows = Rows::new(path);
+    let mut rows = RowCount::new(path);
     let mut fitted = Vec::with_capacity(inputs.len());
     for spec in inputs {
         let name = input_array(path, &names, spec, inputs, label.as_deref())?;
@@ -31,7 +31,7 @@ pub(super) fn read_npz(
         let (array, array_rows) = archive.read(&name, wanted)?;
         let name = shortened(&name);
         let input = Fitted::new(path, &name, array, spec, options)?;
-        let limited = matches!(wanted, Wanted::Rows(_));
+        let limited = matches!(wanted, Wanted::RowCount(_));
         if let Some(found) = input.rows() {
             rows.check(&name, if limited { array_rows } else { found })?;
         }
@@ -39,7 +39,7 @@ pub(super) fn read_npz(
     }
     let labels = match label {
         Some(name) => {
-            let (array, array_rows) = archive.read(&name, Wanted::Rows(options.limit))?;
+            let (array, array_rows) = archive.read(&name, Wanted::RowCount(options.limit))?;
             let name = shortened(&name);
             rows.check(&name, array_rows)?;
             Some(Labels::from_tensor(path, &name, array)?)
@@ -148,7 +148,7 @@ fn input_array(
 #[derive(Clone, Copy)]
 enum Wanted {
     /// So many rows of its first axis, or all; at least one element.
-    Rows(Option<usize>),
+    RowCount(Option<usize>),
     /// Everything, be it a number, or nothing.
     All,
 }
@@ -156,21 +156,21 @@ enum Wanted {
 impl Wanted {
     fn of(spec: &ValueSpec, options: &DataOptions) -> Wanted {
         match options.arrays {
-            Arrays::Examples if spec.row_axis == Some(0) => Wanted::Rows(options.limit),
+            Arrays::Examples if spec.row_axis == Some(0) => Wanted::RowCount(options.limit),
             _ => Wanted::All,
         }
     }
 }
 
 /// Compares the lengths of arrays as they come.
-struct Rows<'a> {
+struct RowCount<'a> {
     path: &'a Path,
     first: Option<(String, usize)>,
 }
 
-impl<'a> Rows<'a> {
-    fn new(path: &'a Path) -> Rows<'a> {
-        Rows { path, first: None }
+impl<'a> RowCount<'a> {
+    fn new(path: &'a Path) -> RowCount<'a> {
+        RowCount { path, first: None }
     }
 
     fn check(&mut self, name: &str, rows: usize) -> Result<(), DataError> {
@@ -250,7 +250,7 @@ fn read_array(
     let header = npy::read_header(&mut reader).map_err(explain)?;
     let shape = header.shape.clone();
     match header.payload_bytes() {
-        Some(0) if matches!(wanted, Wanted::Rows(_)) => {
+        Some(0) if matches!(wanted, Wanted::RowCount(_)) => {
             return Err(DataError::Empty { path: path.to_path_buf(), array: shortened(name) });
         }
         Some(payload) if payload <= bytes => {}
@@ -261,11 +261,11 @@ fn read_array(
         }
     }
     let limit = match wanted {
-        Wanted::Rows(_) if shape.is_empty() => {
+        Wanted::RowCount(_) if shape.is_empty() => {
             let reason = "is a single number; save an array with one row per example";
             return Err(explain(NpyError::Value(reason.into())));
         }
-        Wanted::Rows(limit) => limit,
+        Wanted::RowCount(limit) => limit,
         Wanted::All => None,
     };
     let array = header.read_rows(&mut reader, limit).map_err(explain)?;
@@ -281,7 +281,7 @@ fn read_array(
             Err(e) => return Err(explain(e.into())),
         }
     }
-    if array.is_empty() && matches!(wanted, Wanted::Rows(_)) {
+    if array.is_empty() && matches!(wanted, Wanted::RowCount(_)) {
         return Err(DataError::Empty { path: path.to_path_buf(), array: shortened(name) });
     }
     Ok((array, rows))

@@ -12,7 +12,7 @@ use fewbits_onnx::{Model, SaveOptions};
 use fewbits_quant::Bits;
 use serde::Serialize;
 
-use crate::apply::FinishedLayers;
+use crate::apply::Checkpoint;
 use crate::compare::{CompareOptions, Comparison, compare};
 use crate::data::{DataOptions, Dataset, input_specs};
 use crate::error::exists;
@@ -50,12 +50,12 @@ pub struct Story {
     /// The saved float model against symmetric 8-bit integers.
     pub symmetric: Comparison,
     /// Both schemes at every width.
-    pub widths: Vec<Width>,
+    pub widths: Vec<WidthTried>,
 }
 
 /// One width.
 #[derive(Clone, Debug, Serialize)]
-pub struct Width {
+pub struct WidthTried {
     /// The width; for fixed point the digits after the point.
     pub bits: u8,
     /// Accuracy of the notebook's rule.
@@ -114,12 +114,14 @@ pub fn demo(
     let fixed_point = at_every_width(SchemeKind::FixedPoint)?;
     let symmetric = at_every_width(SchemeKind::Symmetric)?;
     let widths =
-        fixed_point.points.iter().zip(&symmetric.points).map(|(fixed_point, symmetric)| Width {
-            bits: fixed_point.bits.get(),
-            fixed_point_accuracy: fixed_point.metric,
-            fixed_point_bytes: fixed_point.file_bytes,
-            symmetric_accuracy: symmetric.metric,
-            symmetric_bytes: symmetric.file_bytes,
+        fixed_point.points.iter().zip(&symmetric.points).map(|(fixed_point, symmetric)| {
+            WidthTried {
+                bits: fixed_point.bits.get(),
+                fixed_point_accuracy: fixed_point.metric,
+                fixed_point_bytes: fixed_point.file_bytes,
+                symmetric_accuracy: symmetric.metric,
+                symmetric_bytes: symmetric.file_bytes,
+            }
         });
     let widths = widths.collect();
 
@@ -129,7 +131,7 @@ pub fn demo(
             &float,
             &request(scheme),
             &mut observed,
-            FinishedLayers::default(),
+            Checkpoint::default(),
             &run,
             &Silent,
         )?;

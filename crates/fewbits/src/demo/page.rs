@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Story, Width};
+use super::{Story, WidthTried};
 use crate::compare::Comparison;
 use crate::report::{LinePlot, STYLE, Series};
 
@@ -46,7 +46,7 @@ fn plot(
     story: &Story,
     title: &str,
     y_label: &str,
-    values: fn(&Width) -> (f64, f64),
+    values: fn(&WidthTried) -> (f64, f64),
     of_float: fn(&Comparison) -> f64,
 ) -> String {
     let points = |pick: fn((f64, f64)) -> f64| -> Vec<(f64, f64)> {

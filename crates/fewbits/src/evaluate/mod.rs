@@ -19,7 +19,7 @@ use crate::interval::DropInterval;
 use crate::metric::{Accumulator, Agreement, ExpectedRegret, Metric, PairedDrop};
 use crate::padding::Tokens;
 use crate::progress::Progress;
-use crate::run::{BATCH_ROWS, Beside, batches_at_once, each_on_a_thread, run_rows};
+use crate::run::{BATCH_ROWS, ConcurrentCalls, batches_at_once, each_on_a_thread, run_rows};
 use crate::{Error, Result};
 
 /// What every float output reaches if nothing else is asked for, in decibels: the error has a tenth of its
@@ -234,7 +234,7 @@ fn batches_together(known: &[Batch]) -> usize {
 
 /// The outputs of a model for several batches.
 fn answers(runner: &dyn Runner, data: &Dataset, rows: &[Range<usize>]) -> Result<Vec<Vec<Tensor>>> {
-    let beside = Beside(runner);
+    let beside = ConcurrentCalls(runner);
     rows.par_iter().map(|rows| one_answer(&beside, data, rows.clone())).collect()
 }
 

@@ -18,19 +18,19 @@ pub struct OutputError {
     max_abs: f64,
     signal: f64,
     noise: f64,
-    rows: Rows,
+    rows: Spread,
 }
 
 /// How signal and noise spread over the rows.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rows {
+struct Spread {
     count: f64,
     signal_squared: f64,
     noise_squared: f64,
     signal_by_noise: f64,
 }
 
-impl Rows {
+impl Spread {
     fn add(&mut self, signal: f64, noise: f64) {
         self.count += 1.0;
         self.signal_squared += signal * signal;
@@ -83,7 +83,7 @@ impl OutputError {
     /// Techniques, 3rd edition, equation 6.13) and of that of the other rows.
     pub fn sure_sqnr_db(&self) -> Option<f64> {
         let ratio = self.relative().filter(|&noise| noise > 0.0)?;
-        let Rows { count, signal_squared, noise_squared, signal_by_noise } = self.rows;
+        let Spread { count, signal_squared, noise_squared, signal_by_noise } = self.rows;
         let squares =
             noise_squared - 2.0 * ratio * signal_by_noise + ratio * ratio * signal_squared;
         let error = match count > 1.0 {

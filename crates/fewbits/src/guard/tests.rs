@@ -5,7 +5,7 @@ use fewbits_onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 use super::judge::UNLIKE_DB;
 use super::*;
-use crate::apply::FinishedLayers;
+use crate::apply::Checkpoint;
 use crate::data::DataOptions;
 use crate::methods::Methods;
 use crate::plan::WeightOptions;
@@ -86,7 +86,7 @@ fn guarded(model: &Model, data: &Dataset, limits: &Limits) -> Result<(Plan, Guar
         model,
         &request(data),
         &mut Observed::default(),
-        FinishedLayers::default(),
+        Checkpoint::default(),
         &RunOptions::default(),
         &Silent,
     )?;

@@ -37,7 +37,7 @@ pub(super) fn units(adjusted: &Model, plan: &Plan) -> Vec<Unit> {
     });
     let mut units: Vec<Unit> = weights.collect();
     let groups: HashMap<String, usize> =
-        plan.regions(adjusted).values.into_iter().map(|v| (v.value, v.group)).collect();
+        plan.placement(adjusted).values.into_iter().map(|v| (v.value, v.group)).collect();
     let mut position: HashMap<usize, usize> = HashMap::new();
     for planned in &plan.activations {
         if matches!(planned.becomes, ActivationBecomes::Float(_)) {

@@ -7,8 +7,8 @@ use fewbits_quant::{Hessian, HessianObserver, Inputs, Matrix, QuantError};
 
 use crate::data::Dataset;
 use crate::layers::{Product, ProductKind};
+use crate::layerwise::{Batch, LayerwiseRun};
 use crate::padding::{Tokens, for_each_part};
-use crate::walk::{Batch, Walk};
 use crate::{Error, Result};
 use windows::Windows;
 
@@ -26,8 +26,8 @@ const WINDOWS: usize = 1 << 16;
 /// Windows handed to an observer at a time.
 const BLOCK: usize = 256;
 
-/// What a product reads on the rows of a walk that has come to it.
-pub struct Seen {
+/// What a product reads on the rows of a layerwise run that has come to it.
+pub struct InputStatistics {
     product: Product,
     /// One for each group of a convolution.
     hessians: Vec<Hessian>,
@@ -45,16 +45,20 @@ impl Counted for Option<Tokens> {
     }
 }
 
-impl Seen {
-    /// Looks at the inputs of `product`, at which the walk stands; `data` is named in errors.
+impl InputStatistics {
+    /// Looks at the inputs of `product`, at which the run stands; `data` is named in errors.
     ///
     /// # Errors
     /// If there are none, or they hold NaN or infinities.
-    pub fn of<T: Counted>(walk: &Walk<T>, product: &Product, data: &Dataset) -> Result<Seen> {
+    pub fn of<T: Counted>(
+        layerwise: &LayerwiseRun<T>,
+        product: &Product,
+        data: &Dataset,
+    ) -> Result<InputStatistics> {
         let columns = product.inputs_per_output() * product.taps();
         let mut observers = vec![HessianObserver::new(columns); product.groups()];
-        for batch in walk.batches() {
-            observe(walk, batch, product, &mut observers)?;
+        for batch in layerwise.batches() {
+            observe(layerwise, batch, product, &mut observers)?;
         }
         let finished = observers.into_iter().map(HessianObserver::finish);
         let hessians =
@@ -68,7 +72,7 @@ impl Seen {
                 },
                 source => Error::Quant { tensor: product.weight.clone(), source },
             })?;
-        Ok(Seen { product: product.clone(), hessians })
+        Ok(InputStatistics { product: product.clone(), hessians })
     }
 
     /// Whether another product reads the same in the same way, as key and value do.
@@ -96,7 +100,7 @@ impl Seen {
 
 /// Shows the observers of a product's groups what it reads in a batch.
 fn observe<T: Counted>(
-    walk: &Walk<T>,
+    layerwise: &LayerwiseRun<T>,
     batch: &Batch<T>,
     product: &Product,
     observers: &mut [HessianObserver],
@@ -109,10 +113,10 @@ fn observe<T: Counted>(
             observers[0].observe(part).map_err(refused)
         });
     };
-    let node = &walk.model().graph().node[product.node];
+    let node = &layerwise.model().graph().node[product.node];
     let windows = Windows::of(node, &product.shape[2..], tensor.shape());
     let (Some(windows), &[images, ..]) = (windows, tensor.shape()) else { return Ok(()) };
-    let rows: usize = walk.batches().iter().map(Batch::rows).sum();
+    let rows: usize = layerwise.batches().iter().map(Batch::rows).sum();
     let step = (windows.per_image() * rows).div_ceil(WINDOWS).max(1);
     let picked: Vec<usize> = (0..windows.per_image() * images).step_by(step).collect();
     let image_len = values.len() / images.max(1);

@@ -20,11 +20,11 @@ use super::equalization::pairs;
 use super::smoothquant::affine;
 use super::{Allowance, Proposal};
 use crate::calibrate::Rescaled;
-use crate::inputs::{Learning, Seen};
+use crate::inputs::{InputStatistics, Learning};
 use crate::layers::{ChannelAxis, Product, products};
+use crate::layerwise::{LayerwiseRun, calls};
 use crate::padding::Tokens;
 use crate::plan::{Adjustment, Edit, Method, WeightScheme};
-use crate::walk::{Walk, calls};
 use crate::{Error, Result};
 
 /// Rows of data that are looked at: magnitudes of channels are known from few.
@@ -58,13 +58,13 @@ pub fn scale(
         let tokens = Tokens::of(&call.inputs);
         (call, tokens)
     });
-    let mut walk = Walk::new(model, calls.collect(), learning.run);
+    let mut layerwise = LayerwiseRun::new(model, calls.collect(), learning.run);
     let quantized: HashSet<&str> = integers.keys().copied().collect();
     let (found, divisors) = {
-        let graph = walk.model().graph();
+        let graph = layerwise.model().graph();
         let index = Index::new(graph);
         let found = products(graph, &index, &quantized);
-        let divisors = divisors(walk.model(), &index, &found);
+        let divisors = divisors(layerwise.model(), &index, &found);
         (found, divisors)
     };
     let mut done: HashSet<&str> = HashSet::new();
@@ -78,8 +78,8 @@ pub fn scale(
         if matches!(divisor, Divisor::Mul) && !allowance.allows(&readers) {
             continue;
         }
-        walk.advance(first.node)?;
-        let seen = Seen::of(&walk, first, learning.data)?;
+        layerwise.advance(first.node)?;
+        let seen = InputStatistics::of(&layerwise, first, learning.data)?;
         let Some(factors) = search(model, &readers, integers, seen.hessians(), divisor)? else {
             continue;
         };

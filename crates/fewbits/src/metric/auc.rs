@@ -111,9 +111,9 @@ impl AucScores {
 /// The rows in the order of their scores, once for each class that is told from the rest.
 pub(super) struct Ranked(Vec<OneClass>);
 
-struct OneClass(Vec<Place>);
+struct OneClass(Vec<Rank>);
 
-struct Place {
+struct Rank {
     row: u32,
     positive: bool,
     /// Whether its score is that of the place before.
@@ -134,13 +134,13 @@ impl OneClass {
     fn new(scores: &[f64], positive: &[bool]) -> OneClass {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-        let mut places: Vec<Place> = Vec::with_capacity(order.len());
+        let mut places: Vec<Rank> = Vec::with_capacity(order.len());
         let mut before = f64::NAN;
         for row in order {
             // `==` and not total_cmp: −0 and 0 are a tie.
             let tied = scores[row] == before;
             before = scores[row];
-            places.push(Place { row: row as u32, positive: positive[row], tied });
+            places.push(Rank { row: row as u32, positive: positive[row], tied });
         }
         OneClass(places)
     }

@@ -18,11 +18,11 @@ use crate::interval::{DropInterval, bootstrap};
 #[derive(Clone, Debug)]
 pub struct PairedDrop {
     metric: Metric,
-    rows: Rows,
+    rows: PairedRows,
 }
 
 #[derive(Clone, Debug)]
-enum Rows {
+enum PairedRows {
     /// Accuracy and F1.
     Classes(ClassRows),
     Auc(AucScores, AucScores),
@@ -43,14 +43,14 @@ impl PairedDrop {
     /// Begins with the metric whose drop is meant.
     pub fn new(metric: Metric) -> PairedDrop {
         let rows = match metric {
-            Metric::Accuracy | Metric::F1 => Rows::Classes(ClassRows::default()),
-            Metric::Auc => Rows::Auc(AucScores::default(), AucScores::default()),
+            Metric::Accuracy | Metric::F1 => PairedRows::Classes(ClassRows::default()),
+            Metric::Auc => PairedRows::Auc(AucScores::default(), AucScores::default()),
             Metric::R2 | Metric::Rmse => {
-                Rows::Columns { labels: Vec::new(), a: Vec::new(), b: Vec::new(), per_row: 1 }
+                PairedRows::Columns { labels: Vec::new(), a: Vec::new(), b: Vec::new(), per_row: 1 }
             }
-            Metric::Mae => Rows::Errors(Moments::default()),
-            Metric::Perplexity => Rows::Nats(Vec::new()),
-            Metric::Agreement => Rows::Agreement(Agreement::default()),
+            Metric::Mae => PairedRows::Errors(Moments::default()),
+            Metric::Perplexity => PairedRows::Nats(Vec::new()),
+            Metric::Agreement => PairedRows::Agreement(Agreement::default()),
         };
         PairedDrop { metric, rows }
     }
@@ -66,7 +66,7 @@ impl PairedDrop {
         labels: Option<&Labels>,
     ) -> Result<(), MetricError> {
         let metric = self.metric;
-        if let Rows::Agreement(agreement) = &mut self.rows {
+        if let PairedRows::Agreement(agreement) = &mut self.rows {
             return agreement.push(a, b);
         }
         let labels = labels.ok_or_else(|| MetricError::Labels {
@@ -74,13 +74,13 @@ impl PairedDrop {
             needed: "labels in the data".to_string(),
         })?;
         match &mut self.rows {
-            Rows::Agreement(_) => Ok(()),
-            Rows::Classes(rows) => rows.push(metric, a, b, labels),
-            Rows::Auc(of_a, of_b) => {
+            PairedRows::Agreement(_) => Ok(()),
+            PairedRows::Classes(rows) => rows.push(metric, a, b, labels),
+            PairedRows::Auc(of_a, of_b) => {
                 of_a.push(a, labels)?;
                 of_b.push(b, labels)
             }
-            Rows::Columns { labels: of_labels, a: of_a, b: of_b, per_row } => {
+            PairedRows::Columns { labels: of_labels, a: of_a, b: of_b, per_row } => {
                 let (a, columns) = regression::values(metric, a, labels)?;
                 let (b, _) = regression::values(metric, b, labels)?;
                 let numbers = (0..a.len()).map(|i| regression::number(labels.values(), i));
@@ -90,7 +90,7 @@ impl PairedDrop {
                 of_b.extend(b);
                 Ok(())
             }
-            Rows::Errors(errors) => {
+            PairedRows::Errors(errors) => {
                 let (a, columns) = regression::values(metric, a, labels)?;
                 let (b, _) = regression::values(metric, b, labels)?;
                 for start in (0..a.len()).step_by(columns) {
@@ -102,7 +102,7 @@ impl PairedDrop {
                 }
                 Ok(())
             }
-            Rows::Nats(rows) => {
+            PairedRows::Nats(rows) => {
                 let per_row = labels.values().len().checked_div(labels.rows()).unwrap_or(1).max(1);
                 let mut batch = vec![RowNats { tokens: 0.0, a: 0.0, b: 0.0 }; labels.rows()];
                 for_each_token(a, labels, |at, nats| {
@@ -123,23 +123,23 @@ impl PairedDrop {
     pub fn finish(self) -> Result<Option<DropInterval>, MetricError> {
         let metric = self.metric;
         match self.rows {
-            Rows::Classes(rows) => rows.finish(metric),
-            Rows::Auc(a, b) => {
+            PairedRows::Classes(rows) => rows.finish(metric),
+            PairedRows::Auc(a, b) => {
                 let rows = a.rows();
                 let (a, b) = (a.ranked()?, b.ranked()?);
                 let drop = |drawn: &[u32]| Some(metric.drop(a.area(drawn)?, b.area(drawn)?));
                 Ok(bootstrapped(rows, drop))
             }
-            Rows::Columns { labels, a, b, per_row } => {
+            PairedRows::Columns { labels, a, b, per_row } => {
                 let of = |values: &[f64], drawn: &[u32]| {
                     Columns::of_drawn(metric, values, &labels, per_row, drawn)
                 };
                 let drop = |drawn: &[u32]| Some(metric.drop(of(&a, drawn)?, of(&b, drawn)?));
                 Ok(bootstrapped(labels.len() / per_row, drop))
             }
-            Rows::Errors(errors) => Ok(errors.interval()),
-            Rows::Nats(rows) => Ok(of_perplexity(&rows)),
-            Rows::Agreement(agreement) => {
+            PairedRows::Errors(errors) => Ok(errors.interval()),
+            PairedRows::Nats(rows) => Ok(of_perplexity(&rows)),
+            PairedRows::Agreement(agreement) => {
                 let (same, rows) = agreement.counts()?;
                 Ok(DropInterval::of_differing_answers(rows - same, rows as usize))
             }

@@ -56,7 +56,7 @@ pub(crate) fn leave_float(model: &Model, mut plan: Plan, weight: &str, why: &str
     }
     bias_correction::take_back(&mut plan.adjustments, model, weight);
     let needed: HashMap<String, Readers> =
-        plan.regions(model).values.into_iter().map(|v| (v.value, v.readers)).collect();
+        plan.placement(model).values.into_iter().map(|v| (v.value, v.readers)).collect();
     let index = Index::new(model.graph());
     let weights: HashSet<String> = plan.quantized().map(|(t, _)| t.tensor.clone()).collect();
     let multiplied = |value: &str| {
@@ -68,7 +68,7 @@ pub(crate) fn leave_float(model: &Model, mut plan: Plan, weight: &str, why: &str
     for activation in &mut plan.activations {
         let kept = match (&activation.becomes, needed.get(&activation.value)) {
             (ActivationBecomes::Float(_), _) => continue,
-            // Only products read what is quantized as it comes.
+            // Only products read what is quantized dynamically.
             (ActivationBecomes::Dynamic, _) => multiplied(&activation.value),
             (ActivationBecomes::Static { .. }, Some(&readers)) => {
                 activation.readers = readers;

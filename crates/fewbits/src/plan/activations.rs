@@ -9,15 +9,15 @@ use fewbits_quant::range::mse::sqnr_db;
 use fewbits_quant::{Granularity, RangeMethod, Scheme, is_below_scales};
 
 use super::{
-    ActivationBecomes, ActivationScheme, ActivationUse, Plan, PlannedActivation, Readers,
-    RegionValue, Regions, has_dynamic_form, regions,
+    ActivationBecomes, ActivationScheme, ActivationUse, PlacedValue, Placement, Plan,
+    PlannedActivation, Readers, has_dynamic_form, placement,
 };
 use crate::calibrate::Calibration;
 use crate::layers::is_product;
 
 /// What is known of a model's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inputs {
+pub enum ModelInputs {
     /// Calibration data held them.
     Seen,
     /// Nothing.
@@ -26,7 +26,7 @@ pub enum Inputs {
 
 impl Plan {
     /// The values that a static plan must know the range of.
-    pub fn regions(&self, model: &Model) -> Regions {
+    pub fn placement(&self, model: &Model) -> Placement {
         let (mut weights, mut others) = (HashSet::new(), HashMap::new());
         for (planned, scheme) in self.quantized() {
             match why_multiplied_as_floats(scheme) {
@@ -39,18 +39,18 @@ impl Plan {
             }
         }
         let graph = model.graph();
-        let mut regions = regions(graph, &weights, self.target.extent());
+        let mut placement = placement(graph, &weights, self.target.extent());
         let of_others = graph.node.iter().filter(|node| is_product(node)).filter_map(|node| {
             let why = others.get(node.input.get(1)?.as_str())?;
             Some((node.output[0].clone(), (*why).to_string()))
         });
         for (value, why) in of_others {
-            match regions.kept.iter_mut().find(|(kept, _)| *kept == value) {
+            match placement.kept.iter_mut().find(|(kept, _)| *kept == value) {
                 Some(kept) => kept.1 = why,
-                None => regions.kept.push((value, why)),
+                None => placement.kept.push((value, why)),
             }
         }
-        regions
+        placement
     }
 
     /// Why no activation becomes integers: the reason for most of those that were looked at.
@@ -70,10 +70,10 @@ impl Plan {
         Some(most.map_or("no product reads one".to_string(), |(why, _)| (*why).to_string()))
     }
 
-    /// Gives every value of `regions` the range that `method` finds in the calibration.
+    /// Gives every value of `placement` the range that `method` finds in the calibration.
     pub fn with_static_activations(
         mut self,
-        regions: &Regions,
+        placement: &Placement,
         calibration: &Calibration,
         method: RangeMethod,
         activations: ActivationScheme,
@@ -81,7 +81,7 @@ impl Plan {
         let levels = activations.levels();
         // Values of one group share the range that covers all of them.
         let mut ranges: HashMap<usize, (f32, f32)> = HashMap::new();
-        for value in &regions.values {
+        for value in &placement.values {
             // What was not observed stays float, whatever it would share its range with.
             let observer = calibration.observers.get(&value.value);
             if let Some((low, high)) = observer.and_then(|o| method.range(o, levels)) {
@@ -89,7 +89,7 @@ impl Plan {
                 *range = (range.0.min(low), range.1.max(high));
             }
         }
-        self.activations = regions
+        self.activations = placement
             .values
             .iter()
             .map(|value| PlannedActivation {
@@ -108,37 +108,38 @@ impl Plan {
                     _ => ActivationBecomes::Float(calibration.why_float(&value.value)),
                 },
             })
-            .chain(computed_in_float(regions))
+            .chain(computed_in_float(placement))
             .collect();
         self
     }
 
-    /// Keeps every value of `regions` float, for one reason.
-    pub fn with_float_activations(mut self, regions: &Regions, why: &str) -> Plan {
-        let float = |value: &RegionValue| PlannedActivation {
+    /// Keeps every value of `placement` float, for one reason.
+    pub fn with_float_activations(mut self, placement: &Placement, why: &str) -> Plan {
+        let float = |value: &PlacedValue| PlannedActivation {
             value: value.value.clone(),
             readers: value.readers,
             becomes: ActivationBecomes::Float(why.to_string()),
         };
-        self.activations = regions.values.iter().map(float).collect();
+        self.activations = placement.values.iter().map(float).collect();
         self
     }
 
-    /// Keeps the activations of all products of `regions` that cannot read integers float.
-    pub fn with_float_products(mut self, regions: &Regions) -> Plan {
-        self.activations = computed_in_float(regions).collect();
+    /// Keeps the activations of all products of `placement` that cannot read integers float.
+    pub fn with_float_products(mut self, placement: &Placement) -> Plan {
+        self.activations = computed_in_float(placement).collect();
         self
     }
 
-    /// Lets every product of matrices quantize its activations as they come. Convolutions keep
+    /// Lets every product of matrices quantize its activations dynamically. Convolutions keep
     /// float activations: runtimes compute their dynamic form slower than the float one. So do
     /// inputs of the model that were not seen: the columns of a table may be of any scale, and the
     /// narrow ones would be lost.
-    pub fn with_dynamic_activations(mut self, model: &Model, inputs: Inputs) -> Plan {
-        let regions = self.regions(model);
+    pub fn with_dynamic_activations(mut self, model: &Model, inputs: ModelInputs) -> Plan {
+        let placement = self.placement(model);
         let graph = model.graph();
-        let unseen =
-            |value: &str| inputs == Inputs::Unseen && graph.input.iter().any(|i| i.name() == value);
+        let unseen = |value: &str| {
+            inputs == ModelInputs::Unseen && graph.input.iter().any(|i| i.name() == value)
+        };
         let weights: HashMap<&str, (&[usize], Scheme)> =
             self.quantized().map(|(t, scheme)| (t.tensor.as_str(), (&*t.shape, scheme))).collect();
         let mut read_by_product: HashSet<&str> = HashSet::new();
@@ -154,7 +155,7 @@ impl Plan {
                 read_by_product.insert(value);
             }
         }
-        self.activations = regions
+        self.activations = placement
             .values
             .iter()
             .cloned()
@@ -179,7 +180,7 @@ impl Plan {
                 readers: value.readers,
                 value: value.value,
             })
-            .chain(computed_in_float(&regions))
+            .chain(computed_in_float(&placement))
             .collect();
         self
     }
@@ -212,10 +213,10 @@ fn why_multiplied_as_floats(scheme: Scheme) -> Option<&'static str> {
 }
 
 /// Entries for the results of products that no recipe quantizes.
-fn computed_in_float(regions: &Regions) -> impl Iterator<Item = PlannedActivation> {
+fn computed_in_float(placement: &Placement) -> impl Iterator<Item = PlannedActivation> {
     // What another product reads is decided about already.
-    let read: HashSet<&str> = regions.values.iter().map(|v| v.value.as_str()).collect();
-    let results = regions.kept.iter().filter(move |(value, _)| !read.contains(value.as_str()));
+    let read: HashSet<&str> = placement.values.iter().map(|v| v.value.as_str()).collect();
+    let results = placement.kept.iter().filter(move |(value, _)| !read.contains(value.as_str()));
     results.map(|(value, why)| PlannedActivation {
         value: value.clone(),
         readers: Readers::Products,

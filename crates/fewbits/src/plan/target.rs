@@ -11,7 +11,7 @@ use fewbits_quant::ScaleType;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActivationKind, ActivationUse, GranularityKind, RegionExtent, SchemeKind, WeightOptions,
+    ActivationKind, ActivationUse, GranularityKind, PlacementExtent, SchemeKind, WeightOptions,
 };
 use crate::hint::Setting;
 
@@ -66,12 +66,12 @@ impl Target {
         }
     }
 
-    /// Which values of a region are quantized.
-    pub fn extent(self) -> RegionExtent {
+    /// How far quantized values reach from the products that read them.
+    pub fn extent(self) -> PlacementExtent {
         match self {
             // It fuses what follows a product into it, unless a quantization stands between.
-            Target::TensorRt => RegionExtent::ProductInputs,
-            _ => RegionExtent::Whole,
+            Target::TensorRt => PlacementExtent::ProductInputs,
+            _ => PlacementExtent::Whole,
         }
     }
 

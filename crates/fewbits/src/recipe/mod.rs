@@ -17,7 +17,7 @@ use fewbits_onnx::graph::Index;
 use fewbits_quant::{Bits, RangeMethod};
 
 use crate::adjust::adjust;
-use crate::apply::{FinishedLayers, LayerRounding};
+use crate::apply::{Checkpoint, LayerRounding};
 use crate::calibrate::{Calibration, Channels, Padding, Wanted, calibrate};
 use crate::data::Dataset;
 use crate::error::file_of;
@@ -25,7 +25,8 @@ use crate::inputs::Learning;
 use crate::methods::{Without, bias_correction, equalization};
 use crate::not_finite::{Reach, not_finite};
 use crate::plan::{
-    ActivationScheme, ActivationUse, Adjustment, Becomes, Inputs, Method, Plan, Tried, plan_weights,
+    ActivationScheme, ActivationUse, Adjustment, Becomes, Method, ModelInputs, Plan, Tried,
+    plan_weights,
 };
 use crate::progress::Progress;
 use crate::{Error, Result};
@@ -45,8 +46,8 @@ pub fn plan(
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let finished = FinishedLayers::default();
-    let made = plan_with(model, request, &mut Observed::default(), &finished, run, progress)?;
+    let checkpoint = Checkpoint::default();
+    let made = plan_with(model, request, &mut Observed::default(), &checkpoint, run, progress)?;
     Ok(made.plan)
 }
 
@@ -102,7 +103,7 @@ pub fn plan_with(
     model: &Model,
     request: &Request,
     observed: &mut Observed,
-    finished: &FinishedLayers,
+    checkpoint: &Checkpoint,
     run: &RunOptions,
     progress: &dyn Progress,
 ) -> Result<Made> {
@@ -126,24 +127,24 @@ pub fn plan_with(
         weights = weights.rounded_by(rounding);
     }
     if let Some(why) = request.activations.obstacle(model.opset()) {
-        let regions = weights.regions(model);
-        if !regions.values.is_empty() {
+        let placement = weights.placement(model);
+        if !placement.values.is_empty() {
             progress.warn(&format!("activations stay float: {why}"));
         }
-        return Ok(weights.with_float_activations(&regions, &why).into());
+        return Ok(weights.with_float_activations(&placement, &why).into());
     }
     // Without a product that could read them all is as for weights alone.
-    let regions = weights.regions(model);
+    let placement = weights.placement(model);
     let weights_only = Request { activations: Activations::Float, ..request.clone() };
-    let request = if regions.values.is_empty() { &weights_only } else { request };
-    let recipe = Planner { model, request, weights, run, finished };
+    let request = if placement.values.is_empty() { &weights_only } else { request };
+    let recipe = Planner { model, request, weights, run, checkpoint };
     let Made { mut plan, channels } = match request.data {
         Some(data) => recipe.with_data(data, observed, progress)?,
         None => recipe.without_data(progress)?.into(),
     };
     if activations != ActivationUse::Float {
-        if regions.values.is_empty() {
-            plan = plan.with_float_products(&regions);
+        if placement.values.is_empty() {
+            plan = plan.with_float_products(&placement);
         }
         if let Some(why) = plan.why_float_activations() {
             progress.warn(&format!("activations stay float, only weights are quantized: {why}"));
@@ -167,7 +168,7 @@ struct Planner<'a> {
     /// The plan of the weights alone.
     weights: Plan,
     run: &'a RunOptions,
-    finished: &'a FinishedLayers,
+    checkpoint: &'a Checkpoint,
 }
 
 /// What there is to choose.
@@ -201,14 +202,14 @@ impl Planner<'_> {
 
     /// What weights are rounded by.
     fn rounding(&self) -> Option<LayerRounding<'_>> {
-        self.learning().map(|learning| LayerRounding { learning, finished: self.finished })
+        self.learning().map(|learning| LayerRounding { learning, checkpoint: self.checkpoint })
     }
 
     /// What must be seen of a model to plan it.
     fn wanted(&self, model: &Model) -> Wanted {
         let values = match self.request.activations {
             Activations::Static { .. } => {
-                self.weights.regions(model).values.into_iter().map(|v| v.value).collect()
+                self.weights.placement(model).values.into_iter().map(|v| v.value).collect()
             }
             _ => Vec::new(),
         };
@@ -238,13 +239,13 @@ impl Planner<'_> {
         let plan = match self.request.activations {
             Activations::Float => plan,
             Activations::Dynamic => {
-                let inputs = if seen.rows > 0 { Inputs::Seen } else { Inputs::Unseen };
+                let inputs = if seen.rows > 0 { ModelInputs::Seen } else { ModelInputs::Unseen };
                 plan.with_dynamic_activations(adjusted, inputs)
             }
             Activations::Static { bits, .. } => {
-                let regions = plan.regions(adjusted);
+                let placement = plan.placement(adjusted);
                 let scheme = self.activation_scheme(bits);
-                plan.with_static_activations(&regions, seen, choice.range, scheme)
+                plan.with_static_activations(&placement, seen, choice.range, scheme)
             }
         };
         match choice.bias {

@@ -11,7 +11,7 @@ use crate::data::Dataset;
 use crate::evaluate::{OutputError, OutputErrors};
 use crate::padding::Tokens;
 use crate::progress::Progress;
-use crate::run::{Beside, batches_at_once, run_rows, runner};
+use crate::run::{ConcurrentCalls, batches_at_once, run_rows, runner};
 
 /// Rows at a time.
 const BATCH_ROWS: usize = 8;
@@ -91,7 +91,7 @@ impl Trial {
 }
 
 fn outputs(runner: &Engine, sample: &Dataset) -> Result<Vec<Vec<Tensor>>> {
-    let runner = Beside(runner);
+    let runner = ConcurrentCalls(runner);
     let of_batch = |rows: &Range<usize>| {
         let tokens = Tokens::of(&sample.batch(rows.clone()));
         let outputs = run_rows(&runner, sample, rows.clone())?;

@@ -5,12 +5,12 @@ use fewbits_onnx::Model;
 use fewbits_quant::{Bits, Granularity, Inputs, Scheme, quantize_within};
 
 use super::divergence::Divergence;
-use super::truth::{Truth, walk};
+use super::truth::{Truth, start_layerwise};
 use crate::data::Dataset;
 use crate::evaluate::OutputErrors;
+use crate::layerwise::{Batch, Fed, LayerwiseRun};
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
-use crate::walk::{Batch, Fed, Walk};
 use crate::{Error, Result, WeightLimits};
 
 /// What is changed.
@@ -92,15 +92,15 @@ fn one_at_a_time<T: Default>(
     progress: &dyn Progress,
     push: &Push<T>,
 ) -> Result<Vec<(String, T)>> {
-    let mut walk = walk(model, sample, run)?;
+    let mut layerwise = start_layerwise(model, sample, run)?;
     let names: Vec<&str> = asked.iter().map(|(name, _)| name.as_str()).collect();
     let mut found = Vec::new();
     progress.start("measuring sensitivity", asked.len() as u64);
-    for (position, i) in walk.first_readers(&names) {
-        walk.advance(position)?;
+    for (position, i) in layerwise.first_readers(&names) {
+        layerwise.advance(position)?;
         let (name, change) = &asked[i];
         let mut tally = T::default();
-        with_change(&walk, name, change, limits, &mut |truth, outputs| {
+        with_change(&layerwise, name, change, limits, &mut |truth, outputs| {
             push(&mut tally, truth, outputs)
         })?;
         found.push((name.clone(), tally));
@@ -112,7 +112,7 @@ fn one_at_a_time<T: Default>(
 
 /// Hands the outputs of every batch with one change to `push`.
 fn with_change(
-    walk: &Walk<Truth>,
+    layerwise: &LayerwiseRun<Truth>,
     name: &str,
     change: &Change,
     limits: &WeightLimits,
@@ -123,15 +123,15 @@ fn with_change(
             let vector = |(name, values): &(String, Vec<f32>)| {
                 Ok::<_, Error>((name.clone(), Tensor::new(vec![values.len()], values.clone())?))
             };
-            let weight = rounded_weight(walk, name, *integers, None, limits)?;
+            let weight = rounded_weight(layerwise, name, *integers, None, limits)?;
             (Some(weight), bias.as_ref().map(vector).transpose()?)
         }
         Change::Activation { .. } | Change::DynamicActivation => (None, None),
     };
     let bias = bias.as_ref().map(|(name, values)| (name.as_str(), values));
     let fed: Vec<&str> = std::iter::once(name).chain(bias.map(|(name, _)| name)).collect();
-    let rest = walk.rest(&fed)?;
-    for batch in walk.batches() {
+    let rest = layerwise.rest(&fed)?;
+    for batch in layerwise.batches() {
         let activation = match *change {
             Change::Weight { .. } => None,
             Change::Activation { scheme, low, high } => {
@@ -157,13 +157,13 @@ fn range_of(values: &[f32]) -> (f32, f32) {
 
 /// What the integers of a weight stand for.
 pub(super) fn rounded_weight(
-    walk: &Walk<Truth>,
+    layerwise: &LayerwiseRun<Truth>,
     name: &str,
     integers: WeightScheme,
     inputs: Option<Inputs>,
     limits: &WeightLimits,
 ) -> Result<Tensor> {
-    let model = walk.model();
+    let model = layerwise.model();
     let weight = model.graph().find_initializer(name).ok_or_else(|| Error::PlanMismatch {
         reason: format!("the model has no weight '{name}'"),
     })?;

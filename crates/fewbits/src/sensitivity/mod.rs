@@ -1,6 +1,6 @@
 //! What every weight costs alone: how far the outputs move if it, and nothing else, has fewer bits.
 //!
-//! The model is gone through once, node by node ([`crate::walk`]); at the first node that reads a weight
+//! The model is gone through once, node by node ([`crate::layerwise`]); at the first node that reads a weight
 //! only what follows is computed, once for each thing that the weight may become.
 
 mod change;
@@ -15,17 +15,17 @@ use fewbits_quant::Inputs;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
-use crate::inputs::Seen;
+use crate::inputs::InputStatistics;
+use crate::layerwise::{LayerwiseRun, Rest};
 use crate::metric::{Accumulator, Metric};
 use crate::plan::WeightScheme;
 use crate::progress::Progress;
-use crate::walk::{Rest, Walk};
 use crate::{Error, Result, WeightLimits};
 
 use change::rounded_weight;
 pub use change::{Change, changes, output_noise};
 use divergence::Divergence;
-use truth::{Truth, walk};
+use truth::{Truth, start_layerwise};
 
 /// What a weight costs alone, for each thing that it may become.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,13 +88,13 @@ pub fn sensitivity(
     if request.candidates.is_empty() {
         return Ok(());
     }
-    let mut walk = walk(model, request.sample, run)?;
-    let labelled = walk.batches().iter().all(|b| b.about.labels.is_some());
+    let mut layerwise = start_layerwise(model, request.sample, run)?;
+    let labelled = layerwise.batches().iter().all(|b| b.about.labels.is_some());
     // Agreement is of two models.
     let metric = request.metric.filter(|&metric| labelled && metric != Metric::Agreement);
-    let before = metric.map(|metric| own_metric(&walk, metric)).transpose()?;
+    let before = metric.map(|metric| own_metric(&layerwise, metric)).transpose()?;
     let names: Vec<&str> = request.candidates.iter().map(|(name, _)| name.as_str()).collect();
-    let places = walk.first_readers(&names);
+    let places = layerwise.first_readers(&names);
     let unread = (0..names.len()).find(|i| places.iter().all(|(_, read)| read != i));
     if let Some(i) = unread {
         let reason = format!("no node reads the tensor '{}'", names[i]);
@@ -102,15 +102,23 @@ pub fn sensitivity(
     }
     progress.start("measuring sensitivity", places.len() as u64);
     for (position, i) in places {
-        walk.advance(position)?;
+        layerwise.advance(position)?;
         let (tensor, candidates) = &request.candidates[i];
         let learns = candidates.iter().any(|candidate| candidate.becomes.rounding.needs_inputs());
-        let product = walk.product_at(position, tensor).filter(|_| learns);
-        let seen = product.as_ref().map(|p| Seen::of(&walk, p, request.sample)).transpose()?;
+        let product = layerwise.product_at(position, tensor).filter(|_| learns);
+        let seen = product
+            .as_ref()
+            .map(|p| InputStatistics::of(&layerwise, p, request.sample))
+            .transpose()?;
         let inputs = product.as_ref().zip(seen.as_ref()).map(|(p, seen)| seen.inputs(p));
         let inputs = inputs.transpose()?;
-        let alone =
-            Alone { walk: &walk, rest: walk.rest(&[tensor.as_str()])?, tensor, inputs, before };
+        let alone = Alone {
+            layerwise: &layerwise,
+            rest: layerwise.rest(&[tensor.as_str()])?,
+            tensor,
+            inputs,
+            before,
+        };
         let costs = alone.costs(candidates, request.limits)?;
         progress.advance(1);
         if found(Sensitivity { tensor: tensor.clone(), costs })?.is_break() {
@@ -122,9 +130,9 @@ pub fn sensitivity(
 }
 
 /// The metric of the model itself.
-fn own_metric(walk: &Walk<Truth>, metric: Metric) -> Result<(Metric, f64)> {
+fn own_metric(layerwise: &LayerwiseRun<Truth>, metric: Metric) -> Result<(Metric, f64)> {
     let mut accumulator = Accumulator::new(metric)?;
-    for batch in walk.batches() {
+    for batch in layerwise.batches() {
         if let Some(labels) = &batch.about.labels {
             accumulator.push(&batch.about.expected, labels)?;
         }
@@ -134,7 +142,7 @@ fn own_metric(walk: &Walk<Truth>, metric: Metric) -> Result<(Metric, f64)> {
 
 /// One weight at the place where it is first read.
 struct Alone<'a> {
-    walk: &'a Walk<Truth>,
+    layerwise: &'a LayerwiseRun<Truth>,
     rest: Rest,
     tensor: &'a str,
     /// What it is multiplied by, where candidates ask for it.
@@ -147,7 +155,7 @@ impl Alone<'_> {
     fn costs(&self, candidates: &[Candidate], limits: &WeightLimits) -> Result<Vec<Cost>> {
         let cost = |&candidate: &Candidate| {
             let becomes = candidate.becomes;
-            let weight = rounded_weight(self.walk, self.tensor, becomes, self.inputs, limits)?;
+            let weight = rounded_weight(self.layerwise, self.tensor, becomes, self.inputs, limits)?;
             self.cost(candidate, &weight)
         };
         candidates.iter().map(cost).collect()
@@ -156,7 +164,7 @@ impl Alone<'_> {
     fn cost(&self, candidate: Candidate, weight: &Tensor) -> Result<Cost> {
         let mut divergence = Divergence::default();
         let mut metric = self.before.map(|(metric, _)| Accumulator::new(metric)).transpose()?;
-        for batch in self.walk.batches() {
+        for batch in self.layerwise.batches() {
             let outputs = self.rest.outputs(batch, &[(self.tensor, weight)])?;
             divergence.push(&batch.about.expected, &outputs, batch.about.tokens.as_ref())?;
             if let (Some(metric), Some(labels)) = (&mut metric, &batch.about.labels) {

@@ -6,8 +6,8 @@ use fewbits_onnx::Model;
 use crate::Result;
 use crate::data::{Dataset, Labels};
 use crate::inputs::Counted;
+use crate::layerwise::{LayerwiseRun, calls, float_runner};
 use crate::padding::Tokens;
-use crate::walk::{Walk, calls, float_runner};
 
 /// What is known of the rows of a batch.
 pub struct Truth {
@@ -29,7 +29,11 @@ impl Counted for Truth {
 ///
 /// # Errors
 /// If the model cannot be run.
-pub fn walk(model: &Model, sample: &Dataset, run: &RunOptions) -> Result<Walk<Truth>> {
+pub fn start_layerwise(
+    model: &Model,
+    sample: &Dataset,
+    run: &RunOptions,
+) -> Result<LayerwiseRun<Truth>> {
     let runner = float_runner(model, run)?;
     let calls = calls(model, sample)?.into_iter().map(|call| {
         let tokens = Tokens::of(&call.inputs);
@@ -38,5 +42,5 @@ pub fn walk(model: &Model, sample: &Dataset, run: &RunOptions) -> Result<Walk<Tr
         let expected = outputs.into_iter().map(|(_, tensor)| tensor).collect();
         Ok((call, Truth { tokens, labels, expected }))
     });
-    Ok(Walk::new(model, calls.collect::<Result<_>>()?, run))
+    Ok(LayerwiseRun::new(model, calls.collect::<Result<_>>()?, run))
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 pub use page::report;
 pub use widths::Widths;
 
-use crate::apply::FinishedLayers;
+use crate::apply::Checkpoint;
 use crate::data::Dataset;
 use crate::environment::{Environment, environment};
 use crate::evaluate::{Baseline, Measured, WorstOutput};
@@ -243,7 +243,7 @@ fn save_all(
             source,
             &request,
             &mut observed,
-            FinishedLayers::default(),
+            Checkpoint::default(),
             &options.run,
             progress,
         )?;

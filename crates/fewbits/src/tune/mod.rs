@@ -9,8 +9,8 @@
 //! The search depends on nothing but what was measured, and that is kept ([`state`]): a search that
 //! goes on after it was stopped ends with the same model as one that was not.
 
+mod acceptance;
 mod candidates;
-mod hold;
 mod objective;
 mod operators;
 mod page;
@@ -50,7 +50,7 @@ pub use objective::Objective;
 use operators::Operators;
 pub use page::report;
 pub use state::Checked;
-use state::Kept;
+use state::SearchFile;
 use tuner::{Space, Tuner};
 use widths::Widths;
 
@@ -79,7 +79,7 @@ pub struct Request<'a> {
 
 /// Where the model and what was measured go.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Files<'a> {
     /// The model's file.
     pub out: &'a Path,
     /// Whether it may be replaced.
@@ -149,7 +149,7 @@ pub struct Best {
 pub fn tune(
     source: &Model,
     request: &Request,
-    place: &Place,
+    files: &Files,
     run: &RunOptions,
     stop: &dyn Fn() -> bool,
     progress: &dyn Progress,
@@ -157,9 +157,9 @@ pub fn tune(
     let begun = Instant::now();
     let stop = || stop() || request.time_limit.is_some_and(|limit| begun.elapsed() >= limit);
     let source_digest = source_digest(source)?;
-    let mut kept = Kept::open(place.state, &key(source_digest.as_deref(), request)?)?;
-    let replace = if kept.found { Replace::Existing } else { place.replace };
-    check_output(place.out, source.path().as_slice(), replace)?;
+    let mut kept = SearchFile::open(files.state, &key(source_digest.as_deref(), request)?)?;
+    let replace = if kept.found { Replace::Existing } else { files.replace };
+    check_output(files.out, source.path().as_slice(), replace)?;
     let mut prepared = source.clone();
     prepare_for(&mut prepared, request.target.opset_for(&WeightOptions::default()))?;
     if request.activations.activation_use() != ActivationUse::Float {
@@ -193,7 +193,7 @@ pub fn tune(
         float: &float,
         baseline,
         kept,
-        out: place.out,
+        out: files.out,
         replace,
         best: None,
         scratch: scratch_folder()?,

@@ -8,7 +8,7 @@ use fewbits_engine::{RunOptions, ValueSpec, input_specs};
 use fewbits_onnx::Model;
 
 use super::search::{Choice, End};
-use super::state::Kept;
+use super::state::SearchFile;
 use super::tuner::Space;
 use super::{Checked, Request};
 use crate::metric::Metric;
@@ -40,7 +40,7 @@ impl<'a> Operators<'a> {
         mut base: Plan,
         request: &'a Request,
         run: &RunOptions,
-        kept: &mut Kept,
+        kept: &mut SearchFile,
         progress: &dyn Progress,
     ) -> Result<Operators<'a>> {
         if kept.state.base.is_none() {
@@ -69,7 +69,7 @@ impl Space for Operators<'_> {
     fn measure(
         &self,
         _metric: Metric,
-        kept: &mut Kept,
+        kept: &mut SearchFile,
         run: &RunOptions,
         stop: &dyn Fn() -> bool,
         progress: &dyn Progress,
@@ -99,7 +99,7 @@ impl Space for Operators<'_> {
     }
 
     /// Of each operator: in floats, and on integers.
-    fn units(&self, kept: &Kept) -> Vec<Vec<Choice>> {
+    fn units(&self, kept: &SearchFile) -> Vec<Vec<Choice>> {
         let error = |name: &String| kept.state.divergence.get(name).copied().unwrap_or(0.0);
         let choices = |operator: &Operator| {
             let (integers_us, float_us) = kept.state.times_us[&operator.weight];
@@ -118,7 +118,7 @@ impl Space for Operators<'_> {
     }
 
     /// The sum of what operators take: the time of a whole call is too noisy to tell two apart.
-    fn cost(&self, choice: &[usize], kept: &Kept, _checked: &Checked) -> f64 {
+    fn cost(&self, choice: &[usize], kept: &SearchFile, _checked: &Checked) -> f64 {
         let time = |(operator, option): (&Operator, &usize)| {
             let (integers_us, float_us) = kept.state.times_us[&operator.weight];
             if *option == 0 { float_us } else { integers_us }

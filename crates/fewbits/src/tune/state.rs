@@ -66,7 +66,7 @@ pub struct State {
 }
 
 /// A state and the file that it is kept in, if any.
-pub struct Kept {
+pub struct SearchFile {
     /// The state.
     pub state: State,
     file: Option<PathBuf>,
@@ -74,19 +74,19 @@ pub struct Kept {
     pub found: bool,
 }
 
-impl Kept {
+impl SearchFile {
     /// Reads the state of an earlier search from `file`, or begins a new one.
     ///
     /// # Errors
     /// If the file cannot be read, or belongs to another search.
-    pub fn open(file: Option<&Path>, key: &str) -> Result<Kept> {
+    pub fn open(file: Option<&Path>, key: &str) -> Result<SearchFile> {
         let fresh = State { fewbits_tune: FORMAT, key: key.to_string(), ..State::default() };
         let Some(path) = file else {
-            return Ok(Kept { state: fresh, file: None, found: false });
+            return Ok(SearchFile { state: fresh, file: None, found: false });
         };
         let file = Some(path.to_path_buf());
         if !path.exists() {
-            return Ok(Kept { state: fresh, file, found: false });
+            return Ok(SearchFile { state: fresh, file, found: false });
         }
         let wrong = |reason: &str| Error::TuneState {
             path: path.to_path_buf(),
@@ -104,7 +104,7 @@ impl Kept {
         if state.key != key {
             return Err(wrong("it belongs to another model, other data or other options"));
         }
-        Ok(Kept { state, file, found: true })
+        Ok(SearchFile { state, file, found: true })
     }
 
     /// Writes the state to its file, whole or not at all.
@@ -124,7 +124,7 @@ mod tests {
     fn a_state_is_read_back_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let mut kept = Kept::open(Some(&path), "a").unwrap();
+        let mut kept = SearchFile::open(Some(&path), "a").unwrap();
         assert!(!kept.found);
         let checked = Checked {
             bits: 4.3,
@@ -140,7 +140,7 @@ mod tests {
         };
         kept.state.checked.insert("p".into(), checked);
         kept.save().unwrap();
-        let again = Kept::open(Some(&path), "a").unwrap();
+        let again = SearchFile::open(Some(&path), "a").unwrap();
         assert!(again.found);
         assert_eq!(again.state, kept.state);
     }
@@ -149,13 +149,13 @@ mod tests {
     fn another_search_and_damage_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        Kept::open(Some(&path), "a").unwrap().save().unwrap();
-        let error = Kept::open(Some(&path), "b").err().unwrap().to_string();
+        SearchFile::open(Some(&path), "a").unwrap().save().unwrap();
+        let error = SearchFile::open(Some(&path), "b").err().unwrap().to_string();
         assert!(error.contains("another model") && error.contains("state.json"), "{error}");
         std::fs::write(&path, "{").unwrap();
-        assert!(Kept::open(Some(&path), "a").is_err());
+        assert!(SearchFile::open(Some(&path), "a").is_err());
         let before = State { key: "a".into(), ..State::default() };
         std::fs::write(&path, serde_json::to_string(&before).unwrap()).unwrap();
-        assert!(Kept::open(Some(&path), "a").err().unwrap().to_string().contains("format"));
+        assert!(SearchFile::open(Some(&path), "a").err().unwrap().to_string().contains("format"));
     }
 }

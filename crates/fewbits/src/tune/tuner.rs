@@ -6,13 +6,13 @@ use std::time::Duration;
 use fewbits_engine::{Engine, RunOptions};
 use fewbits_onnx::{Model, Replace, SaveOptions};
 
-use super::hold::holds;
+use super::acceptance::holds;
 use super::search::{Choice, End, Verdict, search};
-use super::state::Kept;
+use super::state::SearchFile;
 use super::verdict::{notes, verdict};
 use super::{Best, Checked, FloatSide, Request, Tuned};
 use crate::Result;
-use crate::apply::{FinishedLayers, LayerRounding};
+use crate::apply::{Checkpoint, LayerRounding};
 use crate::evaluate::Baseline;
 use crate::growth::{most_bytes, source_bytes};
 use crate::inputs::Learning;
@@ -35,20 +35,20 @@ pub(super) trait Space {
     fn measure(
         &self,
         metric: Metric,
-        kept: &mut Kept,
+        kept: &mut SearchFile,
         run: &RunOptions,
         stop: &dyn Fn() -> bool,
         progress: &dyn Progress,
     ) -> Result<End>;
 
     /// The options of every unit, float first.
-    fn units(&self, kept: &Kept) -> Vec<Vec<Choice>>;
+    fn units(&self, kept: &SearchFile) -> Vec<Vec<Choice>>;
 
     /// The plan of one option for every unit.
     fn plan_of(&self, choice: &[usize]) -> Plan;
 
     /// What the objective says of a choice; less is better.
-    fn cost(&self, choice: &[usize], kept: &Kept, checked: &Checked) -> f64;
+    fn cost(&self, choice: &[usize], kept: &SearchFile, checked: &Checked) -> f64;
 }
 
 /// A search under way.
@@ -61,7 +61,7 @@ pub(super) struct Tuner<'a> {
     pub run: &'a RunOptions,
     pub float: &'a Engine,
     pub baseline: Baseline<'a>,
-    pub kept: Kept,
+    pub kept: SearchFile,
     pub out: &'a Path,
     pub replace: Replace,
     /// With its cost.
@@ -141,9 +141,9 @@ impl Tuner<'_> {
     fn build(&self, plan: &Plan) -> Result<Model> {
         let digest = self.source_digest.as_deref();
         // Every plan is another.
-        let finished = &FinishedLayers::default();
+        let checkpoint = &Checkpoint::default();
         let learning = Learning { data: self.request.calibration, run: self.run };
-        let rounding = Some(LayerRounding { learning, finished });
+        let rounding = Some(LayerRounding { learning, checkpoint });
         quantized(self.source, self.prepared.clone(), plan, rounding, digest, &Silent)
     }
 

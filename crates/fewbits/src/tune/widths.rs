@@ -7,7 +7,7 @@ use fewbits_onnx::Model;
 
 use super::candidates::{Candidates, candidates};
 use super::search::{Choice, End};
-use super::state::Kept;
+use super::state::SearchFile;
 use super::tuner::Space;
 use super::{Checked, Request};
 use crate::metric::Metric;
@@ -57,7 +57,7 @@ impl Space for Widths<'_> {
     fn measure(
         &self,
         metric: Metric,
-        kept: &mut Kept,
+        kept: &mut SearchFile,
         run: &RunOptions,
         stop: &dyn Fn() -> bool,
         progress: &dyn Progress,
@@ -93,7 +93,7 @@ impl Space for Widths<'_> {
     }
 
     /// Of each weight: float, then its candidates.
-    fn units(&self, kept: &Kept) -> Vec<Vec<Choice>> {
+    fn units(&self, kept: &SearchFile) -> Vec<Vec<Choice>> {
         let choices = |weight: &Candidates| {
             let measured = &kept.state.sensitivity[&self.planned(weight).tensor];
             let float = Choice { cost: weight.float_bytes as f64, error: 0.0 };
@@ -125,7 +125,7 @@ impl Space for Widths<'_> {
         plan
     }
 
-    fn cost(&self, _choice: &[usize], _kept: &Kept, checked: &Checked) -> f64 {
+    fn cost(&self, _choice: &[usize], _kept: &SearchFile, checked: &Checked) -> f64 {
         checked.file_bytes as f64
     }
 }

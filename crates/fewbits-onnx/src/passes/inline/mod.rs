@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 
-use super::lower_ml::Kept;
+use super::lower_ml::KeptNode;
 use super::upgrade_opset::upgrade_opset;
 use crate::Model;
 use crate::graph::Names;
@@ -27,7 +27,7 @@ type Key = (String, String, String);
 /// A constant of a function becomes one initializer, whatever the number of calls. Where functions are of a newer
 /// operator set than the model, the model is brought to that one; functions of an older one are upgraded call by
 /// call, since what has to change may hang on an attribute that the call gives.
-pub fn inline_functions(model: &mut Model) -> Vec<Kept> {
+pub fn inline_functions(model: &mut Model) -> Vec<KeptNode> {
     if model.proto().functions.is_empty() {
         return Vec::new();
     }
@@ -84,7 +84,7 @@ struct Inline<'a> {
     /// The functions whose nodes are being put in place.
     within: Vec<Key>,
     nodes: usize,
-    kept: Vec<Kept>,
+    kept: Vec<KeptNode>,
 }
 
 impl Inline<'_> {
@@ -361,7 +361,7 @@ fn reached(graph: &GraphProto, functions: &[FunctionProto]) -> Vec<usize> {
 }
 
 /// Names every call among nodes and inside them.
-fn keep_calls(nodes: &[NodeProto], keys: &HashSet<Key>, why: &str, found: &mut Vec<Kept>) {
+fn keep_calls(nodes: &[NodeProto], keys: &HashSet<Key>, why: &str, found: &mut Vec<KeptNode>) {
     for node in nodes {
         if keys.contains(&key_of_call(node)) {
             found.push(kept(node, why.to_string()));
@@ -371,8 +371,8 @@ fn keep_calls(nodes: &[NodeProto], keys: &HashSet<Key>, why: &str, found: &mut V
     }
 }
 
-fn kept(call: &NodeProto, why: String) -> Kept {
-    Kept { node: call.label().to_string(), op: call.op_type().to_string(), why }
+fn kept(call: &NodeProto, why: String) -> KeptNode {
+    KeptNode { node: call.label().to_string(), op: call.op_type().to_string(), why }
 }
 
 fn key_of_call(node: &NodeProto) -> Key {

@@ -45,12 +45,12 @@ pub struct Lowered {
     /// The nodes that standard operators replace now, as `name (operator)`.
     pub lowered: Vec<String>,
     /// The nodes left as they were.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptNode>,
 }
 
 /// An `ai.onnx.ml` node that was left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptNode {
     /// The node's name, or its first output.
     pub node: String,
     /// Its operator.
@@ -130,11 +130,11 @@ fn lower_node(node: &NodeProto, emit: &mut Emit) -> std::result::Result<(), Stri
     }
 }
 
-fn kept(node: &NodeProto, why: String) -> Kept {
-    Kept { node: node.label().to_string(), op: node.op_type().to_string(), why }
+fn kept(node: &NodeProto, why: String) -> KeptNode {
+    KeptNode { node: node.label().to_string(), op: node.op_type().to_string(), why }
 }
 
-fn name_kept_in_subgraphs(node: &NodeProto, kept_nodes: &mut Vec<Kept>) {
+fn name_kept_in_subgraphs(node: &NodeProto, kept_nodes: &mut Vec<KeptNode>) {
     for graph in node.attribute.iter().flat_map(|a| a.subgraphs()) {
         for inner in &graph.node {
             if inner.domain() == MODEL_DOMAIN_ML {

@@ -23,7 +23,7 @@ mod weights;
 use self::emit::{Emit, Why};
 pub use self::lstm::{is_dynamic_lstm, unpack_lstm};
 pub use self::nbits::unpack_nbits;
-use super::lower_ml::Kept;
+use super::lower_ml::KeptNode;
 use super::upgrade_opset::upgrade_opset;
 use crate::proto::NodeProto;
 use crate::{MICROSOFT, Model};
@@ -37,7 +37,7 @@ pub struct Rewritten {
     /// How many nodes were replaced.
     pub nodes: usize,
     /// The nodes of a form that is known which had to stay as they were.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptNode>,
 }
 
 /// What became of one node.
@@ -91,7 +91,7 @@ fn rewrite(
                 emit.back_to(before);
                 emit.push(node.clone());
                 let (node, op) = (node.label().to_string(), node.op_type().to_string());
-                report.kept.push(Kept { node, op, why });
+                report.kept.push(KeptNode { node, op, why });
             }
         }
     }

@@ -13,7 +13,7 @@ mod norms;
 mod products;
 
 use self::emit::{Emit, Why};
-use super::lower_ml::Kept;
+use super::lower_ml::KeptNode;
 use super::upgrade_opset::upgrade_opset;
 use crate::MICROSOFT;
 use crate::Model;
@@ -30,7 +30,7 @@ const OPSET: i64 = 13;
 /// Splits every such node of the main graph; returns those of a known operator that stay, and why.
 ///
 /// Values that are outputs of the nodes keep their names.
-pub fn unfuse(model: &mut Model) -> Vec<Kept> {
+pub fn unfuse(model: &mut Model) -> Vec<KeptNode> {
     if !model.graph().node.iter().any(is_fused) {
         return Vec::new();
     }
@@ -93,7 +93,7 @@ pub fn why_unknown(domain: &str, op: &str) -> String {
 }
 
 /// Splits what can be from what is known now; returns how many nodes, and those that stay.
-fn unfuse_once(model: &mut Model) -> (usize, Vec<Kept>) {
+fn unfuse_once(model: &mut Model) -> (usize, Vec<KeptNode>) {
     let opset = model.opset();
     let graph = model.graph();
     let mut names = Names::new(graph);
@@ -120,7 +120,7 @@ fn unfuse_once(model: &mut Model) -> (usize, Vec<Kept>) {
             }
             Err(why) => {
                 let (name, op) = (node.label().to_string(), node.op_type().to_string());
-                kept.push(Kept { node: name, op, why });
+                kept.push(KeptNode { node: name, op, why });
                 nodes.push(node.clone());
             }
         }

@@ -21,7 +21,7 @@ use crate::run::{call_of, named};
 const BATCH_ROWS: usize = 32;
 
 /// The values that the rest of a model needs, batch by batch, with what is known `about` each.
-pub struct Walk<T> {
+pub struct LayerwiseRun<T> {
     model: Model,
     run: RunOptions,
     position: usize,
@@ -70,30 +70,30 @@ pub struct Rest {
     outputs: Vec<String>,
 }
 
-impl<T> Walk<T> {
+impl<T> LayerwiseRun<T> {
     /// Starts before the first node.
-    pub fn new(model: &Model, calls: Vec<(Call, T)>, run: &RunOptions) -> Walk<T> {
+    pub fn new(model: &Model, calls: Vec<(Call, T)>, run: &RunOptions) -> LayerwiseRun<T> {
         let mut model = model.clone();
         model.graph_mut().sort_topologically();
         let batches = calls.into_iter().map(|(call, about)| {
             let rows = call.inputs.first().map_or(0, |(_, input)| input.rows());
             Batch { values: call.inputs.into_iter().collect(), rows, about }
         });
-        Walk { model, run: run.clone(), position: 0, batches: batches.collect() }
+        LayerwiseRun { model, run: run.clone(), position: 0, batches: batches.collect() }
     }
 
-    /// The model, its nodes in the order of the walk.
+    /// The model, its nodes in the order of the run.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The batches, as far as the walk has come.
+    /// The batches, as far as the run has come.
     pub fn batches(&self) -> &[Batch<T>] {
         &self.batches
     }
 
     /// Where each of `names` is read first: the node's position, and the name's, in the order in
-    /// which the walk comes by. What no node reads is left out.
+    /// which the run comes by. What no node reads is left out.
     pub fn first_readers(&self, names: &[&str]) -> Vec<(usize, usize)> {
         let mut waiting: HashMap<&str, usize> =
             names.iter().enumerate().map(|(i, &name)| (name, i)).collect();

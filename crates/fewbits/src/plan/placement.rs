@@ -1,4 +1,5 @@
-//! Which operators can compute on integers, and which values must be quantized for that.
+//! Where QuantizeLinear and DequantizeLinear are placed: which operators can compute on integers, and which values
+//! must be quantized for that.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,16 +11,16 @@ use serde::{Deserialize, Serialize};
 
 /// The values to quantize.
 #[derive(Debug, Default)]
-pub struct Regions {
+pub struct Placement {
     /// Values, in the order in which the graph makes them.
-    pub values: Vec<RegionValue>,
+    pub values: Vec<PlacedValue>,
     /// Results of products that are computed in float, and why.
     pub kept: Vec<(String, String)>,
 }
 
 /// A value to quantize.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegionValue {
+pub struct PlacedValue {
     /// Its name.
     pub value: String,
     /// Who reads the integers.
@@ -28,9 +29,9 @@ pub struct RegionValue {
     pub group: usize,
 }
 
-/// Which values of a region are quantized.
+/// How far quantized values reach from the products that read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegionExtent {
+pub enum PlacementExtent {
     /// All of them: what lies between convolutions stays in integers.
     Whole,
     /// Those that products read.
@@ -47,7 +48,7 @@ pub enum Readers {
     Products,
 }
 
-/// Whether a product can quantize its activation as it comes: with a matrix of weights that has one
+/// Tells whether a product can quantize its activation dynamically: with a matrix of weights that has one
 /// scale or one a column.
 pub(crate) fn has_dynamic_form(node: &NodeProto, shape: &[usize], scales: Granularity) -> bool {
     let of_matrices = |form: &ProductForm| !form.weight.is_convolution() && shape.len() == 2;
@@ -61,11 +62,15 @@ pub(crate) fn has_dynamic_form(node: &NodeProto, shape: &[usize], scales: Granul
 
 /// Finds the values to quantize when the constants in `weights` are int8.
 ///
-/// Convolutions make regions that stay in integers from one to the next, through pooling, residual
+/// What lies between convolutions stays in integers, through pooling, residual
 /// additions and the like. A product of matrices takes integers and gives floats: what lies between
 /// two of them in a transformer (softmax, layer norm, attention scores, masks, residual additions)
 /// loses more from 8 bits than it gains.
-pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent) -> Regions {
+pub fn placement(
+    graph: &GraphProto,
+    weights: &HashSet<&str>,
+    extent: PlacementExtent,
+) -> Placement {
     let index = Index::new(graph);
     let core: Vec<Option<ProductForm>> = graph
         .node
@@ -83,11 +88,11 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent
         joined[*reader] == Some(IntegerForm::Saturates) && !index.is_output(value)
     };
 
-    let mut found: Vec<RegionValue> = Vec::new();
+    let mut found: Vec<PlacedValue> = Vec::new();
     let mut position: HashMap<String, usize> = HashMap::new();
     let mut add = |value: &str, readers: Readers| -> usize {
         let at = *position.entry(value.to_string()).or_insert_with(|| {
-            found.push(RegionValue { value: value.to_string(), readers, group: found.len() });
+            found.push(PlacedValue { value: value.to_string(), readers, group: found.len() });
             found.len() - 1
         });
         if readers == Readers::All {
@@ -97,7 +102,7 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent
     };
     let mut same_scale: Vec<(usize, usize)> = Vec::new();
     for (i, node) in graph.node.iter().enumerate() {
-        if extent == RegionExtent::ProductInputs {
+        if extent == PlacementExtent::ProductInputs {
             if core[i].is_some() {
                 add(&node.input[0], Readers::All);
             }
@@ -137,7 +142,7 @@ pub fn regions(graph: &GraphProto, weights: &HashSet<&str>, extent: RegionExtent
             Some((node.output[0].clone(), why.to_string()))
         })
         .collect();
-    Regions { values: found, kept }
+    Placement { values: found, kept }
 }
 
 /// Whether a product that computes on integers is a convolution, which ends in them, too.
@@ -199,7 +204,7 @@ fn joined(
     joined
 }
 
-fn unite(values: &mut [RegionValue], pairs: &[(usize, usize)]) {
+fn unite(values: &mut [PlacedValue], pairs: &[(usize, usize)]) {
     // Few values and fewer pairs: repeat until nothing changes.
     let mut changed = true;
     while changed {
@@ -241,8 +246,8 @@ mod tests {
         }
     }
 
-    fn names(regions: &Regions) -> Vec<(&str, Readers)> {
-        regions.values.iter().map(|v| (v.value.as_str(), v.readers)).collect()
+    fn names(placement: &Placement) -> Vec<(&str, Readers)> {
+        placement.values.iter().map(|v| (v.value.as_str(), v.readers)).collect()
     }
 
     #[test]
@@ -260,13 +265,13 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        let placement = placement(&graph, &HashSet::from(["w"]), PlacementExtent::Whole);
         let all = |v| (v, Readers::All);
         assert_eq!(
-            names(&regions),
+            names(&placement),
             [("x", Readers::Products), all("b"), all("c"), all("e"), all("f"), all("g")]
         );
-        let groups: Vec<usize> = regions.values.iter().map(|v| v.group).collect();
+        let groups: Vec<usize> = placement.values.iter().map(|v| v.group).collect();
         assert_eq!(groups, [0, 1, 2, 3, 3, 3]);
     }
 
@@ -283,9 +288,9 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        let placement = placement(&graph, &HashSet::from(["w"]), PlacementExtent::Whole);
         let all = |v| (v, Readers::All);
-        assert_eq!(names(&regions), [("x", Readers::Products), all("a"), all("b")]);
+        assert_eq!(names(&placement), [("x", Readers::Products), all("a"), all("b")]);
     }
 
     #[test]
@@ -298,8 +303,8 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
-        assert_eq!(names(&regions), [("x", Readers::Products), ("b", Readers::All)]);
+        let placement = placement(&graph, &HashSet::from(["w"]), PlacementExtent::Whole);
+        assert_eq!(names(&placement), [("x", Readers::Products), ("b", Readers::All)]);
     }
 
     #[test]
@@ -313,9 +318,9 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
+        let placement = placement(&graph, &HashSet::from(["w"]), PlacementExtent::Whole);
         let all = |v| (v, Readers::All);
-        assert_eq!(names(&regions), [all("x"), all("a"), all("c")]);
+        assert_eq!(names(&placement), [all("x"), all("a"), all("c")]);
     }
 
     #[test]
@@ -329,8 +334,8 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
-        assert_eq!(names(&regions), [("x", Readers::Products), ("b", Readers::All)]);
+        let placement = placement(&graph, &HashSet::from(["w"]), PlacementExtent::Whole);
+        assert_eq!(names(&placement), [("x", Readers::Products), ("b", Readers::All)]);
     }
 
     #[test]
@@ -345,9 +350,9 @@ mod tests {
             ],
             "y",
         );
-        let regions = regions(&graph, &HashSet::from(["w"]), RegionExtent::Whole);
-        assert_eq!(names(&regions), [("n", Readers::Products)]);
-        assert_eq!(regions.kept.len(), 1);
-        assert!(regions.kept[0].1.contains("both sides"));
+        let placement = placement(&graph, &HashSet::from(["w"]), PlacementExtent::Whole);
+        assert_eq!(names(&placement), [("n", Readers::Products)]);
+        assert_eq!(placement.kept.len(), 1);
+        assert!(placement.kept[0].1.contains("both sides"));
     }
 }

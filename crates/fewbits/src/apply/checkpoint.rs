@@ -1,4 +1,4 @@
-//! Layers whose integers are found, so that no work is done twice: what a trial rounded is written, and what
+//! A checkpoint: layers whose integers are found, so that no work is done twice: what a trial rounded is written, and what
 //! a killed run had finished is read from its file.
 //!
 //! The file begins with a line of JSON that says what it belongs to; the layers follow, one behind the
@@ -30,10 +30,10 @@ const HASH: usize = blake3::OUT_LEN;
 
 /// The layers that are finished, of one model on the same data, in memory and perhaps in a file.
 #[derive(Default)]
-pub struct FinishedLayers(Mutex<Kept>);
+pub struct Checkpoint(Mutex<Layers>);
 
 #[derive(Default)]
-struct Kept {
+struct Layers {
     /// By what decides about their integers, and by the weight.
     layers: HashMap<(String, String), QTensor>,
     file: Option<(PathBuf, File)>,
@@ -69,19 +69,14 @@ struct Described {
     scales: Option<Box<Described>>,
 }
 
-impl FinishedLayers {
+impl Checkpoint {
     /// Goes on from `path`, or begins a new file there. `asked` is all that decides what becomes of
     /// `source` on `data`.
     ///
     /// # Errors
     /// If the file cannot be read or written, or belongs to another model, other data or something else
     /// that was asked for.
-    pub fn open(
-        path: &Path,
-        source: &Model,
-        data: &Dataset,
-        asked: &str,
-    ) -> Result<FinishedLayers> {
+    pub fn open(path: &Path, source: &Model, data: &Dataset, asked: &str) -> Result<Checkpoint> {
         let mut hasher = blake3::Hasher::new();
         let source = source_digest(source)?.unwrap_or_default();
         let (data, rows) = (data.digest()?, data.rows().to_string());
@@ -89,10 +84,10 @@ impl FinishedLayers {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        FinishedLayers::open_with(path, &short_digest(&hasher.finalize()))
+        Checkpoint::open_with(path, &short_digest(&hasher.finalize()))
     }
 
-    fn open_with(path: &Path, key: &str) -> Result<FinishedLayers> {
+    fn open_with(path: &Path, key: &str) -> Result<Checkpoint> {
         let failed = |source| Error::Io { path: path.to_path_buf(), source };
         let header = Header { fewbits_layers: FORMAT, key: key.to_string() };
         if !path.exists() {
@@ -127,31 +122,31 @@ impl FinishedLayers {
         file.set_len((bytes.len() - rest.len()) as u64).map_err(failed)?;
         file.flush().map_err(failed)?;
         let file = Some((path.to_path_buf(), file));
-        Ok(FinishedLayers(Mutex::new(Kept { layers, file })))
+        Ok(Checkpoint(Mutex::new(Layers { layers, file })))
     }
 
     /// The layers of one plan with these limits.
-    pub(super) fn of_plan(&self, plan: &Plan, limits: &WeightLimits) -> LayersOfPlan<'_> {
+    pub(super) fn of_plan(&self, plan: &Plan, limits: &WeightLimits) -> PlanCheckpoint<'_> {
         // Neither what was tried nor, beside the limits, the target and activations make a difference
         // to integers.
         let decides = serde_json::to_vec(&(&plan.adjustments, &plan.tensors, limits));
         let hash = blake3::hash(&decides.expect("a plan holds nothing that JSON lacks"));
-        LayersOfPlan { finished: self, rounding: short_digest(&hash) }
+        PlanCheckpoint { finished: self, rounding: short_digest(&hash) }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Layers> {
         self.0.lock().expect("nobody panics while it is held")
     }
 }
 
 /// The finished layers of one plan.
-pub(super) struct LayersOfPlan<'a> {
-    finished: &'a FinishedLayers,
+pub(super) struct PlanCheckpoint<'a> {
+    finished: &'a Checkpoint,
     /// Identifies all that decides about the integers.
     rounding: String,
 }
 
-impl LayersOfPlan<'_> {
+impl PlanCheckpoint<'_> {
     /// The integers of a weight, if they are finished.
     pub fn get(&self, tensor: &str) -> Option<QTensor> {
         self.finished.kept().layers.get(&(self.rounding.clone(), tensor.to_string())).cloned()
@@ -289,7 +284,7 @@ mod tests {
 
     fn found(path: &Path) -> usize {
         let plan = Plan::new(Vec::new(), Target::default());
-        let finished = FinishedLayers::open_with(path, "a").unwrap();
+        let finished = Checkpoint::open_with(path, "a").unwrap();
         let of_plan = finished.of_plan(&plan, &WeightLimits::default());
         layers().iter().filter(|(name, layer)| of_plan.get(name).as_ref() == Some(layer)).count()
     }
@@ -299,7 +294,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let plan = Plan::new(Vec::new(), Target::default());
-        let finished = FinishedLayers::open_with(&path, "a").unwrap();
+        let finished = Checkpoint::open_with(&path, "a").unwrap();
         let layers = layers();
         let mut ends = vec![std::fs::metadata(&path).unwrap().len() as usize];
         for (name, layer) in &layers {
@@ -319,14 +314,14 @@ mod tests {
         damaged[ends[3] + 50] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
         assert_eq!(found(&path), 3);
-        let finished = FinishedLayers::open_with(&path, "a").unwrap();
+        let finished = Checkpoint::open_with(&path, "a").unwrap();
         finished.of_plan(&plan, &WeightLimits::default()).keep(&layers[3].0, &layers[3].1).unwrap();
         assert_eq!(found(&path), 4);
     }
 
     #[test]
     fn other_plans_have_other_layers() {
-        let finished = FinishedLayers::default();
+        let finished = Checkpoint::default();
         let mut plan = Plan::new(Vec::new(), Target::default());
         let (name, layer) = layers().remove(0);
         finished.of_plan(&plan, &WeightLimits::default()).keep(&name, &layer).unwrap();
@@ -345,7 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let refused =
-            |key: &str| FinishedLayers::open_with(&path, key).err().map(|error| error.to_string());
+            |key: &str| Checkpoint::open_with(&path, key).err().map(|error| error.to_string());
         assert_eq!(refused("a"), None);
         assert!(refused("b").unwrap().contains("another model"));
         std::fs::write(&path, "{\"fewbits_layers\":2,\"key\":\"a\"}\n").unwrap();
