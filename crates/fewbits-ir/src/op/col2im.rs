@@ -52,10 +52,10 @@ impl Col2Im {
             let tap_at = places(tap, &kernel);
             for block in 0..blocks {
                 let at = places(block, &out);
-                let place = axes.iter().zip(at.iter().zip(&tap_at));
-                let place = place.fold(Some(0), |place: Option<usize>, (axis, (i, t))| {
+                let mut place = axes.iter().zip(at.iter().zip(&tap_at));
+                let place = place.try_fold(0_usize, |place, (axis, (i, t))| {
                     let along = (i * axis.stride + t * axis.dilation).checked_sub(axis.pad)?;
-                    (along < axis.size).then_some(place? * axis.size + along)
+                    (along < axis.size).then_some(place * axis.size + along)
                 });
                 // What lies outside the image is lost.
                 if let Some(place) = place {
