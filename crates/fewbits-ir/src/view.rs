@@ -150,16 +150,11 @@ impl<'a> GraphView<'a> {
             .then_some(ByteType { scale: ByteScale { scale, zero_point }, signed })
     }
 
-    /// The type of integers without a zero point: what a QuantizeLinear says, UINT8 if it says nothing, and for
-    /// a DequantizeLinear that of what it reads.
+    /// The type of the integers that a node without a zero point writes or reads.
     fn type_without_zero_point(&self, node: &NodeProto) -> Option<DataType> {
-        if node.is("DequantizeLinear") {
-            return self.facts.types().get(node.input.first()?.as_str()).copied();
-        }
-        match node.int("output_dtype", 0) {
-            0 => Some(DataType::Uint8),
-            data_type => DataType::try_from(data_type as i32).ok(),
-        }
+        let names = node.output.first().into_iter().chain(node.input.first());
+        let mut types = names.filter_map(|name| self.facts.types().get(name.as_str()).copied());
+        types.find(|data_type| matches!(data_type, DataType::Int8 | DataType::Uint8))
     }
 
     /// The quantized weights that `name` is.
