@@ -42,7 +42,8 @@ def test_convolutions_are_fused(fewbits: Fewbits, static: Path) -> None:
     what = {step["what"]: step for step in result["steps"]}
     assert what["Conv + Add"]["where"] == what["depth-wise Conv"]["where"] == "integers"
     assert what["Conv + Add"]["nodes"] >= 3
-    assert what["ReduceMean"]["where"] == "floats"
+    # Over images it is one of integers.
+    assert what["ReduceMean"]["where"] == "integers"
 
 
 def test_all_nodes_are_counted(fewbits: Fewbits, static: Path) -> None:

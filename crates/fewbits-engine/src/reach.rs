@@ -16,9 +16,9 @@ use fewbits_onnx::proto::{
     ValueInfoProto,
 };
 
-use fewbits_ir::Program;
 use fewbits_ir::prepare::prepare_leniently;
 use fewbits_ir::trust::distrusted;
+use fewbits_ir::{Program, own_nodes};
 
 use crate::expose::expose;
 use crate::{Engine, FloatRunner, RunOptions, Runner};
@@ -42,13 +42,18 @@ impl Reach {
     /// If a value does not exist, or `FEWBITS_CPU` asks for what this CPU lacks.
     pub fn of(model: &Model, values: &[String], options: &RunOptions) -> crate::Result<Reach> {
         let (mut part, _) = prepare_leniently(&expose(model, values)?)?;
-        let lacking = lacking(&part);
+        let mut lacking = lacking_in_rten(&part);
+        let own = own_nodes(&part);
+        let needs_ours = lacking.keys().any(|position| own.contains(position));
+        lacking.retain(|position, _| !own.contains(position));
         let out_of_reach = cut(&mut part, &lacking, values);
         // Our own kernels gain most on convolutions; what is left to rten holds its weights once
         // where rten has the whole part.
-        let runner: Box<dyn Runner> = match part.graph().node.iter().any(is_convolution) {
-            true => Box::new(Engine::of_program(Program::of_prepared(part)?, options)?),
-            false => Box::new(FloatRunner::load(part, model, options)?),
+        let runner: Box<dyn Runner> = if needs_ours || part.graph().node.iter().any(is_convolution)
+        {
+            Box::new(Engine::of_program(Program::of_prepared(part)?, options)?)
+        } else {
+            Box::new(FloatRunner::load(part, model, options)?)
         };
         Ok(Reach { runner, lacking: lacking.into_values().collect(), out_of_reach })
     }
@@ -78,10 +83,10 @@ pub struct OutOfReach {
     pub behind: Lacking,
 }
 
-/// The nodes of the main graph that the executor cannot run, by their positions.
+/// The nodes of the main graph that rten cannot run, by their positions.
 ///
 /// A node whose subgraphs hold such nodes is one itself.
-pub(crate) fn lacking(model: &Model) -> BTreeMap<usize, Lacking> {
+pub(crate) fn lacking_in_rten(model: &Model) -> BTreeMap<usize, Lacking> {
     let graph = model.graph();
     let probe = Probe::new(model);
     let hidden = types_lacking(graph);
@@ -260,7 +265,7 @@ mod tests {
     }
 
     fn whats(nodes: Vec<NodeProto>) -> Vec<(usize, String)> {
-        lacking(&model(nodes)).into_iter().map(|(at, l)| (at, l.what)).collect()
+        lacking_in_rten(&model(nodes)).into_iter().map(|(at, l)| (at, l.what)).collect()
     }
 
     #[test]
@@ -318,7 +323,7 @@ mod tests {
             |name: &str| ValueInfoProto { name: Some(name.into()), ..ValueInfoProto::default() };
         model.graph_mut().output.extend(["a", "c", "d"].map(value));
         let values = ["a", "c", "d"].map(String::from);
-        let lacking = lacking(&model);
+        let lacking = lacking_in_rten(&model);
         let out_of_reach = cut(&mut model, &lacking, &values);
         let [lost] = out_of_reach.as_slice() else { panic!("{out_of_reach:?}") };
         assert_eq!((lost.value.as_str(), lost.behind.node.as_str()), ("c", "b_node"));

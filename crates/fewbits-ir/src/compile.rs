@@ -48,6 +48,15 @@ impl Program {
     }
 }
 
+/// Finds the nodes, by their positions, that steps here compute wherever they stand: what other executors make of
+/// them does not count.
+pub fn own_nodes(model: &Model) -> HashSet<usize> {
+    let graph = model.graph();
+    let lowering = Lowering::new(GraphView::new(graph, model.opset()), &RULES);
+    let nodes = graph.node.iter().enumerate();
+    nodes.filter(|(_, node)| lowering.is_taken_anywhere(node)).map(|(at, _)| at).collect()
+}
+
 fn lowered(model: &Model, prologue: F64Prologue) -> Result<Program> {
     let graph = model.graph();
     let view = GraphView::new(graph, model.opset());

@@ -34,6 +34,7 @@ mod tensor;
 pub mod trust;
 mod view;
 
+pub use compile::own_nodes;
 pub use error::{Result, RuntimeError};
 pub use f64_prologue::F64Prologue;
 pub use op::Op;

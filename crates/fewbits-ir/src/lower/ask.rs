@@ -40,6 +40,14 @@ impl<'a> Lowering<'a> {
         Some(self.under(rule, rewrite))
     }
 
+    /// Whether a rule takes a node wherever it stands.
+    pub(crate) fn is_taken_anywhere(&self, node: &'a NodeProto) -> bool {
+        self.rules.iter().any(|rule| match rule.takes {
+            Takes::Anywhere(ask) => ask(self, node).is_ok(),
+            _ => false,
+        })
+    }
+
     /// Finds the first rule by which floats or labels are computed, and what it does.
     pub(crate) fn float_rule(
         &self,
