@@ -345,17 +345,17 @@ class TestUnknownOperator:
         assert not (tmp_path / "q.onnx").exists()
 
     def test_one_that_is_known_to_be_lacking(self, fewbits: Fewbits, tmp_path: Path) -> None:
-        """The executor resizes, but by no cubic functions: what lies before is calibrated."""
-        scales = numpy_helper.from_array(np.float32([1, 1, 2, 2]), "scales")
+        """The executor lacks the operator: what lies before it is calibrated."""
+        size = numpy_helper.from_array(np.array([4, 4]), "size")
         nodes = [
             helper.make_node("Conv", ["x", "w"], ["c"]),
-            helper.make_node("Resize", ["c", "", "scales"], ["a"], mode="cubic"),
+            helper.make_node("CenterCropPad", ["c", "size"], ["a"], axes=[2, 3]),
             helper.make_node("Relu", ["a"], ["y"]),
         ]
-        weights = [weight("w", 8, 4, 3, 3), scales]
+        weights = [weight("w", 8, 4, 3, 3), size]
         model = save(tmp_path / "m.onnx", nodes, weights, ("n", 4, 6, 6))
         result = quantize(fewbits, model, tmp_path / "q.onnx").assert_done()
-        assert "the executor lacks Resize with mode cubic (node 'a')" in result.err
+        assert "the executor lacks CenterCropPad (node 'a')" in result.err
 
     def test_compare_and_run_name_it(self, fewbits: Fewbits, tmp_path: Path) -> None:
         magic = helper.make_node("Magic", ["a"], ["b"], name="foo", domain=ACME)
