@@ -10,7 +10,9 @@ mod hash;
 mod long;
 mod rust;
 mod step;
+mod toolchain;
 mod venv;
+mod wasm;
 mod weakest;
 mod wheel;
 
@@ -44,6 +46,9 @@ Commands:
   golden --write  keeps the hashes of now; say in the commit what changes them
   operator-names  fails where an ONNX operator is named outside of what knows of operators;
                   a part of `rust`
+  docs            builds the documentation of the Rust code, and fails where a link leads nowhere
+  wasm            checks that the libraries compile for WebAssembly, where a rustc with that
+                  target is installed; says so if not
   circles         prints where modules take from each other in circles, and fails there
   help            this text
 
@@ -90,6 +95,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["golden"] => golden::run(&root, golden::Mode::Compare),
         ["golden", "--write"] => golden::run(&root, golden::Mode::Write),
         ["operator-names"] => rust::operator_names(&root),
+        ["docs"] => rust::docs(&root),
+        ["wasm"] => wasm::check(&root),
         ["circles"] => circles::check(&root),
         [] | ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -15,6 +15,14 @@ pub fn test(root: &Path) -> Result<()> {
     cargo("Running the Rust tests", root).args(["test", "--workspace", "--locked"]).run()
 }
 
+/// Builds the documentation, for who builds fewbits: links to what is private are followed too.
+pub fn docs(root: &Path) -> Result<()> {
+    cargo("Building the documentation", root)
+        .args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()
+}
+
 /// Looks for operators that are named where they should not be.
 pub fn operator_names(root: &Path) -> Result<()> {
     // Of the whole workspace, so that what is built for it is what the other tests are built on.

@@ -95,6 +95,9 @@ fn holds_dynamic_lstm(node: &NodeProto) -> bool {
 
 /// As [`prepare`], but operators that the executor does not have stay; the classical and the
 /// integer ones are returned.
+///
+/// # Errors
+/// If the model is damaged.
 pub fn prepare_leniently(model: &Model) -> Result<(Model, Vec<Kept>)> {
     let (mut model, mut kept) = to_one_form(model)?;
     // What stays of them is left to the executor, which runs some of it.

@@ -68,6 +68,9 @@ impl ValueSpec {
     }
 
     /// Whether a tensor may be fed as this value.
+    ///
+    /// # Errors
+    /// If its type, its number of axes or a size that is told differs: with the input, both, and what to do.
     pub fn check(&self, tensor: &Tensor) -> Result<()> {
         let wrong = |reason: String| RuntimeError::Input { input: self.name.clone(), reason };
         if let Some(data_type) = self.data_type

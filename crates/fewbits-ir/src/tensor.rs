@@ -154,6 +154,9 @@ impl Tensor {
     }
 
     /// The same elements in another shape of the same size.
+    ///
+    /// # Errors
+    /// If the shape asks for more or fewer elements.
     pub fn reshaped(self, shape: Vec<usize>) -> Result<Tensor> {
         Tensor::new(shape, self.values)
     }
@@ -273,6 +276,9 @@ impl Tensor {
     }
 
     /// Tensors of equal row shape, one after the other along the first axis.
+    ///
+    /// # Errors
+    /// If they differ in their type or any dimension but the first.
     pub fn concat_rows(parts: Vec<Tensor>) -> Result<Tensor> {
         let rows = parts.iter().map(Tensor::rows).sum();
         let mut parts = parts.into_iter();

@@ -83,6 +83,9 @@ impl GraphProto {
 
     /// Calls `visit` with this graph's initializers and constant attributes, and those of all
     /// its subgraphs.
+    ///
+    /// # Errors
+    /// The first that `visit` gives; what is left is not visited.
     pub fn for_each_tensor_mut<E>(
         &mut self,
         visit: &mut dyn FnMut(&mut TensorProto) -> Result<(), E>,
@@ -112,6 +115,9 @@ impl NodeProto {
     }
 
     /// Calls `visit` with the constants in this node's attributes, and those of its subgraphs.
+    ///
+    /// # Errors
+    /// The first that `visit` gives; what is left is not visited.
     pub fn for_each_tensor_mut<E>(
         &mut self,
         visit: &mut dyn FnMut(&mut TensorProto) -> Result<(), E>,

@@ -68,6 +68,9 @@ fn map(path: &Path) -> std::io::Result<(Arc<MappedFile>, Bytes)> {
 impl Model {
     /// Opens a model file: maps it, decodes it, resolves external data and checks that every
     /// tensor holds what its shape asks for.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no model, or is damaged, as is what it has beside it: with the tensor where one is wrong.
     pub fn open(path: &Path) -> Result<Model> {
         let unreadable = |source| OnnxError::Read { path: path.to_path_buf(), source };
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
@@ -88,6 +91,9 @@ impl Model {
     }
 
     /// Decodes a model from memory. External data cannot be resolved from here and is refused.
+    ///
+    /// # Errors
+    /// If they are no model, or a damaged one, or some of its data lie in other files.
     pub fn from_bytes(bytes: Bytes) -> Result<Model> {
         let memory_bytes = bytes.len() as u64;
         let mut model = Model { memory_bytes, ..Model::decode(bytes, "model bytes")? };
@@ -204,6 +210,9 @@ impl Model {
     }
 
     /// The values of a float tensor, its mapped memory given back while it is read.
+    ///
+    /// # Errors
+    /// If it holds no floats, or not as many as its shape asks for.
     pub fn floats_released(&self, tensor: &TensorProto) -> Result<Vec<f32>> {
         tensor.check()?;
         let raw = tensor.raw_data();

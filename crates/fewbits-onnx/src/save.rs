@@ -70,6 +70,9 @@ pub struct Saved {
 
 impl Model {
     /// Writes the model to `path`: to temporary files beside it, renamed when complete.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or stands there and may not be replaced. Nothing is left behind then.
     pub fn save(&self, path: &Path, options: SaveOptions) -> Result<Saved> {
         let external = match options.external_data {
             ExternalData::Beside => true,

@@ -62,6 +62,9 @@ pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<()> {
 
 /// Writes a file through `write` to a temporary one beside `path`, and renames it when it is
 /// complete.
+///
+/// # Errors
+/// Those of `write`, and of making and renaming the file. What stood at `path` stays as it was then.
 pub fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = temporary(path)?;
     write(file.as_file_mut())?;

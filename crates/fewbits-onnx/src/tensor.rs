@@ -120,6 +120,9 @@ impl TensorProto {
     }
 
     /// The element type.
+    ///
+    /// # Errors
+    /// If ONNX has no type of that number.
     pub fn element_type(&self) -> Result<DataType> {
         let number = self.data_type();
         match DataType::try_from(number) {
@@ -132,6 +135,9 @@ impl TensorProto {
     }
 
     /// The shape, checked to be non-negative.
+    ///
+    /// # Errors
+    /// If a size is negative.
     pub fn shape(&self) -> Result<Vec<usize>> {
         let shape: Option<Vec<usize>> =
             self.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
@@ -139,6 +145,9 @@ impl TensorProto {
     }
 
     /// The number of elements that the shape asks for.
+    ///
+    /// # Errors
+    /// If a size is negative, or the elements are more than a file can hold.
     pub fn element_count(&self) -> Result<usize> {
         self.shape()?
             .iter()
@@ -150,6 +159,9 @@ impl TensorProto {
     /// Checks that the payload has the length that shape and type ask for.
     ///
     /// External data must have been resolved before.
+    ///
+    /// # Errors
+    /// If it has not, or its type or shape is none.
     pub fn check(&self) -> Result<()> {
         let data_type = self.element_type()?;
         let elements = self.element_count()? as u64;
@@ -200,6 +212,9 @@ impl TensorProto {
     }
 
     /// The values of a FLOAT, DOUBLE, FLOAT16 or BFLOAT16 tensor as `f32`.
+    ///
+    /// # Errors
+    /// If it is of another type or [damaged](TensorProto::check).
     pub fn floats(&self) -> Result<Vec<f32>> {
         self.check()?;
         let data_type = self.element_type()?;
@@ -238,6 +253,9 @@ impl TensorProto {
     }
 
     /// The values of a DOUBLE or any narrower float tensor as `f64`.
+    ///
+    /// # Errors
+    /// If it is of another type or [damaged](TensorProto::check).
     pub fn doubles(&self) -> Result<Vec<f64>> {
         if self.element_type()? != DataType::Double {
             return Ok(self.floats()?.into_iter().map(f64::from).collect());
@@ -251,12 +269,18 @@ impl TensorProto {
     }
 
     /// The values of any integer or BOOL tensor as `i64`.
+    ///
+    /// # Errors
+    /// If it is of another type or [damaged](TensorProto::check).
     pub fn ints(&self) -> Result<Vec<i64>> {
         self.ints_as(|value| value)
     }
 
     /// The lower 16 bits of the values of any integer or BOOL tensor: all of those that have no more,
     /// such as quantized weights, in a quarter of the memory.
+    ///
+    /// # Errors
+    /// If it is of another type or [damaged](TensorProto::check).
     pub fn shorts(&self) -> Result<Vec<i16>> {
         self.ints_as(|value| value as i16)
     }
@@ -323,6 +347,9 @@ impl TensorProto {
     }
 
     /// The values of a STRING tensor; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// If it is of another type or [damaged](TensorProto::check).
     pub fn strings(&self) -> Result<Vec<String>> {
         self.check()?;
         if self.element_type()? != DataType::String {

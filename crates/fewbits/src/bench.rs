@@ -102,7 +102,7 @@ pub fn bench(
         }
     }
     let (inputs, note) = match data {
-        Some(data) => (call_of(data, batch)?, None),
+        Some(data) => (call_of(data, batch), None),
         None => {
             let (inputs, note) = made_up(runners[0].inputs(), batch)
                 .map_err(|reason| Error::MadeUp { path: path(a), reason })?;

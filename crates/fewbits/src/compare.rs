@@ -127,6 +127,9 @@ impl Comparison {
 
 /// Runs two models over the same data and compares what they answer, what they weigh and how
 /// fast they are.
+///
+/// # Errors
+/// If a model cannot be run, or not on this data, or the data have not what the metric asks for.
 pub fn compare(
     a: &Model,
     b: &Model,
@@ -139,7 +142,7 @@ pub fn compare(
     let (baseline, measured) =
         Baseline::beside(&runners[0], &[&runners[1]], data, options.metric, progress)?;
     let [of_b] = measured.as_slice() else { unreachable!("one model was measured") };
-    let calls = [one_call(&runners[0], data)?, one_call(&runners[1], data)?];
+    let calls = [one_call(&runners[0], data), one_call(&runners[1], data)];
     let times = latencies(&[&runners[0], &runners[1]], &[&calls[0], &calls[1]], TIMING)?;
     let energy = energy(&[&runners[0], &runners[1]], &[&calls[0], &calls[1]], Path::new(POWERCAP))?;
     let side = |model: &Model, metric: f64, latency_ms: Latency, energy_j: Option<f64>| {

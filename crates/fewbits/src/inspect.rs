@@ -185,6 +185,9 @@ pub fn execution(model: &Model) -> Result<Execution> {
 }
 
 /// Describes `model`.
+///
+/// # Errors
+/// If the model is damaged.
 pub fn inspect(model: &Model) -> Result<Inspection> {
     let mut prepared = model.clone();
     let Prepared { lowered, mut notes, .. } = prepare(&mut prepared)?;

@@ -51,7 +51,7 @@ pub fn calls(model: &Model, data: &Dataset) -> Result<Vec<Call>> {
     let fixed = fixed.or(data.most_rows_a_call());
     Ok(match fixed {
         Some(fixed) if data.rows() < fixed => {
-            vec![Call { inputs: call_of(data, fixed)?, rows: None }]
+            vec![Call { inputs: call_of(data, fixed), rows: None }]
         }
         fixed => data
             .batches(fixed.unwrap_or(BATCH_ROWS))

@@ -341,7 +341,7 @@ impl<'a> Planned<'a> {
         let specs = input_specs(self.prepared.graph());
         let rows = specs.iter().find_map(|spec| spec.fixed_rows()).unwrap_or(1);
         match data {
-            Some(data) => call_of(data, rows).map_err(|error| error.to_string()),
+            Some(data) => Ok(call_of(data, rows)),
             None => match made_up(&specs, rows) {
                 Ok((inputs, _)) => Ok(inputs),
                 Err(reason) => Err(format!("{reason}; {} gives it", Setting::Calibration)),

@@ -54,11 +54,17 @@ impl Runner for ConcurrentCalls<'_> {
 }
 
 /// Loads a model for running, its quantized parts on integers; errors name its file.
+///
+/// # Errors
+/// If the model is damaged, or no executor has an operator of it.
 pub fn runner(model: &Model, options: &RunOptions) -> Result<Engine> {
     Engine::new(model, options).map_err(|source| named(model, source))
 }
 
 /// Loads what computes `values` of a model, as far as the executor can; errors name its file.
+///
+/// # Errors
+/// If the model is damaged.
 pub fn part_for(model: &Model, values: &[String], options: &RunOptions) -> Result<Reach> {
     Reach::of(model, values, options).map_err(|source| named(model, source))
 }
@@ -75,6 +81,9 @@ pub(crate) fn named(model: &Model, source: RuntimeError) -> Error {
 ///
 /// A model that fixes the number of rows is run as often as needed, the last time on rows filled
 /// up with the first ones again.
+///
+/// # Errors
+/// If the model fails on them, or its outputs do not join.
 pub fn run_rows(
     runner: &dyn Runner,
     data: &Dataset,
@@ -133,13 +142,13 @@ pub(crate) fn row_axis(spec: Option<&ValueSpec>, tensor: &Tensor, rows: usize) -
 }
 
 /// One row of data, or as many as the model insists on: the input of one call.
-pub fn one_call(runner: &dyn Runner, data: &Dataset) -> Result<Vec<(String, Tensor)>> {
+pub fn one_call(runner: &dyn Runner, data: &Dataset) -> Vec<(String, Tensor)> {
     call_of(data, fixed_rows(runner).unwrap_or(1))
 }
 
 /// The first `rows` rows of data, over again where there are fewer: the input of one call.
-pub fn call_of(data: &Dataset, rows: usize) -> Result<Vec<(String, Tensor)>> {
-    Ok(data.filled(0..rows, rows))
+pub fn call_of(data: &Dataset, rows: usize) -> Vec<(String, Tensor)> {
+    data.filled(0..rows, rows)
 }
 
 /// The rows of every call, where the model or the data insist on a number.

@@ -3,7 +3,7 @@
 //! Of values: [`operators`] is the one table of what operators give and take; [`types`] follows it through
 //! a graph; [`check`] finds what contradicts it. [`shapes`] holds the axes of a node's results, [`values`] the
 //! elements of those that hold sizes, and [`mod@sizes`] follows both; an axis of [`extents`] has a size, or a
-//! symbol that says which others have the same. [`kinds`] and [`folds`] are further properties of operators, [`ml`] those of
+//! symbol that says which others have the same. [`kinds`] and [`mod@folds`] are further properties of operators, [`ml`] those of
 //! `ai.onnx.ml`; [`rows`] tells which values have their rows from the same rows of the inputs, [`mixing`] which surely
 //! have not.
 //!

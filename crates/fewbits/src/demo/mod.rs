@@ -74,6 +74,9 @@ pub const FILES: [&str; 5] =
 
 /// Runs the demo and writes its models, the test data and a page to `folder`, which is made if it
 /// is not there.
+///
+/// # Errors
+/// If a file cannot be written, or stands there and may not be replaced.
 pub fn demo(
     folder: &Path,
     replace: Replace,

@@ -7,7 +7,7 @@
 //! 1. Every weight and every activation is quantized alone, in one walk through the float model, and the noise
 //!    that this brings to each output is measured ([`cost`]). Where noise is small it adds up, so that these
 //!    figures tell which ones to leave float.
-//! 2. [`search()`] looks for the fewest of them with which the model holds, measuring at most
+//! 2. `search` looks for the fewest of them with which the model holds, measuring at most
 //!    [`MOST_EVALUATIONS`] models.
 //!
 //! An activation that stays float leaves the weights of its products integers in the file; they are computed

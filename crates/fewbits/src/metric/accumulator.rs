@@ -170,7 +170,7 @@ pub(super) fn for_each_token(
     Ok(())
 }
 
-/// −log softmax(logits)[position].
+/// Computes −log softmax(logits) at a position.
 fn negative_log_likelihood(logits: &[f64], position: usize) -> f64 {
     log_sum_exp(logits) - logits[position]
 }

@@ -235,7 +235,7 @@ mod tests {
             };
             let expected = graph.node.iter().filter(of_a_constant).count();
             assert_eq!(found.len(), expected, "{name}");
-            let inputs = call_of(&data, 1).unwrap();
+            let inputs = call_of(&data, 1);
             let mut machine =
                 Machine { model: &model, adjusted: &adjusted, inputs: &inputs, run: &run };
             let times = machine.operators(&plan, &found).unwrap();

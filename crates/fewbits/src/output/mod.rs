@@ -16,6 +16,9 @@ use crate::{Error, Result};
 
 /// Refuses an output that is one of the inputs, that exists and is no file or may not be replaced, or
 /// whose folder is not there: before the work, not after. What a killed run left beside it is removed.
+///
+/// # Errors
+/// With the path, what is wrong with it, and what to do.
 pub fn check_output(output: &Path, inputs: &[&Path], replace: Replace) -> Result<()> {
     let refuse = |reason: &str| {
         Err(Error::Output { path: output.to_path_buf(), reason: reason.to_string() })
@@ -70,6 +73,9 @@ fn are_one(a: &Path, b: &Path) -> bool {
 }
 
 /// Writes a file beside its place and renames it when it is complete.
+///
+/// # Errors
+/// If it cannot be written, or stands there and may not be replaced.
 pub fn write_file(path: &Path, content: &[u8], replace: Replace) -> Result<()> {
     write_with(path, replace, |file| file.write_all(content))
 }
@@ -98,6 +104,9 @@ pub enum Format {
 
 impl Format {
     /// The format that a file name asks for.
+    ///
+    /// # Errors
+    /// If it asks for another.
     pub fn of(path: &Path) -> Result<Format> {
         match path.extension().and_then(OsStr::to_str) {
             Some("npz") => Ok(Format::Npz),
@@ -144,6 +153,10 @@ impl Outputs {
     }
 
     /// Writes everything to `path`.
+    ///
+    /// # Errors
+    /// If batches of an output do not join, the format cannot hold an output, the file cannot be written, or stands
+    /// there and may not be replaced.
     pub fn write(&self, path: &Path, format: Format, replace: Replace) -> Result<()> {
         let arrays = self
             .columns
@@ -166,6 +179,9 @@ impl Outputs {
 }
 
 /// A folder that disappears when it is dropped.
+///
+/// # Errors
+/// If it cannot be made.
 pub fn scratch_folder() -> Result<tempfile::TempDir> {
     tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })
 }

@@ -426,6 +426,9 @@ impl Plan {
     }
 
     /// Reads a plan file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not a plan.
     pub fn read(path: &Path) -> Result<Plan> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;

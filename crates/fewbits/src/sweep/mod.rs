@@ -299,7 +299,7 @@ fn measure_saved(
     }
     let all: Vec<&dyn Runner> =
         std::iter::once(float).chain(runners.iter().map(|r| &**r)).collect();
-    let calls = all.iter().map(|r| one_call(*r, baseline.data())).collect::<Result<Vec<_>>>()?;
+    let calls = all.iter().map(|r| one_call(*r, baseline.data())).collect::<Vec<_>>();
     let calls: Vec<&[_]> = calls.iter().map(Vec::as_slice).collect();
     let times = latencies(&all, &calls, TIMING * all.len() as u32)?;
     if first == 0 {

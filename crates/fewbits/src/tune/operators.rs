@@ -46,7 +46,7 @@ impl<'a> Operators<'a> {
         if kept.state.base.is_none() {
             let specs = input_specs(prepared.graph());
             let rows = specs.iter().find_map(ValueSpec::fixed_rows).unwrap_or(1);
-            let inputs = call_of(request.calibration, rows)?;
+            let inputs = call_of(request.calibration, rows);
             let (faster, slower) = keep_faster(prepared, base, &inputs, run, progress)?;
             kept.state.times_us = operator_times(prepared, &model, &faster, &inputs, run)?;
             kept.state.slower = slower;

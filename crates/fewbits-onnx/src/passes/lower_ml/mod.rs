@@ -64,6 +64,9 @@ pub struct KeptNode {
 /// Names, types and shapes of the graph's outputs stay, but for `ZipMap`: its output becomes the
 /// plain tensor of probabilities `[N, classes]`. A model without `ai.onnx.ml` nodes is not
 /// touched.
+///
+/// # Errors
+/// If an attribute or a tensor of such an operator is damaged, by the name of its node.
 pub fn lower_ml(model: &mut Model) -> Result<Lowered> {
     let mut report = Lowered::default();
     if !uses_ml(model.graph()) {

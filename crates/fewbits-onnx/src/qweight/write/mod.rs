@@ -109,6 +109,9 @@ impl<'a> QWeightWriter<'a> {
     }
 
     /// Replaces the initializer `name` by `weight`.
+    ///
+    /// # Errors
+    /// If the model has no such initializer, it is damaged, or the opset is too old for the width.
     pub fn replace(&mut self, name: &str, weight: QTensor, read_by: ReadBy) -> Result<()> {
         let data_type = match self.model.graph().find_initializer(name) {
             Some(tensor) => tensor.element_type()?,
