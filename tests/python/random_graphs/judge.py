@@ -11,13 +11,7 @@ from meaning import default_session, meaning
 
 from random_graphs.builder import Arrays
 from random_graphs.generate import SMALL, Case, stable
-from random_graphs.pieces import (
-    NEAR_A_TIE,
-    NEAR_A_TIE_IN_HALF,
-    meaning_of_pieces,
-    quantizers,
-    shown,
-)
+from random_graphs.pieces import NEAR_A_TIE, NEAR_A_TIE_IN_HALF, judged, quantizers
 from random_graphs.tool import RECIPES, Fault, Refused, Tool
 
 FLOAT = "float"
@@ -161,10 +155,12 @@ class Judge:
         if not quantizers(check.model):
             check.compare(answer, check.expected())
             return
-        open_path = self.folder / "shown.onnx"
-        onnx.save(shown(check.model), open_path)
-        ours = self.tool.run(open_path, data, cpu=cpu)
-        expected = meaning_of_pieces(check.model, check.rows, ours, check.near)
+
+        def run(shown: onnx.ModelProto) -> Arrays:
+            onnx.save(shown, self.folder / "shown.onnx")
+            return self.tool.run(self.folder / "shown.onnx", data, cpu=cpu)
+
+        ours, expected = judged(check.model, check.rows, run, check.near)
         names = [value.name for value in check.model.graph.output]
         ours = {name: ours[name] for name in names}
         check.close(ours, {name: expected[name] for name in names}, check.tolerance)
