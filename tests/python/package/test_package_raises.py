@@ -23,7 +23,7 @@ HOLES = np.full((3, 64), np.nan)
 # What cannot fail, whatever it is given, or is what scikit-learn defines.
 NEVER_FAIL = {
     "to_dict", "to_json", "to_bytes", "kept_float", "reduced_range", "accepted", "file_bytes", "weight_bytes",
-    "get_params", "set_params", "get_metadata_routing", "set_fit_request", "set_score_request",
+    "get_params", "set_params", "get_metadata_routing", "set_score_request",
 }  # fmt: skip
 NEVER_FAIL |= {"Model.plan"}
 

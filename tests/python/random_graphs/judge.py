@@ -11,7 +11,13 @@ from meaning import default_session, meaning
 
 from random_graphs.builder import Arrays
 from random_graphs.generate import SMALL, Case, stable
-from random_graphs.pieces import NEAR_A_TIE, NEAR_A_TIE_IN_HALF, judged, quantizers
+from random_graphs.pieces import (
+    NEAR_A_TIE,
+    NEAR_A_TIE_IN_HALF,
+    dynamic_quantizers,
+    judged,
+    quantizers,
+)
 from random_graphs.tool import RECIPES, Fault, Refused, Tool
 
 FLOAT = "float"
@@ -152,7 +158,7 @@ class Judge:
     def _judge(
         self, check: "Check", path: Path, data: Path, answer: Arrays, cpu: str | None
     ) -> None:
-        if not quantizers(check.model):
+        if not quantizers(check.model) and not dynamic_quantizers(check.model):
             check.compare(answer, check.expected())
             return
 

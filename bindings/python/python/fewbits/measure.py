@@ -73,11 +73,11 @@ def compare(
     Examples
     --------
     >>> import fewbits as fb
-    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import LogisticRegression
-    >>> X, y = load_iris(return_X_y=True)
-    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-    >>> comparison = fb.compare(model, fb.quantize(model), X, y, max_drop=0.02)
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=5000).fit(X[:1500], y[:1500])
+    >>> comparison = fb.compare(model, fb.quantize(model), X[1500:], y[1500:], max_drop=0.02)
     >>> comparison.metric, comparison.accepted, comparison.b.file_bytes < comparison.a.file_bytes
     ('accuracy', True, True)
     """

@@ -218,10 +218,10 @@ def plan(
     Examples
     --------
     >>> import fewbits as fb
-    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import LogisticRegression
-    >>> X, y = load_iris(return_X_y=True)
-    >>> plan = fb.plan(LogisticRegression(max_iter=1000).fit(X, y), bits=4)
+    >>> X, y = load_digits(return_X_y=True)
+    >>> plan = fb.plan(LogisticRegression(max_iter=5000).fit(X, y), bits=4)
     >>> [str(tensor.scheme) for tensor in plan.tensors if tensor.scheme is not None]
     ['symmetric 4-bit, per channel']
     """
