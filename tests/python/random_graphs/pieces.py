@@ -24,8 +24,6 @@ BEFORE = "before:"
 # How near to a tie, of one step, a value must be to fall on either side.
 NEAR_A_TIE = 0.01
 ON_A_TIE = 1e-4
-# Of the scale of bytes that are quantized as they come: sums of floats differ by their order.
-NEAR_A_SCALE = 1e-5
 # Where there are float16, of which a value has 11 bits.
 NEAR_A_TIE_IN_HALF = 0.3
 
@@ -71,7 +69,8 @@ class DynamicQuantizer:
         values = before.astype(np.float64)
         low, high = min(0.0, values.min(initial=0)), max(0.0, values.max(initial=0))
         means = (high - low) / 255
-        if abs(scale.item() - means) > NEAR_A_SCALE * means:
+        # Sums of floats differ by their order: the range may be so much of a step wider.
+        if abs(scale.item() - means) * 255 > near * means:
             raise Fault("integers", f"{self.node.output[1]}: {scale.item()}, not {means}")
         if means == 0:
             return
