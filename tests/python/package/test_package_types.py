@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import json
 import math
@@ -73,26 +74,53 @@ def test_results_are_frozen_dataclasses_whose_every_type_is_asserted(kind: type)
     assert not own, f"{own} are not documented"
 
 
-def test_what_is_read_is_what_was_told() -> None:
-    """`to_dict` is the native module's JSON, whatever is in it."""
-    from fewbits import _fewbits
-    from fewbits.progress import Watch
-    from fewbits.quantize import options_of
+def poor(folder: Path) -> Path:
+    """The same answers, but a pixel that is always 0 takes the scale of every hidden unit."""
+    model = onnx.load(MODEL)
+    assert not X[:, 0].any()
+    for tensor in model.graph.initializer:
+        weight = numpy_helper.to_array(tensor).copy()
+        if weight.ndim == 2 and weight.shape[0] == X.shape[1]:
+            weight[0] = 1e5
+            tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+    onnx.save(model, folder / "poor.onnx")
+    return folder / "poor.onnx"
 
-    onnx_model = _fewbits.OnnxModel.open(MODEL)
-    data = _fewbits.Data(onnx_model, {"X": X.astype(np.float32)}, Y)
-    with Watch() as watch:
-        compared = _fewbits.compare(onnx_model, onnx_model, data, watch)
-        options = options_of("weights", None)
-        swept = _fewbits.sweep(onnx_model, options, "2,8", data, None, watch)
-    for kind, text in (
-        (fb.Comparison, compared),
-        (fb.Sweep, swept),
-        (fb.Inspection, onnx_model.inspect()),
-    ):
-        result = read_json(kind, text)
-        assert result.to_dict() == json.loads(text)
-        assert read_json(kind, json.dumps(result.to_dict())) == result
+
+CALLS = {
+    "compare": lambda _: fb.compare(MODEL, fb.quantize(MODEL, 2), X, Y),
+    "compare equals": lambda _: fb.compare(MODEL, MODEL, X),
+    "sweep": lambda f: fb.sweep(MODEL, X, Y, bits=[2, 8], folder=f),
+    "sweep without labels": lambda _: fb.sweep(MODEL, X, bits=[4], scheme="fixed-point"),
+    "inspect": lambda _: fb.inspect(MODEL),
+    "inspect static": lambda _: fb.inspect(fb.quantize(MODEL, calibration=X)),
+    "guarded": lambda f: fb.quantize(
+        poor(f), calibration=X, methods="none", data=(X, Y), max_drop=0.01
+    ).guarded,
+    "not guarded": lambda _: fb.quantize(MODEL).guarded,
+    "tune": lambda _: fb.tune(MODEL, X, X, Y, max_drop=0.01),
+    "tune for time": lambda f: fb.tune(poor(f), X, X, Y, max_drop=0.01, objective="latency"),
+    "tune in vain": lambda _: fb.tune(MODEL, X[:50], X[:50], Y[:50], max_drop=-1.0),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_read_is_what_was_told(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`to_dict` is the native module's JSON, whatever is in it."""
+    told = {}
+
+    def listen(kind: type, text: str) -> Record:
+        told[kind] = text
+        return read_json(kind, text)
+
+    for module in ("measure", "model", "quantize"):
+        monkeypatch.setattr(importlib.import_module(f"fewbits.{module}"), "read_json", listen)
+    result = CALLS[call](tmp_path)
+    kind = type(result)
+    assert result.to_dict() == json.loads(told[kind])
+    assert read_json(kind, json.dumps(result.to_dict())) == read_json(kind, told[kind])
 
 
 SCHEMES = ["symmetric", "affine", "fixed-point", "fp8-e4m3", "mxfp4", "nvfp4"]

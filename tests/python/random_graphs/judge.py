@@ -23,7 +23,7 @@ from random_graphs.tool import RECIPES, Fault, Refused, Tool
 FLOAT = "float"
 # Of the largest output, for files without quantized activations; where there are float16, theirs.
 CLOSE, CLOSE_IN_HALF = 1e-4, 5e-3
-# Dynamic files: of the quantization noise, and of the outputs.
+# Of the quantization noise, and of the outputs: DynamicQuantizeMatMul does not show its integers.
 OF_NOISE, OF_OUTPUT = 0.5, 0.003
 # One after the other: threads and CPU.
 ELSEWHERE = ((2, None), (1, "scalar"), (1, "avx2"))
