@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python")
 
 from meaning import Meaning, sqnr_db
 from package_models import PACKAGES, Arrays, Net, chosen
-from random_graphs.pieces import NEAR_A_TIE, meaning_of_pieces, quantizers, shown
+from random_graphs.pieces import NEAR_A_TIE, judged, quantizers
 from random_graphs.tool import Fault, Refused, Tool
 from whole_process import ROOT
 
@@ -80,10 +80,13 @@ class Files:
         model = onnx.load(path)
         if not quantizers(model):
             return self.floats(path)
-        open_path = path.with_name("shown.onnx")
-        onnx.save(shown(model), open_path)
-        ours = self.tool.run(open_path, self.data)
-        expected = meaning_of_pieces(model, self.rows, ours, NEAR_A_TIE)
+
+        def run(shown: onnx.ModelProto) -> Arrays:
+            open_path = path.with_name("shown.onnx")
+            onnx.save(shown, open_path)
+            return self.tool.run(open_path, self.data)
+
+        ours, expected = judged(model, self.rows, run, NEAR_A_TIE)
         count = sum(ours[one.output].size for one in quantizers(model))
         floats = [
             alike_db(expected[value.name], ours[value.name])

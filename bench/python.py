@@ -77,7 +77,7 @@ def main() -> None:
     for count in ("200 rows", "1 row"):
         ratio = (times[f"scikit-learn, {count}"] - clock) / (times[f"fewbits, {count}"] - clock)
         print(f"{count}: {ratio:.1f} times as fast as scikit-learn")
-    rust = fb.compare(q, q, X_test, metric="agreement").a["latency_ms"]["median"] * 1000
+    rust = fb.compare(q, q, X_test, metric="agreement").a.latency_ms.median * 1000
     above = times["fewbits, 1 row"] - clock - rust
     print(f"the Rust call in a one-row call takes {rust:.2f} µs; the rest {above:.2f} µs")
     print(f"import fewbits: {whole_imports():.0f} ms, {imports():.0f} ms of them without numpy's")

@@ -19,13 +19,12 @@ use crate::options::{How, metric};
 use crate::work::interruptible;
 
 /// As many threads as asked for, or as the model runs on in `predict`.
-fn run_options(model: &OnnxModel, threads: Option<usize>) -> PyResult<RunOptions> {
+fn run_options(model: &OnnxModel, threads: Option<i64>) -> PyResult<RunOptions> {
+    let Some(asked) = threads else { return Ok(model.run_options()) };
+    let threads = usize::try_from(asked).ok().and_then(NonZeroUsize::new);
     match threads {
-        None => Ok(model.run_options()),
-        Some(0) => Err(refused("threads", "at least one is needed")),
-        Some(count) => {
-            Ok(RunOptions { threads: NonZeroUsize::new(count), ..RunOptions::default() })
-        }
+        None => Err(refused("threads", "at least one is needed")),
+        Some(_) => Ok(RunOptions { threads, ..RunOptions::default() }),
     }
 }
 
@@ -39,7 +38,7 @@ pub fn compare(
     watch: &Bound<'_, PyAny>,
     metric_name: Option<&str>,
     max_drop: Option<f64>,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<String> {
     let (metric, run) = (metric(metric_name)?, run_options(a, threads)?);
     interruptible(watch, |progress| {
@@ -64,7 +63,7 @@ pub fn sweep(
     metric_name: Option<&str>,
     folder: Option<PathBuf>,
     force: bool,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<String> {
     let how = How::read(options)?;
     let widths: Widths = widths.parse().map_err(|why| refused("bits", why))?;
@@ -103,7 +102,7 @@ pub fn tune(
     time_limit: Option<f64>,
     resume: Option<PathBuf>,
     force: bool,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<String> {
     let how = How::read(options)?;
     let metric = metric(metric_name)?;

@@ -233,7 +233,7 @@ def test_linear_regression_of_many_widths() -> None:
     X, y = MADE
     model = LinearRegression().fit(X, y)
     sweep = fb.sweep(model, X, y, bits=[4, 8])
-    assert sweep.metric == "r2" and sweep.points[-1]["metric"] > 0.99
+    assert sweep.metric == "r2" and sweep.points[-1].metric > 0.99
 
 
 def test_a_pipeline_that_imputes_takes_nan() -> None:

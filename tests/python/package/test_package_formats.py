@@ -47,4 +47,4 @@ def test_narrow_scales(model: MLPClassifier, tmp_path) -> None:
         sizes.append((tmp_path / f"{scales}.onnx").stat().st_size)
     assert sizes[0] > sizes[1] > sizes[2]
     swept = fb.sweep(model, X[1200:], Y[1200:], bits=[4], granularity="group=8", scales="u8")
-    assert swept.points[0]["file_bytes"] <= sizes[2]
+    assert swept.points[0].file_bytes <= sizes[2]

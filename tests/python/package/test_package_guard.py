@@ -30,10 +30,10 @@ def poor(model: MLPClassifier) -> MLPClassifier:
 def test_outputs_are_measured_by_name(model: MLPClassifier) -> None:
     q = fb.quantize(model, calibration=X[TRAIN])
     assert q.guarded is not None
-    assert min(q.guarded["output_sqnr_db"].values()) >= 20
-    assert q.guarded["left_float"] == [] and q.guarded["warnings"] == []
+    assert min(q.guarded.output_sqnr_db.values()) >= 20
+    assert q.guarded.left_float == [] and q.guarded.warnings == []
     free = fb.quantize(model, calibration=X[TRAIN], min_sqnr=None)
-    assert free.guarded is not None and free.guarded["output_sqnr_db"] is None
+    assert free.guarded is not None and free.guarded.output_sqnr_db is None
 
 
 def test_a_poor_layer_stays_float(poor: MLPClassifier) -> None:
@@ -41,9 +41,9 @@ def test_a_poor_layer_stays_float(poor: MLPClassifier) -> None:
     with pytest.warns(UserWarning, match="less than half"):
         fb.quantize(poor, calibration=X[TRAIN], methods="none", min_sqnr=25.0)
     held = fb.quantize(poor, calibration=X[TRAIN], methods="none", data=(X[TEST], Y[TEST]), max_drop=0.01)
-    assert held.guarded is not None and held.guarded["drop"]["drop"] <= 0.01
+    assert held.guarded is not None and held.guarded.drop.drop <= 0.01
     assert held.score(X[TEST], Y[TEST]) >= poor.score(X[TEST], Y[TEST]) - 0.011
-    assert [left["tensors"] for left in held.guarded["left_float"]]
+    assert [left.tensors for left in held.guarded.left_float]
 
 
 def test_nothing_holds(model: MLPClassifier) -> None:
@@ -54,4 +54,4 @@ def test_nothing_holds(model: MLPClassifier) -> None:
     with pytest.raises(ValueError, match="min_sqnr"):
         fb.quantize(model, min_sqnr=20.0)
     q = fb.quantize(model, data=X[TEST], max_drop=np.float64(0.02))
-    assert q.guarded is not None and q.guarded["drop"]["metric"] == "agreement"
+    assert q.guarded is not None and q.guarded.drop.metric == "agreement"

@@ -54,16 +54,17 @@ def test_compare_sweep_tune_and_plan(notebook) -> None:
     model, (X_train, X, _, y) = notebook
     comparison = fb.compare(model, fb.quantize(model), X, y, max_drop=0.005)
     assert comparison.accepted and comparison.metric == "accuracy"
-    assert (comparison.a["metric"], comparison.b["metric"]) == (0.855, 0.855)
+    assert (comparison.a.metric, comparison.b.metric) == (0.855, 0.855)
     assert "0.8550" in repr(comparison) and "<table>" in comparison._repr_html_()
     assert not fb.compare(model, fb.quantize(model, 1), X, y, max_drop=0.01).accepted
     sweep = fb.sweep(model, X, y, bits=range(2, 9))
     accuracies = [0.865, 0.855, 0.87, 0.855, 0.855, 0.855, 0.855]
-    assert [point["metric"] for point in sweep.points] == pytest.approx(accuracies, abs=1e-9)
-    assert sweep.advised["bits"] == 4 and sweep.advised["metric"] == pytest.approx(0.87, abs=1e-9)
+    assert [point.metric for point in sweep.points] == pytest.approx(accuracies, abs=1e-9)
+    assert sweep.advised is not None and sweep.advised.bits == 4
+    assert sweep.advised.metric == pytest.approx(0.87, abs=1e-9)
     assert "weight bytes" in repr(sweep) and sweep.verdict in repr(sweep)
     fixed = fb.sweep(model, X, y, bits=range(1, 16), scheme="fixed-point")
-    assert [point["bits"] for point in fixed.points] == list(range(1, 16))
+    assert [point.bits for point in fixed.points] == list(range(1, 16))
     with pytest.raises(ValueError, match="fixed-point"):
         fb.sweep(model, X, y, bits=[9])
     tuned = fb.tune(model, X_train, X, y, max_drop=0.005)
@@ -71,7 +72,7 @@ def test_compare_sweep_tune_and_plan(notebook) -> None:
     assert tuned.model.classes_.tolist() == [0, 1]
     plan = fb.plan(model)
     assert list(plan.kept_float) == ["intercept"]
-    edited = json.loads(plan.to_json())
+    edited = plan.to_dict()
     edited["tensors"][0]["scheme"]["symmetric"]["bits"] = 2
     narrow = fb.quantize(model, plan=fb.Plan(json.dumps(edited)))
     assert narrow.score(X, y) == 0.865

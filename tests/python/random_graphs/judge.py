@@ -14,16 +14,16 @@ from random_graphs.generate import SMALL, Case, stable
 from random_graphs.pieces import (
     NEAR_A_TIE,
     NEAR_A_TIE_IN_HALF,
-    meaning_of_pieces,
+    dynamic_quantizers,
+    judged,
     quantizers,
-    shown,
 )
 from random_graphs.tool import RECIPES, Fault, Refused, Tool
 
 FLOAT = "float"
 # Of the largest output, for files without quantized activations; where there are float16, theirs.
 CLOSE, CLOSE_IN_HALF = 1e-4, 5e-3
-# Dynamic files: of the quantization noise, and of the outputs.
+# Of the quantization noise, and of the outputs: DynamicQuantizeMatMul does not show its integers.
 OF_NOISE, OF_OUTPUT = 0.5, 0.003
 # One after the other: threads and CPU.
 ELSEWHERE = ((2, None), (1, "scalar"), (1, "avx2"))
@@ -158,13 +158,15 @@ class Judge:
     def _judge(
         self, check: "Check", path: Path, data: Path, answer: Arrays, cpu: str | None
     ) -> None:
-        if not quantizers(check.model):
+        if not quantizers(check.model) and not dynamic_quantizers(check.model):
             check.compare(answer, check.expected())
             return
-        open_path = self.folder / "shown.onnx"
-        onnx.save(shown(check.model), open_path)
-        ours = self.tool.run(open_path, data, cpu=cpu)
-        expected = meaning_of_pieces(check.model, check.rows, ours, check.near)
+
+        def run(shown: onnx.ModelProto) -> Arrays:
+            onnx.save(shown, self.folder / "shown.onnx")
+            return self.tool.run(self.folder / "shown.onnx", data, cpu=cpu)
+
+        ours, expected = judged(check.model, check.rows, run, check.near)
         names = [value.name for value in check.model.graph.output]
         ours = {name: ours[name] for name in names}
         check.close(ours, {name: expected[name] for name in names}, check.tolerance)

@@ -1,4 +1,4 @@
-"""A static file cut at its quantized activations, each computed from our own integers before it.
+"""A file cut at its quantized activations, each computed from our own integers before it.
 
 A value near a tie may fall on either side of it, and what follows from it then differs, too. So
 end to end nothing can be asked; between one quantized activation and the next, everything.
@@ -7,12 +7,14 @@ Executors fuse what stands between two activations; that all are outputs here ma
 fuses. So the judge also looks at the answer of the file as it is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from meaning import Meaning
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from qdq_form import in_qdq
 
 from random_graphs.builder import Arrays
 from random_graphs.tool import Fault
@@ -49,6 +51,44 @@ class Quantizer:
         return before.astype(np.float64) / scale
 
 
+@dataclass(frozen=True)
+class DynamicQuantizer:
+    """A DynamicQuantizeLinear: bytes, their scale and their zero point follow from the values."""
+
+    node: NodeProto
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """What it gives, with the types."""
+        types = (TensorProto.UINT8, TensorProto.FLOAT, TensorProto.UINT8)
+        return dict(zip(self.node.output, types))
+
+    def judge(self, ours: Arrays, before: np.ndarray, near: float) -> None:
+        """What ONNX defines, but for one step near a tie."""
+        output, scale, zero = (ours[name] for name in self.outputs)
+        values = before.astype(np.float64)
+        low, high = min(0.0, values.min(initial=0)), max(0.0, values.max(initial=0))
+        means = (high - low) / 255
+        # Sums of floats differ by their order: the range may be so much of a step wider.
+        if abs(scale.item() - means) * 255 > near * means:
+            raise Fault("integers", f"{self.node.output[1]}: {scale.item()}, not {means}")
+        if means == 0:
+            return
+        parts = {
+            self.node.output[2]: (zero, -low / means),
+            self.node.output[0]: (output, values / np.float64(scale) + zero),
+        }
+        for name, (found, exact) in parts.items():
+            wrong = np.abs(found - np.clip(exact, 0, 255)) > 0.5 + near
+            if wrong.any():
+                raise Fault("integers", f"{name}: {int(wrong.sum())} of {wrong.size} wrong")
+
+
+def dynamic_quantizers(model: ModelProto) -> list[DynamicQuantizer]:
+    nodes = model.graph.node
+    return [DynamicQuantizer(node) for node in nodes if node.op_type == "DynamicQuantizeLinear"]
+
+
 def constants(model: ModelProto) -> Arrays:
     found = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     for node in model.graph.node:
@@ -74,33 +114,38 @@ def quantizers(model: ModelProto) -> list[Quantizer]:
     return found
 
 
-def shown(model: ModelProto) -> ModelProto:
+def shown(model: ModelProto, integers: dict[str, int]) -> ModelProto:
     """The file with every quantized activation as an output."""
     copy = ModelProto()
     copy.CopyFrom(model)
     given = {value.name for value in copy.graph.output}
-    for one in quantizers(model):
-        if one.output not in given:
-            given.add(one.output)
-            copy.graph.output.append(helper.make_tensor_value_info(one.output, one.kind, None))
+    for name, kind in integers.items():
+        if name not in given:
+            copy.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     return copy
+
+
+def _integers(model: ModelProto) -> dict[str, int]:
+    """What quantizers give, with the types; of dynamic ones their scales, too."""
+    found = {one.output: one.kind for one in quantizers(model)}
+    for one in dynamic_quantizers(model):
+        found |= one.outputs
+    return found
 
 
 def cut(model: ModelProto) -> ModelProto:
     """The file in pieces: what reads a quantized activation reads an input of the graph instead."""
-    copy = shown(model)
-    graph, every = copy.graph, quantizers(model)
-    for one in every:
-        _rename(graph, one.output, OURS + one.output)
-        graph.input.append(helper.make_tensor_value_info(OURS + one.output, one.kind, None))
-        before = BEFORE + one.output
-        graph.node.append(helper.make_node("Identity", [one.node.input[0]], [before]))
+    integers = _integers(model)
+    copy = shown(model, integers)
+    graph = copy.graph
+    for name, kind in integers.items():
+        _rename(graph, name, OURS + name)
+        graph.input.append(helper.make_tensor_value_info(OURS + name, kind, None))
+    for one in [*quantizers(model), *dynamic_quantizers(model)]:
+        value, before = one.node.input[0], BEFORE + one.node.output[0]
+        read = OURS + value if value in integers else value
+        graph.node.append(helper.make_node("Identity", [read], [before]))
         graph.output.append(onnx.ValueInfoProto(name=before))
-    # The Identity nodes above read what is made anywhere: nodes stand behind what they read.
-    for node in [n for n in graph.node if n.output[0].startswith(BEFORE)]:
-        for one in every:
-            if node.input[0] == one.output:
-                node.input[0] = OURS + one.output
     return copy
 
 
@@ -123,14 +168,25 @@ def meaning_of_pieces(model: ModelProto, rows: Arrays, ours: Arrays, near: float
     every = quantizers(model)
     pieces = Meaning(cut(model))
     fed = {n: a for n, a in rows.items() if n in pieces.inputs}
-    fed |= {OURS + one.output: ours[one.output] for one in every}
+    fed |= {OURS + name: ours[name] for name in _integers(model)}
     try:
         values = dict(zip(pieces.outputs, pieces.run(fed)))
     except Exception as error:
         raise Fault("shape", f"our integers do not fit: {str(error)[:200]}") from error
     for one in every:
         judge_integers(one, ours[one.output], values[one.output], values[BEFORE + one.output], near)
+    for one in dynamic_quantizers(model):
+        one.judge(ours, values[BEFORE + one.node.output[0]], near)
     return {name: a for name, a in values.items() if not name.startswith(BEFORE)}
+
+
+def judged(
+    model: ModelProto, rows: Arrays, run: Callable[[ModelProto], Arrays], near: float
+) -> tuple[Arrays, Arrays]:
+    """What `run` answers for the file with every integer shown, and what that means."""
+    reference = in_qdq(model)
+    ours = run(shown(model, _integers(reference)))
+    return ours, meaning_of_pieces(reference, rows, ours, near)
 
 
 def judge_integers(

@@ -15,10 +15,12 @@ True
 from typing import TYPE_CHECKING, Any
 
 from fewbits._fewbits import VERSION as __version__
+from fewbits.guarded import Guarded
 from fewbits.measure import compare, inspect, sweep, tune
 from fewbits.model import Model, load
+from fewbits.planned import Plan
 from fewbits.quantize import plan, quantize
-from fewbits.results import Comparison, Inspection, Plan, Sweep
+from fewbits.results import Comparison, Inspection, Sweep
 from fewbits.tuned import Tuned
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Guarded",
     "Inspection",
     "Model",
     "Plan",
@@ -43,10 +46,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # scikit-learn takes longer to import than fewbits does.
-    if name == "Quantized":
-        from fewbits.estimator import Quantized
+# A type checker must not take every name for one that is here.
+if not TYPE_CHECKING:
 
-        return Quantized
-    raise AttributeError(f"module 'fewbits' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # scikit-learn takes longer to import than fewbits does.
+        if name == "Quantized":
+            from fewbits.estimator import Quantized
+
+            return Quantized
+        raise AttributeError(f"module 'fewbits' has no attribute {name!r}")

@@ -78,11 +78,11 @@ class Predictor:
     def probabilities_data(self, data: Data) -> npt.NDArray[np.float64]: ...
 
 def plan(
-    model: OnnxModel, options: Mapping[str, Any], data: Data | None, watch: _Watch
+    model: OnnxModel, options: Mapping[str, object], data: Data | None, watch: _Watch
 ) -> str: ...
 def quantize(
     model: OnnxModel,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     data: Data | None,
     plan: str | None,
     watch: _Watch,
@@ -102,7 +102,7 @@ def compare(
 ) -> str: ...
 def sweep(
     model: OnnxModel,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     widths: str,
     data: Data,
     calibration: Data | None,
@@ -114,7 +114,7 @@ def sweep(
 ) -> str: ...
 def tune(
     model: OnnxModel,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     data: Data,
     calibration: Data,
     max_drop: float,

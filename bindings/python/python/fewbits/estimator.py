@@ -96,6 +96,15 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         -------
         Quantized
             Itself.
+
+        Raises
+        ------
+        TypeError
+            If ``X`` is sparse, or the estimator is none that :func:`fewbits.quantize` takes.
+        ImportError
+            If the converter of the estimator is not installed.
+        ValueError
+            If the estimator refuses the rows, ``y`` holds one class, or an option is wrong.
         """
         if hasattr(X, "toarray"):
             raise TypeError("Sparse data was passed, but dense data is required. Use X.toarray().")
@@ -114,35 +123,88 @@ class Quantized(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def classes_(self) -> npt.NDArray[Any]:
+        """The labels, of shape (classes,).
+
+        Raises
+        ------
+        AttributeError
+            If it is no classifier, or was not fitted.
+        """
         return self.estimator_.classes_  # type: ignore[no-any-return]
 
     @property
     def n_features_in_(self) -> int:
+        """The columns seen in ``fit``.
+
+        Raises
+        ------
+        AttributeError
+            If it was not fitted.
+        """
         return self.estimator_.n_features_in_  # type: ignore[no-any-return]
 
     @property
     def feature_names_in_(self) -> npt.NDArray[Any]:
+        """Their names, of shape (n_features_in_,).
+
+        Raises
+        ------
+        AttributeError
+            If it was not fitted on a frame.
+        """
         return self.estimator_.feature_names_in_  # type: ignore[no-any-return]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """As :meth:`Model.predict`."""
+        """As :meth:`Model.predict`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            As :meth:`Model.predict`.
+        """
         check_is_fitted(self)
         return self.model_.predict(X)
 
     @available_if(_has("predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> npt.NDArray[Any]:
-        """As :meth:`Model.predict_proba`."""
+        """As :meth:`Model.predict_proba`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            As :meth:`Model.predict`.
+        """
         check_is_fitted(self)
         return self.model_.predict_proba(X)
 
     @available_if(_has("decision_function"))  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> npt.NDArray[Any]:
-        """As :meth:`Model.decision_function`."""
+        """As :meth:`Model.decision_function`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            As :meth:`Model.predict`.
+        """
         check_is_fitted(self)
         return self.model_.decision_function(X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """As :meth:`Model.score`."""
+        """As :meth:`Model.score`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        TypeError, ValueError
+            As :meth:`Model.predict`.
+        """
         check_is_fitted(self)
         return self.model_.score(X, y, sample_weight)
 

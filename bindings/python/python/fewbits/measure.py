@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +11,12 @@ from fewbits import _fewbits
 from fewbits._fewbits import Data, OnnxModel
 from fewbits.model import Model
 from fewbits.progress import Watch
-from fewbits.quantize import Metric, Recipe, ReduceRange, Scales, Target, data_of, options_of
+from fewbits.quantize import data_of, options_of
+from fewbits.record import read_json
 from fewbits.results import Comparison, Inspection, Sweep
 from fewbits.sources import Source, source_of
 from fewbits.tuned import Tuned
+from fewbits.words import Metric, Objective, Recipe, ReduceRange, Scales, Target
 
 
 def compare(
@@ -34,22 +37,49 @@ def compare(
     ----------
     a, b : whatever :func:`quantize` takes
         ``a`` is usually the float model: an estimator is measured as the ONNX file that it becomes.
-    X : array-like, frame, or mapping of input names to arrays
-        Rows that neither model was fitted on.
-    y : array-like, optional
-        Their labels; without them the metric is agreement.
-    metric : str, optional
+    X : array-like of shape (rows, features), or of the shape that ``a`` takes; frame; mapping of names to arrays
+        Rows that neither model was fitted on. One row at least; the mapping has an entry for every input.
+    y : array-like of shape (rows,) or (rows, outputs), optional
+        Their labels: classes, or values of a regression. For perplexity the tokens that follow, of shape
+        (rows, positions). Without them the metric is agreement.
+    metric : {"accuracy", "f1", "auc", "r2", "mae", "rmse", "perplexity", "agreement"}, optional
         By default what fits the labels.
     max_drop : float, optional
         How much worse ``b`` may be, in the metric's unit: ``Comparison.accepted`` says whether it is.
     threads : int, optional
-        All cores if not given.
+        Those that the models run on, at least 1. By default one for a small model, else all cores.
     example_input, normalize
         As for :func:`quantize`.
 
     Returns
     -------
     Comparison
+        Bytes, milliseconds, and the drop in the metric's unit. Where its confidence interval comes from
+        is in ``drop_interval.method``.
+
+    Raises
+    ------
+    TypeError
+        If ``a`` or ``b`` is nothing that :func:`quantize` takes, or ``X`` is None, sparse or no numbers.
+    FileNotFoundError
+        If a model is a path and there is no such file.
+    ImportError
+        If the converter of an estimator is not installed.
+    ValueError
+        If a file is no ONNX model, or cannot be run; if ``b`` does not take what ``a`` does; if ``X`` has
+        another number of columns, other column names, NaN, or no rows; if ``y`` has another number of rows
+        or misses a label; if ``metric`` is unknown or does not fit the labels; if ``threads`` is below 1.
+
+    Examples
+    --------
+    >>> import fewbits as fb
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=5000).fit(X[:1500], y[:1500])
+    >>> comparison = fb.compare(model, fb.quantize(model), X[1500:], y[1500:], max_drop=0.02)
+    >>> comparison.metric, comparison.accepted, comparison.b.file_bytes < comparison.a.file_bytes
+    ('accuracy', True, True)
     """
     first, second = (source_of(model, example_input) for model in (a, b))
     if y is None and metric is None:
@@ -57,7 +87,7 @@ def compare(
     data = _rows(first, X, y, normalize)
     with Watch() as watch:
         text = _fewbits.compare(first.onnx, second.onnx, data, watch, metric, max_drop, threads)
-    return Comparison(text, max_drop)
+    return replace(read_json(Comparison, text), max_drop=max_drop)
 
 
 def sweep(
@@ -102,10 +132,25 @@ def sweep(
     force : bool
         Whether files there are replaced.
 
+    example_input, normalize
+        As for :func:`quantize`.
+
     Returns
     -------
     Sweep
         Prints as a table; ``.plot()`` draws it.
+
+    Raises
+    ------
+    TypeError, FileNotFoundError, ImportError
+        As :func:`compare`.
+    FileExistsError
+        If a file is in ``folder`` already and ``force`` is not set.
+    OSError
+        If ``folder`` cannot be made.
+    ValueError
+        As :func:`compare`; if ``bits`` is empty or holds a width that the scheme has not, or an option is
+        wrong, as for :func:`quantize`.
     """
     source = source_of(model, example_input)
     if y is None and metric is None:
@@ -132,7 +177,7 @@ def sweep(
         text = _fewbits.sweep(
             source.onnx, options, widths, data, seen, watch, metric, folder, force, threads
         )
-    return Sweep(text)
+    return read_json(Sweep, text)
 
 
 def tune(
@@ -142,7 +187,7 @@ def tune(
     y: Any = None,
     *,
     max_drop: float,
-    objective: Literal["size", "latency"] = "size",
+    objective: Objective = "size",
     recipe: Recipe | None = None,
     methods: str = "auto",
     target: Target = "onnx",
@@ -160,10 +205,10 @@ def tune(
     Parameters
     ----------
     model : whatever :func:`quantize` takes
-    calibration
+    calibration : as ``X`` of :func:`compare`
         Rows for ranges and sensitivities, such as ``X_train``.
     X, y
-        Other rows, that the drop is measured on, and their labels.
+        Other rows, that the drop is measured on, and their labels, as for :func:`compare`.
     max_drop : float
         How much worse the metric may be, in its own unit.
     objective : {"size", "latency"}
@@ -184,6 +229,17 @@ def tune(
     -------
     Tuned
         ``.model`` is the best, or None if no smaller model stays within the drop.
+
+    Raises
+    ------
+    TypeError, FileNotFoundError, ImportError
+        As :func:`compare`; a TypeError too if ``calibration`` is None.
+    FileExistsError
+        If ``out`` is there already and ``force`` is not set.
+    ValueError
+        As :func:`compare`; if ``objective``, ``time_limit``, ``recipe`` or another option is wrong; if
+        ``resume`` is no file of a search, or of one with another model, other data or other options; if the
+        folder of ``out`` does not exist.
     """
     source = source_of(model, example_input)
     if y is None and metric is None:
@@ -211,8 +267,11 @@ def tune(
             force,
             threads,
         )
-        best = OnnxModel.from_bytes(path.read_bytes()) if path.exists() else None
-    return Tuned(text, best, source.about)
+        tuned = read_json(Tuned, text)
+        if tuned.best is None:
+            return tuned
+        onnx = source.about.write(OnnxModel.from_bytes(path.read_bytes()))
+    return replace(tuned, model=Model(onnx, source.about, tuned.best.plan))
 
 
 def inspect(model: Any, *, example_input: Any = None) -> Inspection:
@@ -221,12 +280,26 @@ def inspect(model: Any, *, example_input: Any = None) -> Inspection:
     Parameters
     ----------
     model : whatever :func:`quantize` takes
+    example_input
+        As for :func:`quantize`.
 
     Returns
     -------
     Inspection
+        Prints as a table of the weights.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is nothing that :func:`quantize` takes.
+    FileNotFoundError
+        If it is a path and there is no such file.
+    ImportError
+        If the converter of an estimator is not installed.
+    ValueError
+        If it is no ONNX model, or not fitted.
     """
-    return Inspection.of(source_of(model, example_input).onnx)
+    return read_json(Inspection, source_of(model, example_input).onnx.inspect())
 
 
 def _rows(source: Source, X: Any, y: Any, normalize: str | None) -> Data:

@@ -13,7 +13,10 @@ import numpy.typing as npt
 from fewbits import frames
 from fewbits._fewbits import Data, OnnxModel, Predictor
 from fewbits.about import About
-from fewbits.results import Inspection, Plan
+from fewbits.guarded import Guarded
+from fewbits.planned import Plan
+from fewbits.record import read_json
+from fewbits.results import Inspection
 from fewbits.tags import tags_of_model
 
 _PICKLES = {".pkl", ".pickle", ".joblib", ".pt", ".pth"}
@@ -79,10 +82,10 @@ class Model:
         The bytes of its file.
     weight_bytes : int
         The bytes of the constants in it.
-    guarded : dict or None
-        What :func:`fewbits.quantize` measured of its accuracy: ``output_sqnr_db`` of every float output by
-        name (None where it equals the float model's), ``drop`` of the metric, ``left_float``, ``notes`` and
-        ``warnings``. None for a model that was loaded.
+    plan : Plan or None
+        What became of every weight and why; None for a model that was loaded.
+    guarded : Guarded or None
+        What :func:`fewbits.quantize` measured of its accuracy; None for a model that was loaded.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Model:
         onnx: OnnxModel,
         about: About | None = None,
         plan: Plan | None = None,
-        guarded: dict[str, Any] | None = None,
+        guarded: Guarded | None = None,
     ) -> None:
         self.guarded = guarded
         self._onnx = onnx
@@ -126,6 +129,13 @@ class Model:
 
     @property
     def classes_(self) -> npt.NDArray[Any]:
+        """The labels, of shape (classes,), in the order of the columns of ``predict_proba``.
+
+        Raises
+        ------
+        AttributeError
+            If the model gives values, or its file does not tell the classes.
+        """
         if not self._is_classifier:
             raise AttributeError("this model has no classes_: it gives values")
         if self._about.classes is not None:
@@ -140,6 +150,13 @@ class Model:
 
     @property
     def n_features_in_(self) -> int:
+        """The number of columns that it takes.
+
+        Raises
+        ------
+        AttributeError
+            If it does not take one matrix.
+        """
         features = self._features
         if features is None:
             raise AttributeError("this model has no n_features_in_: it does not take one matrix")
@@ -156,6 +173,13 @@ class Model:
 
     @property
     def feature_names_in_(self) -> npt.NDArray[Any]:
+        """The columns' names, of shape (features,).
+
+        Raises
+        ------
+        AttributeError
+            If the estimator was not fitted on a frame.
+        """
         if self._about.features is None:
             raise AttributeError(
                 "this model has no feature_names_in_: it was not fitted on a frame"
@@ -164,10 +188,12 @@ class Model:
 
     @property
     def file_bytes(self) -> int:
+        """The bytes of its file, external data included."""
         return self._onnx.file_bytes
 
     @property
     def weight_bytes(self) -> int:
+        """The bytes of the constants in its file."""
         return self._onnx.weight_bytes
 
     @property
@@ -192,8 +218,11 @@ class Model:
 
         Raises
         ------
+        TypeError
+            If X is sparse, or of a type that holds no numbers.
         ValueError
-            If X has another number of columns, other column names, NaN, or no rows.
+            If X has another number of columns, other column names, NaN where the model takes none, strings,
+            or no rows; if the model gives neither labels nor a row of scores each.
 
         Examples
         --------
@@ -249,6 +278,13 @@ class Model:
         -------
         ndarray of shape (rows, classes)
             In the order of ``classes_``; rows add up to 1.
+
+        Raises
+        ------
+        AttributeError
+            If the model is no classifier, or gives distances: then it has no such method.
+        TypeError, ValueError
+            As :meth:`predict`; a ValueError too if its scores are no probabilities.
         """
         if self._about.features is None:
             answers = self._predictor.probabilities(X)
@@ -268,6 +304,13 @@ class Model:
         Returns
         -------
         ndarray of shape (rows,) for two classes, else (rows, classes)
+
+        Raises
+        ------
+        AttributeError
+            If the model is no classifier, or gives probabilities: then it has no such method.
+        TypeError, ValueError
+            As :meth:`predict`.
         """
         scores = self._predictor.scores(X) if self._about.features is None else None
         if scores is None:
@@ -289,6 +332,13 @@ class Model:
         Returns
         -------
         float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`predict`; a ValueError too if ``y`` or ``sample_weight`` has another number of rows.
+        ZeroDivisionError
+            If the weights add up to 0.
         """
         truth = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
         guess = self.predict(X)
@@ -298,6 +348,10 @@ class Model:
                 f"[{guess.shape[0]}, {truth.shape[0]}]"
             )
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        if weights is not None and weights.shape != guess.shape[:1]:
+            raise ValueError(
+                f"sample_weight has shape {weights.shape}, not ({guess.shape[0]},): one number a row"
+            )
         if self._is_classifier:
             return float(np.average(guess == truth.reshape(guess.shape), weights=weights))
         truth = truth.reshape(guess.shape).astype(np.float64)
@@ -319,6 +373,22 @@ class Model:
         -------
         dict of str to ndarray
             The model's outputs by name.
+
+        Raises
+        ------
+        TypeError
+            If ``inputs`` is no mapping, or an array is sparse or of a type that holds no numbers.
+        ValueError
+            If an input is missing, unknown, or of another shape or type; if an operator cannot be run.
+
+        Examples
+        --------
+        >>> import numpy as np, fewbits as fb
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> model = LogisticRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> answers = fb.quantize(model).run({"X": np.array([[0.5], [2.5]])})
+        >>> answers["label"], answers["probabilities"].shape
+        (array([0, 1]), (2, 2))
         """
         if not isinstance(inputs, Mapping):
             raise TypeError(
@@ -379,6 +449,10 @@ class Model:
         ------
         FileExistsError
             If there is a file and ``force`` is not set.
+        ValueError
+            If there is no such folder, or the path is one.
+        OSError
+            If it cannot be written.
         """
         return self._onnx.save(Path(path), force)
 
@@ -387,8 +461,14 @@ class Model:
         return self._onnx.to_bytes()
 
     def inspect(self) -> Inspection:
-        """Tensors, widths, bytes and ranges."""
-        return Inspection.of(self._onnx)
+        """Tensors, widths, bytes and ranges.
+
+        Raises
+        ------
+        ValueError
+            If a weight cannot be read.
+        """
+        return read_json(Inspection, self._onnx.inspect())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # For processes of joblib and for copies. The bytes are those of the ONNX file.
@@ -407,6 +487,11 @@ class Model:
         """Refused: the model was trained before.
 
         ``fewbits.Quantized(estimator)`` is an estimator that can be fitted.
+
+        Raises
+        ------
+        TypeError
+            Always.
         """
         raise TypeError(
             "a quantized model cannot be fitted; fit the estimator and quantize it again, or use "
@@ -437,7 +522,7 @@ def load(source: "str | os.PathLike[str] | bytes | bytearray | memoryview") -> M
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no ONNX model; a pickle among others.
+        If it is no ONNX model; a folder or a pickle among others.
     TypeError
         If it is something else.
     """
@@ -478,6 +563,8 @@ def _is_label(spec: tuple[str, str | None, list[int | None] | None]) -> bool:
 
 
 def _array(value: Any, name: str) -> Any:
+    if hasattr(value, "toarray"):
+        return frames.numbers(value, name)
     array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     if array.dtype.kind in "USO" and all(isinstance(item, str) for item in array.ravel()):
         return array.ravel().tolist(), list(array.shape)

@@ -1,33 +1,17 @@
 """`quantize` and `plan`."""
 
-import json
 import os
 from typing import Any, Literal
 
 from fewbits import _fewbits
 from fewbits._fewbits import Data
+from fewbits.guarded import Guarded
 from fewbits.model import Model
+from fewbits.planned import Plan
 from fewbits.progress import Watch
-from fewbits.results import Plan
+from fewbits.record import read_json
 from fewbits.sources import Source, source_of
-
-Recipe = Literal["weights", "dynamic", "static", "auto"]
-Target = Literal["onnx", "onnxruntime", "openvino", "tensorrt", "tract", "generic"]
-Scheme = Literal[
-    "symmetric",
-    "affine",
-    "fixed-point",
-    "fp8-e4m3",
-    "fp8-e5m2",
-    "fp4-e2m1",
-    "mxfp8-e4m3",
-    "mxfp8-e5m2",
-    "mxfp4",
-    "nvfp4",
-]
-Scales = Literal["f32", "f16", "u8"]
-ReduceRange = Literal["auto", "all", "none"]
-Metric = Literal["accuracy", "f1", "auc", "r2", "mae", "rmse", "perplexity", "agreement"]
+from fewbits.words import Metric, Recipe, ReduceRange, Scales, SchemeName, Target
 
 
 def quantize(
@@ -37,7 +21,7 @@ def quantize(
     *,
     recipe: Recipe | None = None,
     act_bits: int = 8,
-    scheme: Scheme = "symmetric",
+    scheme: SchemeName = "symmetric",
     granularity: str | None = None,
     scales: Scales = "f32",
     range: str = "auto",
@@ -128,10 +112,33 @@ def quantize(
     Raises
     ------
     TypeError
-        If ``model`` is nothing that can be quantized.
+        If ``model`` is nothing that can be quantized, a class, or a PyTorch module without
+        ``example_input``; if ``bits`` or ``act_bits`` is no whole number; if ``calibration`` is sparse or
+        holds no numbers; if ``plan`` is neither a plan nor a path.
+    FileNotFoundError
+        If ``model`` or ``plan`` is a path and there is no such file.
+    ImportError
+        If the converter of an estimator is not installed.
     ValueError
-        If it is not fitted, holds no weights that can become integers, or an option is wrong; if nothing
-        with a layer in integers stays within ``max_drop``.
+        If ``model`` is not fitted, no ONNX model, or a pickle; if an option is wrong, or needs one that is
+        not given; if ``calibration`` or ``data`` has another number of columns, other column names, NaN,
+        or no rows; if ``plan`` is not a plan, or one for another model; if nothing with a layer in integers
+        stays within ``max_drop``.
+
+    Warns
+    -----
+    UserWarning
+        Of what the work went on without: outputs that stay below ``min_sqnr``, or a model without weights
+        that can become integers.
+
+    Notes
+    -----
+    Sources. ``rounding``: GPTQ (Frantar et al. 2022), HQQ (Badri and Shaji 2023), AdaRound (Nagel et al.
+    2020). ``methods``: equalization and bias correction (Nagel et al. 2019), SmoothQuant (Xiao et al. 2023),
+    AWQ (Lin et al. 2023). ``range``: percentile (McKinstry et al. 2019), MSE (Sung et al. 2015, Banner et
+    al. 2019), entropy (Migacz 2017). ``scales="u8"``: double quantization (Dettmers et al. 2023).
+    ``scheme``: mx is the OCP Microscaling format, nvfp4 NVIDIA's (2025). docs/methods.md tells what each
+    does.
 
     Examples
     --------
@@ -170,7 +177,8 @@ def quantize(
         )
         for note in notes:
             watch.warn(note)
-    return Model(source.about.write(quantized), source.about, Plan(plan_text), json.loads(guarded))
+    written = source.about.write(quantized)
+    return Model(written, source.about, Plan(plan_text), read_json(Guarded, guarded))
 
 
 def plan(
@@ -180,7 +188,7 @@ def plan(
     *,
     recipe: Recipe | None = None,
     act_bits: int = 8,
-    scheme: Scheme = "symmetric",
+    scheme: SchemeName = "symmetric",
     granularity: str | None = None,
     scales: Scales = "f32",
     range: str = "auto",
@@ -200,6 +208,22 @@ def plan(
     Returns
     -------
     Plan
+        Prints as a table; ``fewbits.quantize(model, plan=plan)`` does what it says.
+
+    Raises
+    ------
+    TypeError, FileNotFoundError, ImportError, ValueError
+        As :func:`quantize`.
+
+    Examples
+    --------
+    >>> import fewbits as fb
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = load_digits(return_X_y=True)
+    >>> plan = fb.plan(LogisticRegression(max_iter=5000).fit(X, y), bits=4)
+    >>> [str(tensor.scheme) for tensor in plan.tensors if tensor.scheme is not None]
+    ['symmetric 4-bit, per channel']
     """
     source = source_of(model, example_input)
     data = data_of(source, calibration, normalize)
@@ -259,7 +283,7 @@ def options_of(
     reduce_range: str = "auto",
     requantize: bool = False,
     min_sqnr: Any = "auto",
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """How to quantize, as the native module reads it."""
     for name, width in (("bits", 8 if bits is None else bits), ("act_bits", act_bits)):
         if isinstance(width, bool) or not hasattr(width, "__index__"):

@@ -1,97 +1,106 @@
-"""What was planned and measured: plain data that prints as a table."""
+"""What was measured of models: typed data that prints as a table."""
 
-import json
-import os
-from html import escape
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from fewbits import _fewbits
-from fewbits._fewbits import OnnxModel
-from fewbits.table import count, html_table, milliseconds, text_table
+from fewbits.measured import DropInterval, Environment, Latency, WorstOutput
+from fewbits.record import NOT_IN_JSON, Record
+from fewbits.table import LISTED, Tabled, count, milliseconds
+from fewbits.words import Metric
 
-# Rows of a table before the rest is only counted.
-LISTED = 40
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-class Result:
-    """A JSON object, its keys as attributes."""
+@dataclass(frozen=True, kw_only=True)
+class Side(Record):
+    """What was measured of one of two models.
 
-    def __init__(self, text: str) -> None:
-        self._fields: dict[str, Any] = json.loads(text)
+    Attributes
+    ----------
+    path : str
+        Its file; empty for a model in memory.
+    metric : float
+    file_bytes, weight_bytes : int
+        Of the file, and of the constants in it.
+    latency_ms : Latency
+        The time of a call with one row, in milliseconds.
+    energy_j : float or None
+        Joules of one call with one row, where the machine tells.
+    peak_rss_bytes : int or None
+        The largest resident memory; None where it was not measured.
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything that was measured, as the command line's ``--json`` prints it."""
-        fields: dict[str, Any] = json.loads(json.dumps(self._fields))
-        return fields
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self._fields[name]
-        except KeyError:
-            known = ", ".join(self._fields)
-            raise AttributeError(f"{type(self).__name__} has no {name!r}; it has {known}") from None
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._fields]
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        raise NotImplementedError
-
-    def _words(self) -> list[str]:
-        """Lines below the table."""
-        return []
-
-    def __repr__(self) -> str:
-        return "\n".join([text_table(*self._table()), *self._words()])
-
-    def _repr_html_(self) -> str:
-        words = "".join(f"<p>{escape(line)}</p>" for line in self._words())
-        return html_table(*self._table(), type(self).__name__) + words
+    path: str
+    metric: float
+    file_bytes: int
+    weight_bytes: int
+    latency_ms: Latency
+    energy_j: float | None
+    peak_rss_bytes: int | None
 
 
-class Comparison(Result):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Tabled):
     """Two models on the same rows. See :func:`fewbits.compare`.
 
     Attributes
     ----------
     metric : str
     rows : int
-    a, b : dict
-        ``metric``, ``file_bytes``, ``weight_bytes``, ``latency_ms`` and others of each model.
+    a, b : Side
+        What was measured of each model.
     drop : float
-        How much worse ``b`` is; negative if better.
-    drop_interval : dict or None
-        Where the drop over all data lies, with 95 % confidence.
+        How much worse ``b`` is, in the metric's unit; negative if better.
+    drop_interval : DropInterval or None
+        Where the drop over all data lies, with 95 % confidence; None where the rows are too few to tell.
     agreement : float
         The fraction of rows on which both predict the same.
     max_abs_error : float
+        The largest difference between two float outputs.
+    sqnr_db : float or None
+        Signal to quantization noise of the float outputs in decibels; None if they are equal.
+    worst_output : WorstOutput or None
+        The float output of ``b`` that is farthest from that of ``a``; None if all are equal.
     verdict : str
-    accepted : bool
-        Whether the drop is at most ``max_drop``; True if none was given.
+    notes : list of str
+    energy_note : str
+        What the energy is, or why there is none.
+    max_drop : float or None
+        The drop that was allowed.
     """
 
-    def __init__(self, text: str, max_drop: float | None = None) -> None:
-        super().__init__(text)
-        self.max_drop = max_drop
+    metric: Metric
+    rows: int
+    a: Side
+    b: Side
+    drop: float
+    drop_interval: DropInterval | None
+    agreement: float
+    max_abs_error: float
+    sqnr_db: float | None
+    worst_output: WorstOutput | None
+    verdict: str
+    notes: list[str]
+    energy_note: str
+    max_drop: float | None = field(default=None, metadata=NOT_IN_JSON)
 
     @property
     def accepted(self) -> bool:
+        """Whether the drop is at most ``max_drop``; True if none was given."""
         # As the command line decides: what floating point moves is no drop.
-        return self.max_drop is None or bool(self.drop <= self.max_drop + 1e-9)
+        return self.max_drop is None or self.drop <= self.max_drop + 1e-9
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         a, b = self.a, self.b
         rows = [
-            [self.metric, f"{a['metric']:.4f}", f"{b['metric']:.4f}"],
-            ["file bytes", count(a["file_bytes"]), count(b["file_bytes"])],
-            ["weight bytes", count(a["weight_bytes"]), count(b["weight_bytes"])],
+            [self.metric, f"{a.metric:.4f}", f"{b.metric:.4f}"],
+            ["file bytes", count(a.file_bytes), count(b.file_bytes)],
+            ["weight bytes", count(a.weight_bytes), count(b.weight_bytes)],
             [
                 "one call (median)",
-                milliseconds(a["latency_ms"]["median"]),
-                milliseconds(b["latency_ms"]["median"]),
+                milliseconds(a.latency_ms.median),
+                milliseconds(b.latency_ms.median),
             ],
         ]
         return ["", "a", "b"], rows
@@ -101,42 +110,134 @@ class Comparison(Result):
         return [agree, self.verdict, *self.notes]
 
 
-class Sweep(Result):
+@dataclass(frozen=True, kw_only=True)
+class FloatPoint(Record):
+    """The model as it came.
+
+    Attributes
+    ----------
+    metric : float
+    file_bytes, weight_bytes : int
+        Of the file, and of the constants in it.
+    latency_ms : float
+        The median time of a call with one row, in milliseconds.
+    """
+
+    metric: float
+    file_bytes: int
+    weight_bytes: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point(Record):
+    """The model at one width.
+
+    Attributes
+    ----------
+    bits : int
+        The width of weights; for fixed point the digits after the point.
+    metric : float
+    drop : float
+        How much worse that is than the float model's, in the metric's unit; negative if better.
+    agreement : float
+        The fraction of rows on which it predicts what the float model predicts.
+    file_bytes, weight_bytes : int
+        Of the file, and of the constants in it.
+    latency_ms : float
+        The median time of a call with one row, in milliseconds.
+    max_abs_error : float
+        The largest difference between a float output and the float model's.
+    sqnr_db : float or None
+        Signal to quantization noise of the float outputs in decibels; None if they are equal.
+    worst_output : WorstOutput or None
+        The float output that is farthest from the float model's; None if all are equal.
+    quantized : int
+        Weights that became integers.
+    path : str or None
+        The file, where it is kept.
+    """
+
+    bits: int
+    metric: float
+    drop: float
+    agreement: float
+    file_bytes: int
+    weight_bytes: int
+    latency_ms: float
+    max_abs_error: float
+    sqnr_db: float | None
+    worst_output: WorstOutput | None
+    quantized: int
+    path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advised(Record):
+    """The width to take.
+
+    Attributes
+    ----------
+    bits : int
+        The width of weights; for fixed point the digits after the point.
+    file_bytes : int
+    metric : float
+    """
+
+    bits: int
+    file_bytes: int
+    metric: float
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Sweep(Tabled):
     """A model at several widths. See :func:`fewbits.sweep`.
 
     Attributes
     ----------
     metric : str
     rows : int
-    float : dict
-        ``metric``, ``file_bytes``, ``weight_bytes`` and ``latency_ms`` of the model as it came.
-    points : list of dict
-        The same and more for every width, and its ``bits``.
-    advised : dict or None
-        ``bits``, ``file_bytes`` and ``metric`` of the width to take, if one is to be advised.
+    float : FloatPoint
+        The model as it came.
+    points : list of Point
+        One for every width, in the order asked for.
+    advised : Advised or None
+        The width to take, if one is to be advised.
     verdict : str
+    notes : list of str
+    environment : Environment
+        Where it was measured.
     """
+
+    metric: Metric
+    rows: int
+    float: FloatPoint
+    points: list[Point]
+    advised: Advised | None
+    verdict: str
+    notes: list[str]
+    environment: Environment
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         whole = self.float
         rows = [
             [
                 "float",
-                f"{whole['metric']:.4f}",
+                f"{whole.metric:.4f}",
                 "",
-                count(whole["weight_bytes"]),
-                count(whole["file_bytes"]),
-                milliseconds(whole["latency_ms"]),
+                count(whole.weight_bytes),
+                count(whole.file_bytes),
+                milliseconds(whole.latency_ms),
             ]
         ]
         rows += [
             [
-                str(point["bits"]),
-                f"{point['metric']:.4f}",
-                f"{100 * point['agreement']:.2f} %",
-                count(point["weight_bytes"]),
-                count(point["file_bytes"]),
-                milliseconds(point["latency_ms"]),
+                str(point.bits),
+                f"{point.metric:.4f}",
+                f"{100 * point.agreement:.2f} %",
+                count(point.weight_bytes),
+                count(point.file_bytes),
+                milliseconds(point.latency_ms),
             ]
             for point in self.points
         ]
@@ -146,7 +247,7 @@ class Sweep(Result):
     def _words(self) -> list[str]:
         return [f"{self.rows} rows. {self.verdict}", *self.notes]
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws the metric, and the bytes of the file, over the width.
 
         Parameters
@@ -169,11 +270,11 @@ class Sweep(Result):
             raise ImportError("plot() draws with matplotlib: pip install matplotlib") from error
         if ax is None:
             _, ax = plt.subplots()
-        bits = [point["bits"] for point in self.points]
-        metric = [point["metric"] for point in self.points]
-        size = [point["file_bytes"] for point in self.points]
+        bits = [point.bits for point in self.points]
+        metric = [point.metric for point in self.points]
+        size = [point.file_bytes for point in self.points]
         (line,) = ax.plot(bits, metric, marker="o", label=self.metric)
-        ax.axhline(self.float["metric"], linestyle="--", color=line.get_color(), label="float")
+        ax.axhline(self.float.metric, linestyle="--", color=line.get_color(), label="float")
         ax.set_xlabel("bits")
         ax.set_ylabel(self.metric)
         ax.set_xticks(bits)
@@ -186,30 +287,157 @@ class Sweep(Result):
         return ax
 
 
-class Inspection(Result):
+@dataclass(frozen=True, kw_only=True)
+class Value(Record):
+    """An input or output.
+
+    Attributes
+    ----------
+    name : str
+    type : str or None
+        Its element type, if declared.
+    shape : str
+        Free dimensions as ``?``.
+    """
+
+    name: str
+    type: str | None
+    shape: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored(Record):
+    """Constants of one type in one place of the file.
+
+    Attributes
+    ----------
+    place : {"initializers", "nodes", "subgraphs", "functions"}
+    type : str or None
+        The type of their elements, if it is one of ONNX's.
+    tensors : int
+        How many there are.
+    bytes : int
+        What they take.
+    """
+
+    place: Literal["initializers", "nodes", "subgraphs", "functions"]
+    type: str | None
+    tensors: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor(Record):
+    """A weight, or another constant.
+
+    Attributes
+    ----------
+    tensor : str
+        Its name.
+    shape : list of int
+    bits : int
+        Of an element.
+    scheme : str
+        How it is represented.
+    bytes : int
+        What it takes, scales and zero points included.
+    min, max : float
+        The smallest and the largest value; NaN if it holds one.
+    role : {"weight", "bias", "constant"}
+    """
+
+    tensor: str
+    shape: list[int]
+    bits: int
+    scheme: str
+    bytes: int
+    min: float
+    max: float
+    role: Literal["weight", "bias", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation(Record):
+    """An activation that is quantized with a scale of the file's.
+
+    Attributes
+    ----------
+    value : str
+        The float value that becomes integers.
+    type : str
+        The element type of the integers.
+    scale : float
+        The step between two integers.
+    zero_point : int
+        The integer that stands for 0.
+    min, max : float
+        The smallest and the largest value that are not cut off.
+    """
+
+    value: str
+    type: str
+    scale: float
+    zero_point: int
+    min: float
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Inspection(Tabled):
     """What a model holds. See :func:`fewbits.inspect`.
 
     Attributes
     ----------
-    file_bytes, weight_bytes, opset : int
-    inputs, outputs, tensors, activations : list of dict
+    path : str or None
+        The file; None for a model in memory.
+    file_bytes, weight_bytes : int
+        Of the file, and of all constants in it.
+    stored : list of Stored
+        Where the latter lie.
+    opset : int
+        The version of the default operator set.
+    producer : str
+        The tool that wrote the file.
+    inputs, outputs : list of Value
     operators : dict of str to int
+        How often each operator occurs in the file.
+    lowered, not_lowered : list of str
+        Classical operators whose weights are seen; those that standard ones cannot express, and why.
+    notes : list of str
+    tensors : list of Tensor
+        The weights.
+    activations : list of Activation
+        Those with a scale of the file's.
+    metadata : dict of str to str
+        The file's entries.
     """
 
-    @staticmethod
-    def of(onnx: OnnxModel) -> "Inspection":
-        return Inspection(onnx.inspect())
+    path: str | None
+    file_bytes: int
+    weight_bytes: int
+    stored: list[Stored]
+    opset: int
+    producer: str
+    inputs: list[Value]
+    outputs: list[Value]
+    operators: dict[str, int]
+    lowered: list[str]
+    not_lowered: list[str]
+    notes: list[str]
+    tensors: list[Tensor]
+    activations: list[Activation]
+    metadata: dict[str, str]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = [
             [
-                tensor["tensor"],
-                str(tensor["scheme"]),
-                "×".join(map(str, tensor["shape"])),
-                str(tensor["bits"]),
-                count(tensor["bytes"]),
-                f"{tensor['min']:.4f}",
-                f"{tensor['max']:.4f}",
+                tensor.tensor,
+                tensor.scheme,
+                "×".join(map(str, tensor.shape)),
+                str(tensor.bits),
+                count(tensor.bytes),
+                f"{tensor.min:.4f}",
+                f"{tensor.max:.4f}",
             ]
             for tensor in self.tensors[:LISTED]
         ]
@@ -221,103 +449,3 @@ class Inspection(Result):
         left = len(self.tensors) - LISTED
         more = [f"… and {left} more in .tensors"] if left > 0 else []
         return [*more, f"{size}; opset {self.opset}; operators: {operators}", *self.notes]
-
-
-class Plan(Result):
-    """What becomes of every weight and activation, and why: data to read, edit and keep.
-
-    Attributes
-    ----------
-    tensors, activations : list of dict
-        A decision each; a key ``float`` holds the reason why something stays float.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-
-    @staticmethod
-    def read(source: "Plan | str | os.PathLike[str]") -> "Plan":
-        """Reads a plan file, or checks a plan that was edited.
-
-        Parameters
-        ----------
-        source : path-like or Plan
-
-        Raises
-        ------
-        ValueError
-            If it is not a plan.
-        """
-        if isinstance(source, Plan):
-            text = json.dumps(source._fields)
-        elif isinstance(source, (str, os.PathLike)):
-            text = Path(source).read_text(encoding="utf-8")
-        else:
-            raise TypeError(f"a Plan or a path is needed, not {type(source).__name__}")
-        return Plan(_fewbits.check_plan(text))
-
-    def to_json(self) -> str:
-        """The plan as the command line's ``--plan`` reads it."""
-        return json.dumps(self._fields, indent=2)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes :meth:`to_json` to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
-
-    @property
-    def kept_float(self) -> dict[str, str]:
-        """Why each weight that stays float does."""
-        return {t["tensor"]: t["float"] for t in self._fields["tensors"] if "float" in t}
-
-    @property
-    def reduced_range(self) -> dict[str, list[int]]:
-        """The channels of each weight that use fewer integers than they could."""
-        return {r["tensor"]: r["channels"] for r in self._fields.get("reduced_range", [])}
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        rows = []
-        for tensor in self._fields["tensors"][:LISTED]:
-            shape = "×".join(map(str, tensor["shape"]))
-            noise = tensor.get("sqnr_db")
-            rows.append(
-                [tensor["tensor"], shape, _becomes(tensor), "" if noise is None else f"{noise:.1f}"]
-            )
-        for activation in self._fields.get("activations", [])[:LISTED]:
-            noise = activation.get("static", {}).get("sqnr_db")
-            rows.append(
-                [
-                    f"{activation['value']} (activation)",
-                    "",
-                    _becomes(activation),
-                    "" if noise is None else f"{noise:.1f}",
-                ]
-            )
-        return ["tensor", "shape", "becomes", "SQNR dB"], rows
-
-    def _words(self) -> list[str]:
-        tensors = self._fields["tensors"]
-        kept = len(self.kept_float)
-        return [f"{len(tensors) - kept} tensors quantized, {kept} kept float"]
-
-
-def _becomes(decision: dict[str, Any]) -> str:
-    if "float" in decision:
-        return f"float: {decision['float']}"
-    if "static" in decision:
-        return f"{_spelled(decision['static']['scheme'])}, a fixed scale"
-    return _spelled(decision["scheme"]) if "scheme" in decision else "8-bit, scaled at every call"
-
-
-def _spelled(scheme: dict[str, dict[str, Any]]) -> str:
-    """`{"symmetric": {"bits": 8, "granularity": {"channel": {"axis": 1}}}}` in words."""
-    ((kind, how),) = scheme.items()
-    numbers = f"{kind} {how.get('bits', how.get('fraction_bits'))}-bit"
-    if kind == "nvfp4":
-        return "nvfp4"
-    if kind == "mx":
-        return {"e2m1": "mxfp4"}.get(how["format"], f"mxfp8-{how['format']}")
-    if kind == "float":
-        numbers = f"fp{4 if how['format'] == 'e2m1' else 8}-{how['format']}"
-    sharing = how.get("granularity", "tensor")
-    per = sharing if isinstance(sharing, str) else next(iter(sharing))
-    return f"{numbers}, per {per}"

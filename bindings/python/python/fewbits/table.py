@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from html import escape
 
+from fewbits.record import Record
+
+# Rows of a table before the rest is only counted.
+LISTED = 40
+
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width; the first stands on the left, numbers on the right."""
@@ -33,7 +38,29 @@ def count(number: float | int | None) -> str:
     return "–" if number is None else f"{number:,}"
 
 
+def decibels(number: float | None) -> str:
+    return "" if number is None else f"{number:.1f}"
+
+
 def milliseconds(number: float | None) -> str:
     if number is None:
         return "–"
     return f"{number * 1000:.1f} µs" if number < 1 else f"{number:.2f} ms"
+
+
+class Tabled(Record):
+    """A record that prints as a table."""
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        raise NotImplementedError
+
+    def _words(self) -> list[str]:
+        """Lines below the table."""
+        return []
+
+    def __repr__(self) -> str:
+        return "\n".join([text_table(*self._table()), *self._words()])
+
+    def _repr_html_(self) -> str:
+        words = "".join(f"<p>{escape(line)}</p>" for line in self._words())
+        return html_table(*self._table(), type(self).__name__) + words
