@@ -111,9 +111,10 @@ impl Engine {
     /// Loads a program.
     ///
     /// # Errors
-    /// If a part that is left to the float executor cannot be run there, by name, or `FEWBITS_CPU` asks for
+    /// If [it is none](Program::check), a part that is left to the float executor cannot be run there, by name, or `FEWBITS_CPU` asks for
     /// what this CPU lacks.
     pub fn of_program(program: Program, options: &RunOptions) -> Result<Engine> {
+        program.check()?;
         let cpu = Cpu::chosen().map_err(|e| RuntimeError::Load { reason: e.to_string() })?;
         let threads = match options.threads {
             Some(count) => count.get(),

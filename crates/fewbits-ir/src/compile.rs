@@ -82,11 +82,10 @@ fn lowered(model: &Model, prologue: F64Prologue) -> Result<Program> {
         .filter_map(|spec| Some((spec.clone(), *lowering.tensors.get(spec.name.as_str())?)))
         .collect();
     let constants = constants(&lowering)?;
-    check_complete(&lowering, &once, &steps, &inputs, &constants, &outputs)?;
     lowering.tell_facts();
     // Where another executor rounds, last bits may depend on the rows of a call.
     let is_cut = are_apart && steps.iter().all(|step| step.op.is_exact());
-    Ok(Program {
+    let program = Program {
         prologue,
         values: take(&mut lowering.values),
         once,
@@ -97,7 +96,9 @@ fn lowered(model: &Model, prologue: F64Prologue) -> Result<Program> {
         rows: known,
         is_cut,
         weight_bytes: model.weight_bytes() as usize,
-    })
+    };
+    program.check()?;
+    Ok(program)
 }
 
 /// The steps that run once and those of every run, in their order.
@@ -172,30 +173,6 @@ fn constants(lowering: &Lowering) -> Result<Vec<Constant>> {
     }
     constants.sort_by_key(|constant| constant.id);
     Ok(constants)
-}
-
-/// Refuses a program in which nothing computes a value that is read.
-fn check_complete(
-    lowering: &Lowering,
-    once: &[Step],
-    steps: &[Step],
-    inputs: &[(crate::ValueSpec, ValueId)],
-    constants: &[Constant],
-    outputs: &[ValueId],
-) -> Result<()> {
-    let computed = once.iter().chain(steps).flat_map(|step| &step.outputs);
-    let fed = inputs.iter().map(|(_, id)| id).chain(constants.iter().map(|c| &c.id));
-    let known: HashSet<&ValueId> = computed.chain(fed).collect();
-    let own = steps.iter().filter(|step| step.rule.is_some());
-    let read: HashSet<&ValueId> = own.flat_map(|step| &step.inputs).chain(outputs).collect();
-    let is_missing = |(_, id): &(&&str, &ValueId)| read.contains(id) && !known.contains(id);
-    let missing = lowering.tensors.iter().filter(is_missing).min();
-    match missing {
-        Some((name, _)) => {
-            Err(RuntimeError::Load { reason: format!("nothing computes the value '{name}'") })
-        }
-        None => Ok(()),
-    }
 }
 
 impl Lowering<'_> {

@@ -12,6 +12,7 @@
 //! - `reference`: the plain interpreter, to the bit.
 //! - [`memory`]: where values lie while a program runs.
 
+mod check;
 mod choose;
 mod compile;
 mod error;

@@ -10,13 +10,13 @@ impl Program {
     /// Runs the program on named inputs: its outputs.
     ///
     /// # Errors
-    /// If an input is missing or ill-shaped, or a step fails.
+    /// If the program [is none](Program::check), an input is missing or ill-shaped, or a step fails.
     pub fn interpret(
         &self,
         inputs: &[(String, Tensor)],
         fallback: Fallback,
     ) -> Result<Vec<(String, Tensor)>> {
-        let mut values = self.interpret_all(inputs, fallback)?;
+        let values = self.interpret_all(inputs, fallback)?;
         let give = |(spec, id): &(ValueSpec, ValueId)| {
             let computed = values.get(id).ok_or_else(|| not_computed(*id))?.tensor.clone();
             let tensor = match spec.data_type {
@@ -25,9 +25,7 @@ impl Program {
             };
             Ok((spec.name.clone(), tensor))
         };
-        let outputs = self.outputs.iter().map(give).collect();
-        values.clear();
-        outputs
+        self.outputs.iter().map(give).collect()
     }
 
     /// Runs the program on named inputs: all values, those on the way included.
@@ -39,6 +37,7 @@ impl Program {
         inputs: &[(String, Tensor)],
         fallback: Fallback,
     ) -> Result<HashMap<ValueId, Computed>> {
+        self.check()?;
         let mut values: HashMap<ValueId, Computed> = HashMap::new();
         for constant in &self.constants {
             values.insert(constant.id, constant.tensor.clone().widened().into());

@@ -1,5 +1,7 @@
 //! MatMulInteger and ConvInteger: sums of int32, which wrap.
 
+use std::ops::RangeInclusive;
+
 use fewbits_kernels::broadcast_shape;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,15 @@ impl ZeroPoints {
         }
     }
 
+    /// How many are given.
+    fn count(self) -> usize {
+        match self {
+            ZeroPoints::None => 0,
+            ZeroPoints::First | ZeroPoints::Second => 1,
+            ZeroPoints::Both => 2,
+        }
+    }
+
     /// Splits what stands behind the factors among the inputs into both zero points.
     pub fn split<T: Copy>(self, behind: &[T]) -> [Option<T>; 2] {
         let at = |i: usize| behind.get(i).copied();
@@ -53,6 +64,14 @@ pub struct MatMulInteger {
     pub zero_points: ZeroPoints,
 }
 
+impl MatMulInteger {
+    /// How many values it reads.
+    pub(super) fn inputs(&self) -> RangeInclusive<usize> {
+        let count = 1 + usize::from(self.right.is_none()) + self.zero_points.count();
+        count..=count
+    }
+}
+
 /// ConvInteger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConvInteger {
@@ -60,6 +79,14 @@ pub struct ConvInteger {
     pub windows: WindowsOfAnyRank,
     /// The zero points given.
     pub zero_points: ZeroPoints,
+}
+
+impl ConvInteger {
+    /// How many values it reads.
+    pub(super) fn inputs(&self) -> RangeInclusive<usize> {
+        let count = 2 + self.zero_points.count();
+        count..=count
+    }
 }
 
 /// How a convolution moves over images of any number of axes; what is not given is empty.

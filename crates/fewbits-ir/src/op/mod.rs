@@ -26,6 +26,8 @@ mod roi_align;
 mod subgraph;
 mod windows;
 
+use std::ops::RangeInclusive;
+
 use fewbits_kernels::float::{Binary, Function};
 use fewbits_onnx::proto::DataType;
 use serde::{Deserialize, Serialize};
@@ -194,6 +196,41 @@ impl Op {
     /// Whether the output may lie where the first input lies.
     pub fn shares_memory(&self) -> bool {
         matches!(self, Op::Reshape(_))
+    }
+
+    /// How many values it reads.
+    pub fn inputs(&self) -> RangeInclusive<usize> {
+        match self {
+            Op::MatMul(product) => product.inputs(),
+            Op::Conv(conv) => conv.product.inputs(),
+            Op::BytesBinary(_)
+            | Op::DequantizedBinary(_)
+            | Op::Binary(_)
+            | Op::FloatMatMul(_)
+            | Op::IntegerBinary(_)
+            | Op::CumProd(_) => 2..=2,
+            Op::Resize(_) => 2..=3,
+            Op::NonMaxSuppression(_) => 2..=5,
+            Op::RoiAlign(_) | Op::Col2Im(_) => 3..=3,
+            Op::Attention(_) => 3..=4,
+            Op::MatMulInteger(product) => product.inputs(),
+            Op::ConvInteger(conv) => conv.inputs(),
+            Op::Concat(_) => 1..=usize::MAX,
+            Op::Fallback(subgraph) => subgraph.inputs.len()..=subgraph.inputs.len(),
+            _ => 1..=1,
+        }
+    }
+
+    /// How many values it gives, those on the way included.
+    pub fn outputs(&self) -> RangeInclusive<usize> {
+        match self {
+            Op::MatMul(product) => product.outputs(),
+            // Floats of images may have a place of their own before their channels are planes.
+            Op::Conv(conv) if matches!(conv.product.epilogue, Epilogue::Floats { .. }) => 1..=2,
+            Op::Conv(conv) => conv.product.outputs(),
+            Op::Fallback(subgraph) => subgraph.outputs.len()..=subgraph.outputs.len(),
+            _ => 1..=1,
+        }
     }
 
     /// Computes one operator: its output, then what it computes on the way.

@@ -1,5 +1,6 @@
 //! Products of bytes with constant weights.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use fewbits_kernels::Halo;
@@ -95,6 +96,28 @@ impl Epilogue {
     /// Floats, and nothing done with them yet.
     pub fn floats(offset: Option<Vec<f32>>) -> Epilogue {
         Epilogue::Floats { offset, function: None, adds_input: false, quantize: None }
+    }
+}
+
+impl Product {
+    /// How many values it reads.
+    pub(super) fn inputs(&self) -> RangeInclusive<usize> {
+        match self.epilogue {
+            Epilogue::Bytes { add: Some(_), .. } | Epilogue::Floats { adds_input: true, .. } => {
+                2..=2
+            }
+            _ => 1..=1,
+        }
+    }
+
+    /// How many values it gives, those on the way included.
+    pub(super) fn outputs(&self) -> RangeInclusive<usize> {
+        match self.epilogue {
+            Epilogue::Bytes { add: Some(_), .. } => 2..=2,
+            Epilogue::Floats { adds_input: true, quantize: Some(_), .. } => 3..=3,
+            Epilogue::Floats { adds_input: true, quantize: None, .. } => 2..=3,
+            _ => 1..=1,
+        }
     }
 }
 
