@@ -9,12 +9,14 @@
 //! - [`op`]: what steps compute, and the rule of arithmetic.
 //! - `rules`: how nodes become steps, one rule a file.
 //! - `lower`: the walk through the graph that asks the rules.
+//! - [`example`]: the graphs on which rules show what they do, and their builder.
 //! - `reference`: the plain interpreter, to the bit.
 //! - [`memory`]: where values lie while a program runs.
 
 mod choose;
 mod compile;
 mod error;
+pub mod example;
 mod f64_prologue;
 mod fallback;
 mod lower;

@@ -12,12 +12,13 @@ use xtask::source::{self, Source, bracketed, crate_roots, files};
 use xtask::tokens::{self, Kind, Token};
 
 /// Where operators are named: what is known of them, what rewrites and spells them, the rules that lower
-/// them to steps, and the table of what rten is trusted with.
-const HOMES: [&str; 7] = [
+/// them to steps and the graphs on which rules show that, and the table of what rten is trusted with.
+const HOMES: [&str; 8] = [
     "crates/fewbits-onnx/src/facts",
     "crates/fewbits-onnx/src/passes",
     "crates/fewbits-onnx/src/qweight",
     "crates/fewbits-ir/src/choose.rs",
+    "crates/fewbits-ir/src/example.rs",
     "crates/fewbits-ir/src/lower",
     "crates/fewbits-ir/src/rules",
     "crates/fewbits-ir/src/trust.rs",
