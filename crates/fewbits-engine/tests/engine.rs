@@ -4,6 +4,8 @@
 mod common_forms;
 #[path = "graphs/dynamic.rs"]
 mod dynamic;
+#[path = "graphs/examples.rs"]
+mod examples;
 #[path = "graphs/kept.rs"]
 mod kept;
 #[path = "graphs/net.rs"]

@@ -5,7 +5,7 @@ use fewbits_onnx::proto::{
     AttributeProto, DataType, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto,
 };
 
-use crate::Tensor;
+use crate::{Tensor, Values};
 
 /// ONNX's number of 32-bit floats.
 pub const FLOAT: i32 = DataType::Float as i32;
@@ -53,11 +53,26 @@ impl Random {
     }
 }
 
+/// Makes an attribute of one integer.
+pub fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto::of_int(name, value)
+}
+
+/// Makes an attribute of several integers.
+pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto::of_ints(name, values)
+}
+
+/// Makes a tensor of as many values as its shape has.
+pub fn tensor(shape: &[usize], values: impl Into<Values>) -> Tensor {
+    Tensor::new(shape.to_vec(), values).expect("as many as the shape has")
+}
+
 /// Makes floats of `shape` from -1 to 1.
 pub fn floats(shape: &[usize], seed: u64) -> Tensor {
     let mut random = Random(seed);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| random.float(1.0)).collect();
-    Tensor::new(shape.to_vec(), values).expect("as many as the shape has")
+    tensor(shape, values)
 }
 
 /// Makes 8-bit integers of a type as raw data.
@@ -221,6 +236,12 @@ impl Net {
         self.feed(floats(shape, seed))
     }
 
+    /// Feeds unsigned bytes.
+    pub fn feed_integers(&mut self, shape: &[usize]) -> String {
+        let values: Vec<u8> = self.random(shape, |random| random.below(256) as u8);
+        self.feed(tensor(shape, values))
+    }
+
     /// Feeds floats, and rounds them to bytes: the floats that they stand for.
     pub fn feed_bytes(&mut self, shape: &[usize], by: Scale) -> String {
         let x = self.feed_floats(shape);
@@ -268,11 +289,41 @@ impl Net {
         self.graph.node.push(node);
     }
 
+    /// Adds constant floats from -1 to 1.
+    pub fn random_floats(&mut self, dims: &[usize]) -> String {
+        let values: Vec<f32> = self.random(dims, |random| random.float(1.0));
+        self.floats(dims, &values)
+    }
+
+    /// Adds quantized weights with zero points and scales along an axis: the floats that they stand for.
+    pub fn random_weights(&mut self, dims: &[usize], axis: usize) -> String {
+        let mut random = Random(self.names as u64);
+        let kind = (Coding::Affine, Scales::PerChannel);
+        self.weights(&Weights::random(&mut random, dims, axis, 100, 0.005, kind))
+    }
+
+    /// Adds constant signed bytes.
+    pub fn random_codes(&mut self, dims: &[usize]) -> String {
+        let values: Vec<i64> = self.random(dims, |random| random.below(256) as i64 - 128);
+        let name = self.fresh();
+        self.constant(integers(&name, dims, INT8, &values))
+    }
+
+    /// Draws a value for each element.
+    fn random<T>(&self, dims: &[usize], draw: impl Fn(&mut Random) -> T) -> Vec<T> {
+        let mut random = Random(self.names as u64);
+        (0..dims.iter().product()).map(|_| draw(&mut random)).collect()
+    }
+
+    /// Adds a zero point.
+    pub fn zero_point(&mut self, of: Scale) -> String {
+        let name = self.fresh();
+        self.constant(integers(&name, &[], of.data_type, &[of.zero_point]))
+    }
+
     /// Adds a scale and a zero point.
     fn scale(&mut self, by: Scale) -> [String; 2] {
-        let scale = self.floats(&[], &[by.scale]);
-        let zero_point = self.fresh();
-        [scale, self.constant(integers(&zero_point, &[], by.data_type, &[by.zero_point]))]
+        [self.floats(&[], &[by.scale]), self.zero_point(by)]
     }
 
     /// Rounds a value to bytes.
@@ -303,7 +354,7 @@ impl Net {
 
     /// Makes floats of the sums of bytes with the scale `by` and of integers with the scale `weights`.
     pub fn scaled(&mut self, sums: &str, by: &str, weights: &str) -> String {
-        let to = AttributeProto::of_int("to", i64::from(FLOAT));
+        let to = int("to", i64::from(FLOAT));
         let sums = self.node("Cast", &[sums], &[to]);
         let scale = self.node("Mul", &[by, weights], &[]);
         self.node("Mul", &[&sums, &scale], &[])
@@ -322,7 +373,7 @@ impl Net {
         let scale = self.floats(dims, &w.scales);
         let name = self.fresh();
         let zero_point = self.constant(integers(&name, dims, w.data_type, &w.zero_points));
-        let axis = AttributeProto::of_int("axis", w.axis as i64);
+        let axis = int("axis", w.axis as i64);
         self.node("DequantizeLinear", &[&q, &scale, &zero_point], &[axis])
     }
 

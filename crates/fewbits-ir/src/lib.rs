@@ -42,6 +42,7 @@ pub use f64_prologue::F64Prologue;
 pub use op::Op;
 pub use program::{Backend, Constant, Fact, Layout, Program, Quantization, Step, Value, ValueId};
 pub use rows::{RowsKnown, rows_known};
+pub use rules::examples;
 pub use shape::{Broadcast, MAX_RANK, Shape, axis_of, places};
 pub use spec::{ValueSpec, input_specs, output_specs};
 pub use tensor::{Tensor, Values};
