@@ -59,6 +59,7 @@ impl<'a> Lowering<'a> {
             if self.arithmetic_of(node).is_some() {
                 chosen.insert(position);
             } else if GROWS.contains(&node.op_type())
+                && !self.is_same(node)
                 && node.input.iter().any(|name| self.is_wide(name))
             {
                 let (node, op) = (node.label(), node.op_type());
@@ -73,6 +74,11 @@ impl<'a> Lowering<'a> {
 
     fn is_long(&self, name: &str) -> bool {
         self.types.get(name) == Some(&DataType::Int64)
+    }
+
+    /// Whether it is a Cast of integers of 64 bits, none of which it makes larger.
+    fn is_same(&self, node: &NodeProto) -> bool {
+        node.is("Cast") && node.input.first().is_some_and(|name| self.is_long(name))
     }
 
     /// Whether its numbers may be larger than 32 bits hold.
