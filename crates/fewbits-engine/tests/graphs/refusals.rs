@@ -2,7 +2,7 @@
 
 use fewbits_engine::Backend;
 use fewbits_ir::example::{
-    Coding, FLOAT, INT8, INT64, Net, Random, Scale, Scales, UINT8, Weights, integers,
+    Coding, FLOAT, INT8, INT32, INT64, Net, Random, Scale, Scales, UINT8, Weights, integers,
 };
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
@@ -352,5 +352,23 @@ fn nodes_apart_from_integers() {
         (product, "MatMul: no activation in the model is quantized"),
         (apart(false), "Relu: no activation in the model is quantized"),
         (apart(true), "Relu: no step on integers is linked to it by nodes that have kernels"),
+    ]);
+}
+
+#[test]
+fn what_is_computed_or_of_another_type() {
+    let gemm = linked(&ROWS, |net| {
+        net.input("b", FLOAT, &[Some(6)]);
+        let w = net.floats(&[6, 6], &[0.1; 36]);
+        net.node("Gemm", &["x", &w, "b"], &[])
+    });
+    let gather = linked(&ROWS, |net| {
+        net.input("at", INT32, &[None]);
+        let table = net.floats(&[6, 6], &[0.1; 36]);
+        net.node("Gather", &[&table, "at"], &[])
+    });
+    assert_reasons(vec![
+        (gemm, "Gemm: its bias is computed"),
+        (gather, "Gather: the places that it looks up are no int64"),
     ]);
 }
