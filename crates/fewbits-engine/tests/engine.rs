@@ -4,6 +4,8 @@
 mod common_forms;
 #[path = "graphs/dynamic.rs"]
 mod dynamic;
+#[path = "graphs/examples.rs"]
+mod examples;
 #[path = "graphs/kept.rs"]
 mod kept;
 #[path = "graphs/net.rs"]
@@ -20,15 +22,15 @@ mod refusals;
 mod rows;
 
 use fewbits_engine::{Backend, Engine, RunOptions, Runner, RuntimeError, Tensor, Values};
+use fewbits_ir::example::{
+    Coding, FLOAT, INT8, Net, Random, Scale, Scales, UINT8, Weights, floats, integers,
+};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use net::{
-    FLOAT, INT8, Named, Net, Random, Scale, UINT8, Weights, assert_close, assert_runs, engine,
-    float_runner, floats, integers,
-};
+use net::{Named, assert_close, assert_runs, engine, float_runner};
 
-const X: Scale = Scale { scale: 0.01, zero_point: 120, signed: false };
-const Y: Scale = Scale { scale: 0.02, zero_point: -5, signed: true };
+const X: Scale = Scale::UNSIGNED;
+const Y: Scale = Scale::SIGNED;
 
 fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto::of_ints(name, values)
@@ -36,13 +38,6 @@ fn ints(name: &str, values: &[i64]) -> AttributeProto {
 
 fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto::of_int(name, value)
-}
-
-/// A graph of the float input `x`.
-fn net_of(dims: &[Option<i64>]) -> Net {
-    let mut net = Net::new();
-    net.input("x", FLOAT, dims);
-    net
 }
 
 const IMAGES: [Option<i64>; 4] = [None, Some(3), Some(7), Some(6)];
@@ -53,14 +48,28 @@ fn images(rows: usize) -> Named {
 
 /// A convolution of 4 filters, 3x3 and padded.
 fn conv(net: &mut Net, x: &str, seed: u64) -> String {
-    let w = Weights::random(&mut Random(seed), &[4, 3, 3, 3], 0, 100, 0.002, [true, true]);
+    let w = Weights::random(
+        &mut Random(seed),
+        &[4, 3, 3, 3],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = net.weights(&w);
     net.node("Conv", &[x, &w], &[ints("pads", &[1, 1, 1, 1])])
 }
 
 /// A product of 6 columns of rows of `depth`.
 fn matmul(net: &mut Net, x: &str, depth: usize) -> String {
-    let w = Weights::random(&mut Random(7), &[depth, 6], 1, 100, 0.002, [true, true]);
+    let w = Weights::random(
+        &mut Random(7),
+        &[depth, 6],
+        1,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = net.weights(&w);
     net.node("MatMul", &[x, &w], &[])
 }
@@ -68,26 +77,25 @@ fn matmul(net: &mut Net, x: &str, depth: usize) -> String {
 #[test]
 fn what_a_quantize_linear_writes_can_be_an_output() {
     for scale in [X, Y] {
-        let data_type = if scale.signed { INT8 } else { UINT8 };
         // Of an input, of a convolution, and of floats inside a product; read by a node as well.
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         let q = net.quantize("x", X);
         net.output(&q, UINT8);
         let x = net.dequantize(&q, X);
         let sums = conv(&mut net, &x, 3);
         let q = net.quantize(&sums, scale);
-        net.output(&q, data_type);
+        net.output(&q, scale.data_type);
         let y = net.dequantize(&q, scale);
         net.output(&y, FLOAT);
         assert_runs(&net, &images(2));
 
-        let mut net = net_of(&[None, Some(8)]);
+        let mut net = Net::of(&[None, Some(8)]);
         let x = net.rounded("x", X);
         let sums = matmul(&mut net, &x, 8);
         let y = net.node("Sigmoid", &[&sums], &[]);
         let to = Scale { scale: 0.004, ..scale };
         let q = net.quantize(&y, to);
-        net.output(&q, data_type);
+        net.output(&q, scale.data_type);
         let y = net.dequantize(&q, to);
         net.output(&y, FLOAT);
         assert_runs(&net, &vec![("x".into(), floats(&[5, 8], 1))]);
@@ -96,7 +104,7 @@ fn what_a_quantize_linear_writes_can_be_an_output() {
 
 #[test]
 fn a_sum_of_bytes_that_is_given_out_may_be_added_inside_a_product() {
-    let mut net = net_of(&[None, Some(6)]);
+    let mut net = Net::of(&[None, Some(6)]);
     let x = net.rounded("x", X);
     let sums = matmul(&mut net, &x, 6);
     let product = net.rounded(&sums, Y);
@@ -110,7 +118,7 @@ fn a_sum_of_bytes_that_is_given_out_may_be_added_inside_a_product() {
 
 #[test]
 fn bytes_are_read_by_operators_on_integers() {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let q = net.quantize("x", Y);
     let x = net.dequantize(&q, Y);
     let sums = conv(&mut net, &x, 3);
@@ -125,13 +133,13 @@ fn bytes_are_read_by_operators_on_integers() {
 fn inputs_may_be_bytes() {
     for scale in [X, Y] {
         let mut net = Net::new();
-        net.input("q", if scale.signed { INT8 } else { UINT8 }, &IMAGES);
+        net.input("q", scale.data_type, &IMAGES);
         let x = net.dequantize("q", scale);
         let sums = conv(&mut net, &x, 3);
         let y = net.rounded(&sums, X);
         net.output(&y, FLOAT);
         let values: Vec<u8> = (0..2 * 3 * 7 * 6).map(|i| (i * 37 % 256) as u8).collect();
-        let values = match scale.signed {
+        let values = match scale.data_type == INT8 {
             true => Values::I8(values.iter().map(|&v| v as i8).collect()),
             false => Values::U8(values),
         };
@@ -144,7 +152,7 @@ fn inputs_may_be_bytes() {
 fn one_value_may_be_quantized_twice() {
     // To other bytes, and to the same; each is read by a convolution.
     for second in [Y, X] {
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         for (i, scale) in [X, second].into_iter().enumerate() {
             let x = net.rounded("x", scale);
             let sums = conv(&mut net, &x, 3 + i as u64);
@@ -161,9 +169,16 @@ fn one_value_may_be_quantized_twice() {
 #[test]
 fn bytes_of_a_product_are_not_added_to_where_others_read_them() {
     // The second pair changes nothing: its bytes are those of the first.
-    let mut net = net_of(&[None, Some(4), Some(7), Some(6)]);
+    let mut net = Net::of(&[None, Some(4), Some(7), Some(6)]);
     let x = net.rounded("x", X);
-    let w = Weights::random(&mut Random(5), &[4, 4, 3, 3], 0, 100, 0.002, [true, false]);
+    let w = Weights::random(
+        &mut Random(5),
+        &[4, 4, 3, 3],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::One),
+    );
     let w = net.weights(&w);
     let sums = net.node("Conv", &[&x, &w], &[ints("pads", &[1, 1, 1, 1])]);
     let first = net.rounded(&sums, Y);
@@ -182,7 +197,7 @@ fn bytes_of_a_product_are_not_added_to_where_others_read_them() {
 fn bytes_may_be_read_with_another_meaning() {
     // Padding is the zero point that the convolution reads, not the one that was written.
     let other = Scale::u8(0.013, 90);
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let q = net.quantize("x", X);
     for scale in [X, other] {
         let x = net.dequantize(&q, scale);
@@ -196,7 +211,7 @@ fn bytes_may_be_read_with_another_meaning() {
     }
     assert_runs(&net, &images(2));
 
-    let mut net = net_of(&[None, Some(6)]);
+    let mut net = Net::of(&[None, Some(6)]);
     let x = net.rounded("x", X);
     let sums = matmul(&mut net, &x, 6);
     let q = net.quantize(&sums, X);
@@ -211,10 +226,12 @@ fn bytes_may_be_read_with_another_meaning() {
 fn constants_behind_nodes_are_computed_once() {
     // A quantized constant added to bytes, and to floats; one multiplied from the left; one given
     // out; integers given out.
-    let mut net = net_of(&[None, Some(6)]);
-    let row = Weights::random(&mut Random(2), &[1, 6], 1, 100, 0.01, [true, false]);
+    let mut net = Net::of(&[None, Some(6)]);
+    let row =
+        Weights::random(&mut Random(2), &[1, 6], 1, 100, 0.01, (Coding::Symmetric, Scales::One));
     let row = net.weights(&row);
-    let left = Weights::random(&mut Random(3), &[2, 5], 1, 100, 0.01, [false, false]);
+    let left =
+        Weights::random(&mut Random(3), &[2, 5], 1, 100, 0.01, (Coding::Affine, Scales::One));
     let left = net.weights(&left);
     let x = net.rounded("x", X);
     let sum = net.node("Add", &[&x, &row], &[]);
@@ -233,7 +250,7 @@ fn constants_behind_nodes_are_computed_once() {
 #[test]
 fn graph_outputs_lie_inside_chains_that_would_be_fused() {
     for taken in 0..4 {
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         let x = net.rounded("x", X);
         let a = conv(&mut net, &x, 3);
         let b = net.node("Relu", &[&a], &[]);
@@ -252,7 +269,7 @@ fn graph_outputs_lie_inside_chains_that_would_be_fused() {
 fn sums_and_products_broadcast() {
     for op in ["Add", "Mul"] {
         for reshaped in [None, Some(vec![0, 4, 1, 1]), Some(vec![4, 1, 1]), Some(vec![1, -1])] {
-            let mut net = net_of(&[Some(1), Some(3), Some(7), Some(4)]);
+            let mut net = Net::of(&[Some(1), Some(3), Some(7), Some(4)]);
             let x = net.rounded("x", X);
             let sums = conv(&mut net, &x, 3);
             let a = net.rounded(&sums, Y);
@@ -275,7 +292,7 @@ fn sums_and_products_broadcast() {
 #[test]
 fn floats_of_two_bytes_come_in_one_step() {
     for op in ["Add", "Sub", "Mul"] {
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         let x = net.rounded("x", X);
         let a = conv(&mut net, &x, 3);
         let a = net.rounded(&a, Y);
@@ -302,7 +319,7 @@ fn floats_of_two_bytes_come_in_one_step() {
 #[test]
 fn functions_of_bytes_are_tables() {
     for op in ["Sigmoid", "HardSwish", "Tanh", "LeakyRelu", "Elu"] {
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         let x = net.rounded("x", X);
         let a = conv(&mut net, &x, 3);
         let a = net.rounded(&a, Y);
@@ -317,7 +334,7 @@ fn functions_of_bytes_are_tables() {
 
 #[test]
 fn means_of_volumes_are_means() {
-    let mut net = net_of(&[None, Some(3), Some(4), Some(5), Some(2)]);
+    let mut net = Net::of(&[None, Some(3), Some(4), Some(5), Some(2)]);
     let x = net.rounded("x", X);
     let mean = net.node("GlobalAveragePool", &[&x], &[]);
     let y = net.rounded(&mean, Scale::i8(0.002, 3));
@@ -330,10 +347,17 @@ fn one_dimension_is_enough() {
     for (kernel, stride, dilation, group) in
         [(3, 1, 1, 1), (3, 2, 2, 1), (5, 1, 1, 4), (1, 3, 1, 2)]
     {
-        let mut net = net_of(&[None, Some(4), None]);
+        let mut net = Net::of(&[None, Some(4), None]);
         let x = net.rounded("x", X);
         let dims = [8, 4 / group, kernel];
-        let w = Weights::random(&mut Random(4), &dims, 0, 90, 0.004, [true, true]);
+        let w = Weights::random(
+            &mut Random(4),
+            &dims,
+            0,
+            90,
+            0.004,
+            (Coding::Symmetric, Scales::PerChannel),
+        );
         let w = net.weights(&w);
         let attributes = [
             ints("pads", &[2, 1]),
@@ -363,16 +387,17 @@ fn one_dimension_is_enough() {
 
 #[test]
 fn weights_of_every_range_are_exact() {
-    for (most, signed) in [(1, true), (3, true), (7, true), (64, true), (127, true), (127, false)] {
-        for per_channel in [false, true] {
-            let kind = [signed, per_channel];
+    let symmetric = [1, 3, 7, 64, 127].map(|most| (most, Coding::Symmetric));
+    for (most, coding) in symmetric.into_iter().chain([(127, Coding::Affine)]) {
+        for scales in [Scales::One, Scales::PerChannel] {
             let scale = 0.2 / most as f32;
-            let mut net = net_of(&[None, Some(4), Some(5), Some(5)]);
+            let mut net = Net::of(&[None, Some(4), Some(5), Some(5)]);
             let x = net.rounded("x", X);
             for (filters, group) in [(6, 1), (6, 2), (4, 4), (8, 4)] {
                 let dims = [filters, 4 / group, 3, 3];
-                let mut w = Weights::random(&mut Random(9), &dims, 0, most, scale, kind);
-                if most == 127 && !signed {
+                let mut w =
+                    Weights::random(&mut Random(9), &dims, 0, most, scale, (coding, scales));
+                if most == 127 && coding == Coding::Affine {
                     // Two terms of 8 bits.
                     w.zero_points.fill(250);
                     w.values.iter_mut().step_by(3).for_each(|v| *v = 0);
@@ -384,8 +409,9 @@ fn weights_of_every_range_are_exact() {
                 net.output(&y, FLOAT);
             }
             let flat = net.node("Flatten", &[&x], &[]);
-            let mut w = Weights::random(&mut Random(9), &[100, 7], 1, most, scale / 4.0, kind);
-            if !signed {
+            let mut w =
+                Weights::random(&mut Random(9), &[100, 7], 1, most, scale / 4.0, (coding, scales));
+            if coding == Coding::Affine {
                 w.zero_points.fill(255);
                 w.values.iter_mut().step_by(3).for_each(|v| *v = 0);
             }
@@ -402,7 +428,7 @@ fn weights_of_every_range_are_exact() {
 /// Convolutions, pooling, products, a dynamic product, normalization and attention of nothing.
 #[test]
 fn no_rows_give_no_rows() {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let x = net.rounded("x", X);
     let a = conv(&mut net, &x, 3);
     let a = net.rounded(&a, Y);
@@ -410,7 +436,14 @@ fn no_rows_give_no_rows() {
     let b = net.rounded(&b, Y);
     let sum = net.node("Add", &[&a, &b], &[]);
     let sum = net.rounded(&sum, Y);
-    let w = Weights::random(&mut Random(5), &[4, 1, 3, 3], 0, 100, 0.002, [true, false]);
+    let w = Weights::random(
+        &mut Random(5),
+        &[4, 1, 3, 3],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::One),
+    );
     let w = net.weights(&w);
     let deep = net.node("Conv", &[&sum, &w], &[int("group", 4)]);
     let deep = net.rounded(&deep, Y);
@@ -448,24 +481,17 @@ fn fixture(name: &str) -> Model {
 /// An encoder: dynamic products, attention of two heads with a mask, normalization, Gelu.
 fn encoder(mask: &[i64]) -> Net {
     const WIDTH: usize = 8;
-    let mut net = net_of(&[None, None, Some(WIDTH as i64)]);
+    let mut net = Net::of(&[None, None, Some(WIDTH as i64)]);
     let product = |net: &mut Net, x: &str, columns: usize| {
         let mut random = Random(columns as u64);
         let values: Vec<i64> =
             (0..WIDTH * columns).map(|_| random.below(200) as i64 - 100).collect();
         let name = net.fresh();
-        let w = net.constant(integers(&name, &[WIDTH, columns], true, &values));
+        let w = net.constant(integers(&name, &[WIDTH, columns], INT8, &values));
         let scale = net.floats(&[], &[0.01]);
-        let mut outputs = Vec::new();
-        for _ in 0..3 {
-            outputs.push(net.fresh());
-        }
-        let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-        net.push(NodeProto::new("DynamicQuantizeLinear", &[x], &outputs));
-        let sums = net.node("MatMulInteger", &[outputs[0], &w, outputs[2]], &[]);
-        let sums = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
-        let scale = net.node("Mul", &[outputs[1], &scale], &[]);
-        net.node("Mul", &[&sums, &scale], &[])
+        let [q, by, from] = net.quantized_as_it_comes(x);
+        let sums = net.node("MatMulInteger", &[&q, &w, &from], &[]);
+        net.scaled(&sums, &by, &scale)
     };
     let heads = net.ints(&[0, 0, 2, 4]);
     let split = |net: &mut Net, perm: &[i64]| {
@@ -547,7 +573,7 @@ fn one_runner_serves_several_threads() {
 /// A batch is whole in the first call, and in parts when it is known what a row takes.
 #[test]
 fn batches_are_the_same_whole_and_in_parts() {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let x = net.rounded("x", X);
     let sums = conv(&mut net, &x, 3);
     let y = net.rounded(&sums, Y);
@@ -563,7 +589,7 @@ fn batches_are_the_same_whole_and_in_parts() {
         vec![("x".to_string(), floats(&[rows, 5, 8], 3)), ("mask".to_string(), mask)]
     };
     // Places that the float executor cuts out, as long as a text.
-    let mut net = net_of(&[None, None, Some(8)]);
+    let mut net = Net::of(&[None, None, Some(8)]);
     let places = net.floats(&[16, 8], &[0.5; 128]);
     let (zero, length) = (net.ints(&[0]), [int("start", 1), int("end", 2)]);
     let length = net.node("Shape", &["x"], &length);
@@ -579,7 +605,7 @@ fn batches_are_the_same_whole_and_in_parts() {
         regions.iter().any(|unit| unit.what.contains("Slice") && unit.backend == Backend::Rten)
     );
     // Views, as exporters write them, of images and of rows.
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let sums = conv(&mut net, "x", 3);
     let sizes = net.node("Shape", &[&sums], &[int("end", 1)]);
     let rest = net.ints(&[2, -1]);
@@ -614,9 +640,16 @@ fn batches_are_the_same_whole_and_in_parts() {
 
 #[test]
 fn failed_runs_leave_no_trace() {
-    let mut net = net_of(&[None, Some(4), None]);
+    let mut net = Net::of(&[None, Some(4), None]);
     let x = net.rounded("x", X);
-    let w = Weights::random(&mut Random(4), &[8, 4, 5], 0, 90, 0.004, [true, true]);
+    let w = Weights::random(
+        &mut Random(4),
+        &[8, 4, 5],
+        0,
+        90,
+        0.004,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = net.weights(&w);
     let sums = net.node("Conv", &[&x, &w], &[]);
     let y = net.rounded(&sums, Y);
@@ -631,7 +664,7 @@ fn failed_runs_leave_no_trace() {
 
 #[test]
 fn inputs_are_checked_by_name_type_and_shape() {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let x = net.rounded("x", X);
     net.output(&x, FLOAT);
     let runner = engine(&net.model(), 1);
@@ -656,7 +689,7 @@ fn what_cannot_be_run_is_named_when_the_model_is_loaded() {
     let load = |model: &Model, options: &RunOptions| {
         Engine::new(model, options).err().unwrap().to_string()
     };
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let x = net.rounded("x", X);
     let y = net.node("Frobnicate", &[&x], &[]);
     net.output(&y, FLOAT);
@@ -665,7 +698,7 @@ fn what_cannot_be_run_is_named_when_the_model_is_loaded() {
 
     // Read by a step of ours, and by a node that is none.
     for op in ["Add", "Pow"] {
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         let x = net.rounded("x", X);
         let y = net.node(op, &[&x, "nobody"], &[]);
         net.output(&y, FLOAT);
@@ -680,7 +713,7 @@ fn what_cannot_be_run_is_named_when_the_model_is_loaded() {
 
 #[test]
 fn values_inside_are_handed_out_behind_the_outputs() {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let x = net.rounded("x", X);
     let a = conv(&mut net, &x, 3);
     let y = net.rounded(&a, Y);
@@ -710,7 +743,7 @@ fn float_models_run_as_the_float_runner_has_them() {
 
 #[test]
 fn a_row_of_more_axes_makes_more_axes() {
-    let mut net = net_of(&[None, Some(8)]);
+    let mut net = Net::of(&[None, Some(8)]);
     let x = net.rounded("x", X);
     let sums = matmul(&mut net, &x, 8);
     let row = net.floats(&[1, 1, 6], &[0.5; 6]);
@@ -749,16 +782,30 @@ fn biases_of_all_forms_are_added() {
         &ints(&[0.00003, 0.00002, 0.00001, 0.00001]),
     ];
     for form in forms {
-        let mut net = net_of(&IMAGES);
+        let mut net = Net::of(&IMAGES);
         let x = net.rounded("x", X);
-        let w = Weights::random(&mut Random(3), &[4, 3, 3, 3], 0, 100, 0.002, [true, false]);
+        let w = Weights::random(
+            &mut Random(3),
+            &[4, 3, 3, 3],
+            0,
+            100,
+            0.002,
+            (Coding::Symmetric, Scales::One),
+        );
         let w = net.weights(&w);
         let bias = form(&mut net);
         let sums = net.node("Conv", &[&x, &w, &bias], &[]);
         let y = net.rounded(&sums, Y);
         net.output(&y, FLOAT);
         let flat = net.node("Flatten", &[&x], &[]);
-        let w = Weights::random(&mut Random(3), &[4, 126], 0, 100, 0.002, [true, false]);
+        let w = Weights::random(
+            &mut Random(3),
+            &[4, 126],
+            0,
+            100,
+            0.002,
+            (Coding::Symmetric, Scales::One),
+        );
         let w = net.weights(&w);
         let sums = net.node("Gemm", &[&flat, &w, &bias], &[int("transB", 1)]);
         let y = net.rounded(&sums, Y);
@@ -785,7 +832,7 @@ fn branch(name: &str, nodes: Vec<NodeProto>, output: &str) -> AttributeProto {
 
 #[test]
 fn branches_read_what_steps_compute() {
-    let mut net = net_of(&[None, Some(6)]);
+    let mut net = Net::of(&[None, Some(6)]);
     let x = net.rounded("x", X);
     let sums = matmul(&mut net, &x, 6);
     let y = net.rounded(&sums, Y);
@@ -811,7 +858,7 @@ fn branches_read_what_steps_compute() {
 
 #[test]
 fn an_input_may_be_an_output() {
-    let mut net = net_of(&[None, Some(6)]);
+    let mut net = Net::of(&[None, Some(6)]);
     let x = net.rounded("x", X);
     let y = net.node("Identity", &["x"], &[]);
     for name in ["x", &x, &y] {
@@ -824,7 +871,14 @@ fn an_input_may_be_an_output() {
 
 #[test]
 fn images_of_another_rank_are_refused() {
-    let w = Weights::random(&mut Random(5), &[4, 1, 3, 3], 0, 100, 0.002, [true, false]);
+    let w = Weights::random(
+        &mut Random(5),
+        &[4, 1, 3, 3],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::One),
+    );
     for op in ["Conv", "MaxPool", "AveragePool"] {
         let mut net = Net::new();
         net.input_of_any_shape("x");
@@ -883,7 +937,14 @@ fn dynamic_conv(seed: u64) -> dynamic::Case {
         stride: [1, 1],
         dilation: [1, 1],
         pads: [1; 4],
-        weights: Weights::random(random, &[6, 3, 3, 3], 0, 100, 0.01, [false, true]),
+        weights: Weights::random(
+            random,
+            &[6, 3, 3, 3],
+            0,
+            100,
+            0.01,
+            (Coding::Affine, Scales::PerChannel),
+        ),
         bias: None,
         relu: false,
         is_line: false,
@@ -892,8 +953,8 @@ fn dynamic_conv(seed: u64) -> dynamic::Case {
 
 #[test]
 fn bytes_of_images_quantized_as_they_come_are_shared() {
-    let mut net = net_of(&IMAGES);
-    let x = dynamic::bytes(&mut net, "x");
+    let mut net = Net::of(&IMAGES);
+    let x = net.quantized_as_it_comes("x");
     let narrow = dynamic_conv(1);
     let wide = dynamic::Case { pads: [3, 2, 0, 4], ..dynamic_conv(2) };
     for case in [&narrow, &wide] {
@@ -901,9 +962,9 @@ fn bytes_of_images_quantized_as_they_come_are_shared() {
         net.output(&y, FLOAT);
     }
     // Rows of the same images.
-    let w = Weights::random(&mut Random(3), &[6, 5], 1, 100, 0.01, [true, false]);
-    let name = net.fresh();
-    let codes = net.constant(integers(&name, &w.dims, true, &w.values));
+    let w =
+        Weights::random(&mut Random(3), &[6, 5], 1, 100, 0.01, (Coding::Symmetric, Scales::One));
+    let codes = net.codes(&w);
     let sums = net.node("MatMulInteger", &[&x[0], &codes, &x[2]], &[]);
     let sums = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
     let product = net.node("Mul", &[&sums, &x[1]], &[]);
@@ -919,10 +980,10 @@ fn bytes_of_images_quantized_as_they_come_are_shared() {
 fn floats_of_images_quantized_as_they_come_are_read_as_any_others() {
     let values: Vec<f32> = (0..6).map(|i| i as f32 / 4.0 - 1.0).collect();
     let conv = |net: &mut Net, seed: u64| {
-        let x = dynamic::bytes(net, "x");
+        let x = net.quantized_as_it_comes("x");
         dynamic_conv(seed).write(net, &x)
     };
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     // Of the width of the images, as many as filters.
     let row = net.floats(&[6], &values);
     let sums = conv(&mut net, 1);
@@ -943,7 +1004,14 @@ fn floats_of_images_quantized_as_they_come_are_read_as_any_others() {
     // Rounded, in a convolution of bytes and given out.
     let sums = conv(&mut net, 6);
     let y = net.rounded(&sums, Scale::u8(0.1, 120));
-    let w = Weights::random(&mut Random(7), &[4, 6, 2, 2], 0, 100, 0.002, [true, true]);
+    let w = Weights::random(
+        &mut Random(7),
+        &[4, 6, 2, 2],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = net.weights(&w);
     let y = net.node("Conv", &[&y, &w], &[]);
     let y = net.rounded(&y, Scale::u8(0.1, 120));
@@ -956,8 +1024,8 @@ fn floats_of_images_quantized_as_they_come_are_read_as_any_others() {
 
 #[test]
 fn images_quantized_as_they_come_are_of_the_right_channels() {
-    let mut net = net_of(&[None, None, None, None]);
-    let x = dynamic::bytes(&mut net, "x");
+    let mut net = Net::of(&[None, None, None, None]);
+    let x = net.quantized_as_it_comes("x");
     let y = dynamic_conv(1).write(&mut net, &x);
     net.output(&y, FLOAT);
     let runner = engine(&net.model(), 2);

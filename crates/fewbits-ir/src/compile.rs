@@ -7,7 +7,7 @@ use fewbits_onnx::Model;
 use fewbits_onnx::facts::CommonScales;
 
 use crate::fallback::fallback;
-use crate::lower::Lowering;
+use crate::lower::{Lowering, Rule};
 use crate::program::{Constant, Fact, Program, Step, ValueId};
 use crate::rules::RULES;
 use crate::schedule::{Flow, Item, constant_nodes};
@@ -36,12 +36,12 @@ impl Program {
         let prologue = F64Prologue::cut(model.graph_mut())?;
         // Where there are no threads the stack must do as it is.
         if cfg!(target_family = "wasm") {
-            return lowered(&model, prologue);
+            return lowered(&model, prologue, &RULES);
         }
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || lowered(&model, prologue))
+                .spawn_scoped(scope, || lowered(&model, prologue, &RULES))
                 .map_err(|e| RuntimeError::Load { reason: format!("no thread: {e}") })?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
@@ -57,12 +57,17 @@ pub fn own_nodes(model: &Model) -> HashSet<usize> {
     nodes.filter(|(_, node)| lowering.is_taken_anywhere(node)).map(|(at, _)| at).collect()
 }
 
-fn lowered(model: &Model, prologue: F64Prologue) -> Result<Program> {
+/// Lowers what was prepared, by some rules.
+pub(crate) fn lowered(
+    model: &Model,
+    prologue: F64Prologue,
+    rules: &'static [Rule],
+) -> Result<Program> {
     let graph = model.graph();
     let view = GraphView::new(graph, model.opset());
     let known = rows::known(&view);
     let are_apart = rows::are_apart(&view, CommonScales::Mix);
-    let mut lowering = Lowering::new(view, &RULES);
+    let mut lowering = Lowering::new(view, rules);
     let constant = constant_nodes(graph);
     lowering.choose_integer_products(&constant);
     lowering.choose_integer_arithmetic()?;

@@ -9,6 +9,7 @@
 //! - [`op`]: what steps compute, and the rule of arithmetic.
 //! - `rules`: how nodes become steps, one rule a file.
 //! - `lower`: the walk through the graph that asks the rules.
+//! - [`example`]: the graphs on which rules show what they do, and their builder.
 //! - `reference`: the plain interpreter, to the bit.
 //! - [`memory`]: where values lie while a program runs.
 
@@ -16,6 +17,7 @@ mod check;
 mod choose;
 mod compile;
 mod error;
+pub mod example;
 mod f64_prologue;
 mod fallback;
 mod lower;
@@ -41,6 +43,7 @@ pub use f64_prologue::F64Prologue;
 pub use op::Op;
 pub use program::{Backend, Constant, Fact, Layout, Program, Quantization, Step, Value, ValueId};
 pub use rows::{RowsKnown, rows_known};
+pub use rules::examples;
 pub use shape::{Broadcast, MAX_RANK, Shape, axis_of, places};
 pub use spec::{ValueSpec, input_specs, output_specs};
 pub use tensor::{Tensor, Values};

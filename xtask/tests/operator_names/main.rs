@@ -12,12 +12,13 @@ use xtask::source::{self, Source, bracketed, crate_roots, files};
 use xtask::tokens::{self, Kind, Token};
 
 /// Where operators are named: what is known of them, what rewrites and spells them, the rules that lower
-/// them to steps, and the table of what rten is trusted with.
-const HOMES: [&str; 7] = [
+/// them to steps and the graphs on which rules show that, and the table of what rten is trusted with.
+const HOMES: [&str; 8] = [
     "crates/fewbits-onnx/src/facts",
     "crates/fewbits-onnx/src/passes",
     "crates/fewbits-onnx/src/qweight",
     "crates/fewbits-ir/src/choose.rs",
+    "crates/fewbits-ir/src/example.rs",
     "crates/fewbits-ir/src/lower",
     "crates/fewbits-ir/src/rules",
     "crates/fewbits-ir/src/trust.rs",
@@ -70,7 +71,8 @@ fn constants<'a>(tokens: &'a [Token], names: &HashSet<&str>) -> Vec<&'a str> {
         let scope = bracketed(behind);
         let [kind, name, value @ ..] = &behind[scope..] else { return None };
         let Kind::Word(name) = &name.kind else { return None };
-        let is_constant = kind.is_word("const") || kind.is_word("static");
+        // `const fn` makes a function.
+        let is_constant = (kind.is_word("const") || kind.is_word("static")) && name != "fn";
         let is_seen = !behind[..scope].iter().any(|token| token.is_word("super"));
         let mut end = 0;
         while value.get(end).is_some_and(|token| !token.is_mark(';')) {
@@ -120,7 +122,8 @@ fn constants_that_hold_names_are_found_where_they_are_used() {
         const OWN: &str = \"Conv\";
         pub(super) const OF_A_PARENT: &str = \"Conv\";
         pub const NO_NAMES: [&str; 1] = [\"other\"];
-        pub fn is_conv(op: &str) -> bool { op == OWN }",
+        pub fn is_conv(op: &str) -> bool { op == OWN }
+        pub const fn name() -> &str { \"Conv\"; OWN }",
     );
     assert_eq!(constants(&tables, &names()), ["OF_PAIRS", "ROWS"]);
     let uses = "use facts::{OF_PAIRS, is_conv};\nfn f(op: &str) { facts::ROWS; is_conv(op); }";

@@ -1,16 +1,17 @@
 //! Forms that exporters and quantizers write, which a review found refused, wrong, or left to rten.
 
 use fewbits_engine::{Backend, Engine, RunOptions, Tensor, Values};
+use fewbits_ir::example::{FLOAT, INT8, Net, Scale, Weights, floats};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{
     AttributeProto, DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto,
 };
 
-use crate::net::{FLOAT, Named, Net, Scale, assert_runs, floats};
+use crate::net::{Named, assert_runs};
 use crate::oracle::assert_exact;
 
-const X: Scale = Scale { scale: 0.02, zero_point: 3, signed: true };
-const Y: Scale = Scale { scale: 0.01, zero_point: 100, signed: false };
+const X: Scale = Scale::i8(0.02, 3);
+const Y: Scale = Scale::u8(0.01, 100);
 
 /// What the steps of a model are, and whether all of them are ours.
 fn steps(model: &Model) -> (Vec<String>, bool) {
@@ -120,9 +121,9 @@ fn images_of_known_size_are_padded_to_the_same_size() {
         net.input("x", FLOAT, &[None, Some(3), Some(8), Some(8)]);
         let d = net.rounded("x", X);
         let values: Vec<i64> = (0..5 * 3 * 9).map(|i| i * 37 % 255 - 127).collect();
-        let weights = crate::net::Weights {
+        let weights = Weights {
             dims: vec![5, 3, 3, 3],
-            signed: true,
+            data_type: INT8,
             values,
             scales: vec![0.01],
             zero_points: vec![0],

@@ -1,9 +1,10 @@
 //! Convolutions of images that are quantized as they come, against their definition.
 
 use fewbits_engine::{Backend, Runner, Tensor, Values};
-use fewbits_onnx::proto::{AttributeProto, NodeProto};
+use fewbits_ir::example::{Coding, FLOAT, Net, Random, Scales, Weights, floats, integers};
+use fewbits_onnx::proto::AttributeProto;
 
-use crate::net::{FLOAT, Named, Net, Random, Weights, engine, floats, integers};
+use crate::net::{Named, engine};
 
 /// A ConvInteger, and what it reads.
 #[derive(Clone, Debug)]
@@ -36,7 +37,8 @@ impl Case {
         let line = |x: usize, of_line: usize| if is_line { of_line } else { x };
         let kernel = [line(1 + random.below(3), 1), 1 + random.below(4)];
         let dims = [filters, channels / group, kernel[0], kernel[1]];
-        let kind = [random.below(2) == 0, random.below(2) == 0];
+        let coding = random.any_of(&[Coding::Symmetric, Coding::Affine]);
+        let scales = random.any_of(&[Scales::PerChannel, Scales::One]);
         Case {
             channels,
             size: [line(7 + random.below(4), 1), 9 + random.below(20)],
@@ -46,7 +48,7 @@ impl Case {
             stride: [line(1 + random.below(2), 1), 1 + random.below(2)],
             dilation: [line(1 + random.below(2), 1), 1 + random.below(2)],
             pads: std::array::from_fn(|i| if is_line && i % 2 == 0 { 0 } else { random.below(4) }),
-            weights: Weights::random(random, &dims, 0, 127, 0.003, kind),
+            weights: Weights::random(random, &dims, 0, 127, 0.003, (coding, scales)),
             bias: (random.below(2) == 0).then(|| (0..filters).map(|_| random.float(1.0)).collect()),
             relu: random.below(2) == 0,
             is_line,
@@ -88,17 +90,14 @@ impl Case {
         let w = &self.weights;
         let dims = [&w.dims[..2], self.spatial(&w.dims[2..])].concat();
         let name = net.fresh();
-        let codes = net.constant(integers(&name, &dims, w.signed, &w.values));
+        let codes = net.constant(integers(&name, &dims, w.data_type, &w.values));
         let name = net.fresh();
         let zeros: &[usize] = if w.zero_points.len() == 1 { &[] } else { &[self.filters] };
-        let zero = net.constant(integers(&name, zeros, w.signed, &w.zero_points));
+        let zero = net.constant(integers(&name, zeros, w.data_type, &w.zero_points));
         let scales = if w.scales.len() == 1 { Vec::new() } else { self.along(self.filters) };
         let scale = net.floats(&scales, &w.scales);
         let sums = net.node("ConvInteger", &[q, &codes, from, &zero], &self.attributes());
-        let to = AttributeProto::of_int("to", i64::from(FLOAT));
-        let sums = net.node("Cast", &[&sums], &[to]);
-        let scale = net.node("Mul", &[by, &scale], &[]);
-        let mut y = net.node("Mul", &[&sums, &scale], &[]);
+        let mut y = net.scaled(&sums, by, &scale);
         if let Some(bias) = &self.bias {
             let bias = net.floats(&[self.filters], bias);
             let dims: Vec<i64> =
@@ -174,14 +173,6 @@ impl Case {
     }
 }
 
-/// The bytes, scale and zero point of a DynamicQuantizeLinear of `x`.
-pub fn bytes(net: &mut Net, x: &str) -> [String; 3] {
-    let outputs = [net.fresh(), net.fresh(), net.fresh()];
-    let names = outputs.each_ref().map(String::as_str);
-    net.push(NodeProto::new("DynamicQuantizeLinear", &[x], &names));
-    outputs
-}
-
 /// DynamicQuantizeLinear, as ONNX defines it.
 fn quantized(floats: &[f32]) -> (Vec<i64>, f32, i64) {
     let low = floats.iter().copied().fold(0f32, f32::min);
@@ -198,7 +189,7 @@ pub fn check(seed: u64) {
     println!("seed {seed}: {case:?}");
     let mut net = Net::new();
     net.input("x", FLOAT, &vec![None; if case.is_line { 3 } else { 4 }]);
-    let x = bytes(&mut net, "x");
+    let x = net.quantized_as_it_comes("x");
     let y = case.write(&mut net, &x);
     net.output(&y, FLOAT);
     let model = net.model();

@@ -4,14 +4,14 @@
 use std::num::NonZeroUsize;
 
 use fewbits_engine::{Backend, Runner, RuntimeError, Tensor, Values};
+use fewbits_ir::example::{FLOAT, INT64, Net, floats};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, TensorProto};
 use fewbits_onnx::qweight::{QWeightWriter, ReadBy, WeightForm};
 use fewbits_quant::{Bits, Granularity, QTensor, Scheme, quantize};
 
-use crate::net::{FLOAT, Named, Net, engine, float_runner, floats};
+use crate::net::{Named, engine, float_runner};
 
-const INT64: i32 = 7;
 /// Rows of the table, its width, which is the depth of the products, and their columns. As floats the
 /// weights take more than a mebibyte, below which none stay integers.
 const ROWS: usize = 1200;

@@ -1,12 +1,11 @@
 //! Products of bytes that end in int32, in every form that ONNX has, against their definition.
 
 use fewbits_engine::{Backend, Runner, Tensor, Values};
+use fewbits_ir::example::{INT8, INT32, Net, Random, UINT8, integers};
 use fewbits_onnx::Model;
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
-use crate::net::{INT8, Net, Random, UINT8, engine, float_runner, integers};
-
-const INT32: i32 = 6;
+use crate::net::{engine, float_runner};
 
 /// A tensor of bytes, and whether it is a constant of the graph.
 #[derive(Clone, Debug)]
@@ -37,6 +36,10 @@ impl Operand {
         }
     }
 
+    fn data_type(&self) -> i32 {
+        if self.signed { INT8 } else { UINT8 }
+    }
+
     fn tensor(&self) -> Tensor {
         let values = match self.signed {
             true => Values::I8(self.values.iter().map(|&v| v as i8).collect()),
@@ -49,10 +52,10 @@ impl Operand {
     fn add(&self, net: &mut Net, fed: &mut Vec<(String, Tensor)>) {
         if self.fed {
             let dims: Vec<Option<i64>> = self.dims.iter().map(|&d| Some(d as i64)).collect();
-            net.input(&self.name, if self.signed { INT8 } else { UINT8 }, &dims);
+            net.input(&self.name, self.data_type(), &dims);
             fed.push((self.name.clone(), self.tensor()));
         } else {
-            net.constant(integers(&self.name, &self.dims, self.signed, &self.values));
+            net.constant(integers(&self.name, &self.dims, self.data_type(), &self.values));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Quantized image graphs made at random.
 
+use fewbits_ir::example::{Coding, FLOAT, Net, Random, Scale, Scales, Weights, floats};
 use fewbits_onnx::proto::AttributeProto;
 
-use crate::net::{FLOAT, INT8, Net, Random, Scale, UINT8, Weights, floats};
 use crate::oracle::assert_exact;
 
 /// A value of quantized images.
@@ -59,7 +59,7 @@ impl Maker {
         self.step = self.step.max(scale);
         let q = self.net.quantize(&name, by);
         if self.random.below(12) == 0 {
-            self.net.output(&q, if by.signed { INT8 } else { UINT8 });
+            self.net.output(&q, by.data_type);
         }
         let mut name = self.net.dequantize(&q, by);
         if self.random.below(8) == 0 {
@@ -83,11 +83,13 @@ impl Maker {
         let pads: [usize; 4] = std::array::from_fn(|_| self.random.below(3));
         let Some(size) = window(x.size, kernel, dilation, stride, pads) else { return };
         let taps = x.channels / group * kernel[0] * kernel[1];
-        let kind = [self.random.below(3) > 0, self.random.below(2) > 0];
+        let coding = [Coding::Affine, Coding::Symmetric, Coding::Symmetric];
+        let coding = self.random.any_of(&coding);
+        let scales = self.random.any_of(&[Scales::One, Scales::PerChannel]);
         let most = self.random.any_of(&[1, 7, 100]);
         let scale = 1.0 / (most as f32 * (taps as f32).sqrt());
         let dims = [filters, x.channels / group, kernel[0], kernel[1]];
-        let w = Weights::random(&mut self.random, &dims, 0, most, scale, kind);
+        let w = Weights::random(&mut self.random, &dims, 0, most, scale, (coding, scales));
         let w = self.net.weights(&w);
         let pads = AttributeProto::of_ints("pads", &pads.map(|p| p as i64));
         let attributes = [

@@ -1,13 +1,15 @@
 //! Why nodes are left to the float executor: a small graph for each reason.
 
 use fewbits_engine::Backend;
+use fewbits_ir::example::{
+    Coding, FLOAT, INT8, INT32, INT64, Net, Random, Scale, Scales, UINT8, Weights, integers,
+};
 use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
-use crate::net::{FLOAT, Net, Random, Scale, UINT8, Weights, engine};
+use crate::net::engine;
 
-const INT64: i32 = 7;
 const BOOL: i32 = 9;
-const X: Scale = Scale { scale: 0.01, zero_point: 120, signed: false };
+const X: Scale = Scale::UNSIGNED;
 
 const IMAGES: [Option<i64>; 4] = [None, Some(3), None, None];
 const ROWS: [Option<i64>; 2] = [None, Some(6)];
@@ -21,16 +23,9 @@ fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto::of_ints(name, values)
 }
 
-/// A graph of the float input `x`.
-fn net_of(dims: &[Option<i64>]) -> Net {
-    let mut net = Net::new();
-    net.input("x", FLOAT, dims);
-    net
-}
-
 /// One node between bytes and bytes.
 fn between_bytes(dims: &[Option<i64>], op: &str, attributes: &[AttributeProto]) -> Net {
-    let mut net = net_of(dims);
+    let mut net = Net::of(dims);
     let x = net.rounded("x", X);
     let y = net.node(op, &[&x], attributes);
     let y = net.rounded(&y, X);
@@ -40,9 +35,16 @@ fn between_bytes(dims: &[Option<i64>], op: &str, attributes: &[AttributeProto]) 
 
 /// A convolution of bytes by constant filters.
 fn convolution(attributes: &[AttributeProto]) -> Net {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let x = net.rounded("x", X);
-    let w = Weights::random(&mut Random(1), &[4, 3, 3, 3], 0, 100, 0.002, [true, true]);
+    let w = Weights::random(
+        &mut Random(1),
+        &[4, 3, 3, 3],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = net.weights(&w);
     let y = net.node("Conv", &[&x, &w], attributes);
     let y = net.rounded(&y, X);
@@ -52,7 +54,7 @@ fn convolution(attributes: &[AttributeProto]) -> Net {
 
 /// What is made of `x`, and a step on integers behind it, so that what has kernels becomes a step.
 fn linked(dims: &[Option<i64>], make: impl FnOnce(&mut Net) -> String) -> Net {
-    let mut net = net_of(dims);
+    let mut net = Net::of(dims);
     let y = make(&mut net);
     let y = net.rounded(&y, X);
     net.output(&y, FLOAT);
@@ -78,17 +80,15 @@ fn fed(
 
 /// A convolution of values that are quantized as they come.
 fn dynamic_convolution(attributes: &[AttributeProto]) -> Net {
-    let mut net = net_of(&IMAGES);
+    let mut net = Net::of(&IMAGES);
     let mut quantize = NodeProto::new("DynamicQuantizeLinear", &["x"], &["q", "s", "z"]);
     quantize.name = Some("quantize".into());
     net.push(quantize);
     let w = net.fresh();
-    let w = net.constant(crate::net::integers(&w, &[4, 3, 3, 3], true, &[7; 108]));
+    let w = net.constant(integers(&w, &[4, 3, 3, 3], INT8, &[7; 108]));
     let sums = net.node("ConvInteger", &["q", &w, "z"], attributes);
-    let sums = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
     let scale = net.floats(&[], &[0.5]);
-    let scale = net.node("Mul", &["s", &scale], &[]);
-    let y = net.node("Mul", &[&sums, &scale], &[]);
+    let y = net.scaled(&sums, "s", &scale);
     net.output(&y, FLOAT);
     net
 }
@@ -116,7 +116,7 @@ fn windows_without_a_kernel() {
     let pair = [2, 2];
     let size = ints("kernel_shape", &pair);
     let by_size = [AttributeProto::of_string("auto_pad", "SAME_UPPER"), ints("strides", &pair)];
-    let mut positions = net_of(&IMAGES);
+    let mut positions = Net::of(&IMAGES);
     let x = positions.rounded("x", X);
     let mut pool = NodeProto::new("MaxPool", &[&x], &["y", "at"]);
     pool.attribute = vec![size.clone()];
@@ -147,10 +147,17 @@ fn the_order_of_positions_that_nobody_asks_for() {
 #[test]
 fn convolutions_by_what_is_not_constant() {
     let weights = [Some(4), Some(3), Some(3), Some(3)];
-    let mut biased = net_of(&IMAGES);
+    let mut biased = Net::of(&IMAGES);
     biased.input("b", FLOAT, &[Some(4)]);
     let x = biased.rounded("x", X);
-    let w = Weights::random(&mut Random(1), &[4, 3, 3, 3], 0, 100, 0.002, [true, true]);
+    let w = Weights::random(
+        &mut Random(1),
+        &[4, 3, 3, 3],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = biased.weights(&w);
     let y = biased.node("Conv", &[&x, &w, "b"], &[]);
     let y = biased.rounded(&y, X);
@@ -170,7 +177,7 @@ fn products_in_another_form() {
             net.node("Gemm", &["x", &w], &[attribute])
         })
     };
-    let mut turned = net_of(&[Some(6), None]);
+    let mut turned = Net::of(&[Some(6), None]);
     let w = turned.floats(&[6, 6], &[0.1; 36]);
     let y = turned.node("Gemm", &["x", &w], &[int("transA", 1)]);
     let y = turned.rounded(&y, X);
@@ -241,14 +248,14 @@ fn floats_in_another_form() {
 
 #[test]
 fn values_of_another_type() {
-    let mut compared = net_of(&ROWS);
+    let mut compared = Net::of(&ROWS);
     compared.input("b", FLOAT, &ROWS);
     let y = compared.node("Less", &["x", "b"], &[]);
     compared.output(&y, BOOL);
-    let mut largest = net_of(&WORDS);
+    let mut largest = Net::of(&WORDS);
     let y = largest.node("ArgMax", &["x"], &[int("axis", 1)]);
     largest.output(&y, INT64);
-    let mut last = net_of(&WORDS);
+    let mut last = Net::of(&WORDS);
     let y = last.node("ArgMax", &["x"], &[int("axis", 2), int("select_last_index", 1)]);
     last.output(&y, INT64);
     assert_reasons(vec![
@@ -260,7 +267,7 @@ fn values_of_another_type() {
 
 #[test]
 fn a_comparison_is_no_step_without_the_cast_behind_it() {
-    let mut net = net_of(&ROWS);
+    let mut net = Net::of(&ROWS);
     let zero = net.floats(&[], &[0.0]);
     let above = net.node("Greater", &["x", &zero], &[]);
     let y = net.node("Not", &[&above], &[]);
@@ -271,7 +278,7 @@ fn a_comparison_is_no_step_without_the_cast_behind_it() {
 
 #[test]
 fn integers_in_another_form() {
-    let mut channels = net_of(&ROWS);
+    let mut channels = Net::of(&ROWS);
     let (scales, axis) = (channels.floats(&[6], &[0.1; 6]), [int("axis", 1)]);
     let q = channels.node("QuantizeLinear", &["x", &scales], &axis);
     let y = channels.node("DequantizeLinear", &[&q, &scales], &axis);
@@ -289,7 +296,7 @@ fn integers_in_another_form() {
 
 #[test]
 fn what_is_quantized_as_it_comes_and_no_step_with_what_reads_it() {
-    let mut alone = net_of(&ROWS);
+    let mut alone = Net::of(&ROWS);
     alone.push(NodeProto::new("DynamicQuantizeLinear", &["x"], &["q", "s", "z"]));
     alone.output("q", UINT8);
     let by_size = [AttributeProto::of_string("auto_pad", "SAME_UPPER"), ints("strides", &[2, 2])];
@@ -312,7 +319,7 @@ fn what_is_quantized_as_it_comes_and_no_step_with_what_reads_it() {
 #[test]
 fn nodes_apart_from_integers() {
     let apart = |quantized: bool| {
-        let mut net = net_of(&ROWS);
+        let mut net = Net::of(&ROWS);
         let y = net.node("Relu", &["x"], &[]);
         let y = net.node("Sin", &[&y], &[]);
         let y = if quantized { net.rounded(&y, X) } else { y };
@@ -320,15 +327,22 @@ fn nodes_apart_from_integers() {
         net
     };
     // A product of floats whose weights have a scale for each row.
-    let mut scaled = net_of(&ROWS);
-    let w = Weights::random(&mut Random(1), &[6, 6], 0, 100, 0.002, [true, true]);
+    let mut scaled = Net::of(&ROWS);
+    let w = Weights::random(
+        &mut Random(1),
+        &[6, 6],
+        0,
+        100,
+        0.002,
+        (Coding::Symmetric, Scales::PerChannel),
+    );
     let w = scaled.weights(&w);
     let y = scaled.node("MatMul", &["x", &w], &[]);
     let y = scaled.node("Sin", &[&y], &[]);
     scaled.output(&y, FLOAT);
     let rows_told = "MatMul: weights of 8 bits with scales along axis 0 are multiplied as floats, \
                      and no step on integers is linked to it";
-    let mut product = net_of(&ROWS);
+    let mut product = Net::of(&ROWS);
     let w = product.floats(&[6, 6], &[0.1; 36]);
     let y = product.node("MatMul", &["x", &w], &[]);
     let y = product.node("Sin", &[&y], &[]);
@@ -338,5 +352,23 @@ fn nodes_apart_from_integers() {
         (product, "MatMul: no activation in the model is quantized"),
         (apart(false), "Relu: no activation in the model is quantized"),
         (apart(true), "Relu: no step on integers is linked to it by nodes that have kernels"),
+    ]);
+}
+
+#[test]
+fn what_is_computed_or_of_another_type() {
+    let gemm = linked(&ROWS, |net| {
+        net.input("b", FLOAT, &[Some(6)]);
+        let w = net.floats(&[6, 6], &[0.1; 36]);
+        net.node("Gemm", &["x", &w, "b"], &[])
+    });
+    let gather = linked(&ROWS, |net| {
+        net.input("at", INT32, &[None]);
+        let table = net.floats(&[6, 6], &[0.1; 36]);
+        net.node("Gather", &[&table, "at"], &[])
+    });
+    assert_reasons(vec![
+        (gemm, "Gemm: its bias is computed"),
+        (gather, "Gather: the places that it looks up are no int64"),
     ]);
 }

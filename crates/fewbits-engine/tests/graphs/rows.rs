@@ -1,8 +1,8 @@
 //! Graphs of matrix products and floats between them, made at random.
 
-use fewbits_onnx::proto::{AttributeProto, NodeProto};
+use fewbits_ir::example::{Coding, FLOAT, Net, Random, Scale, Scales, Weights, floats, integers};
+use fewbits_onnx::proto::AttributeProto;
 
-use crate::net::{FLOAT, INT8, Net, Random, Scale, UINT8, Weights, floats, integers};
 use crate::oracle::assert_exact;
 
 /// Rows of floats.
@@ -50,7 +50,7 @@ impl Maker {
         };
         let q = self.net.quantize(&x.name, by);
         if self.random.below(12) == 0 {
-            self.net.output(&q, if by.signed { INT8 } else { UINT8 });
+            self.net.output(&q, by.data_type);
         }
         let y = self.net.dequantize(&q, by);
         self.know(y, x.width);
@@ -64,8 +64,9 @@ impl Maker {
         };
         let scale = 0.01 / (x.width as f32).sqrt();
         let dims = [x.width, columns];
-        let kind = [self.random.below(2) == 0, self.random.below(2) == 0];
-        let w = Weights::random(&mut self.random, &dims, 1, 100, scale, kind);
+        let coding = self.random.any_of(&[Coding::Symmetric, Coding::Affine]);
+        let scales = self.random.any_of(&[Scales::PerChannel, Scales::One]);
+        let w = Weights::random(&mut self.random, &dims, 1, 100, scale, (coding, scales));
         let y = match self.random.below(2) {
             0 => {
                 let by = Scale::u8(0.0173, 128);
@@ -74,20 +75,14 @@ impl Maker {
                 self.net.node("MatMul", &[&x, &w], &[])
             }
             _ => {
-                let name = self.net.fresh();
-                let codes = self.net.constant(integers(&name, &dims, w.signed, &w.values));
+                let codes = self.net.codes(&w);
                 let dims: &[usize] = if w.scales.len() == 1 { &[] } else { &[columns] };
                 let name = self.net.fresh();
-                let zero = integers(&name, dims, w.signed, &w.zero_points);
+                let zero = integers(&name, dims, w.data_type, &w.zero_points);
                 let (zero, scale) = (self.net.constant(zero), self.net.floats(dims, &w.scales));
-                let outputs = [self.net.fresh(), self.net.fresh(), self.net.fresh()];
-                let [q, by, from] = outputs.each_ref().map(String::as_str);
-                self.net.push(NodeProto::new("DynamicQuantizeLinear", &[&x.name], &[q, by, from]));
-                let sums = self.net.node("MatMulInteger", &[q, &codes, from, &zero], &[]);
-                let to = AttributeProto::of_int("to", i64::from(FLOAT));
-                let sums = self.net.node("Cast", &[&sums], &[to]);
-                let scale = self.net.node("Mul", &[by, &scale], &[]);
-                self.net.node("Mul", &[&sums, &scale], &[])
+                let [q, by, from] = self.net.quantized_as_it_comes(&x.name);
+                let sums = self.net.node("MatMulInteger", &[&q, &codes, &from, &zero], &[]);
+                self.net.scaled(&sums, &by, &scale)
             }
         };
         self.know(y, columns);

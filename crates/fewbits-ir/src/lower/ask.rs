@@ -27,6 +27,7 @@ impl<'a> Lowering<'a> {
             let made = match rule.takes {
                 Takes::FromBytes(compute) => self.under(rule, |lowering| compute(lowering, node)),
                 Takes::Anywhere(ask) => ask(self, node).map(|rewrite| self.under(rule, rewrite)),
+                Takes::Nothing(why) => Err(why(node)),
                 _ => continue,
             };
             if let Some(id) = self.noted(position, made) {

@@ -3,18 +3,23 @@
 use fewbits_kernels::bytes::QuantizeTo;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::Example;
 use crate::lower::Lowering;
 use crate::program::ValueId;
 use crate::refusal::Refusal;
 
 /// A way to compute a node.
+#[derive(Clone, Copy)]
 pub(crate) struct Rule {
     /// What it is called: the name of its file.
     pub name: &'static str,
     pub takes: Takes,
+    /// Makes the smallest graph on which it shows what it does.
+    pub example: fn() -> Example,
 }
 
 /// What a rule computes, and from what.
+#[derive(Clone, Copy)]
 pub(crate) enum Takes {
     /// Bytes from bytes.
     ToBytes(for<'a> fn(&mut Lowering<'a>, &Wanted<'a>) -> Result<ValueId, Refusal>),
@@ -27,6 +32,8 @@ pub(crate) enum Takes {
     Floats(Asked),
     /// The integers of labels, where floats are chosen.
     Labels(Asked),
+    /// Nothing: it only says why a node by itself is no step.
+    Nothing(fn(&NodeProto) -> Refusal),
 }
 
 /// A way to compute a node, which changes nothing while it is only asked for.

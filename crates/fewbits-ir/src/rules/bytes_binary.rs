@@ -4,13 +4,14 @@ use fewbits_kernels::Halo;
 use fewbits_kernels::bytes::AddScales;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, Scale};
 use crate::lower::{Bytes, Lowering, bytes};
 use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{AddBytes, ByteScale, BytesBinary, BytesOperator, Epilogue, Op};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, input, only};
 
-pub(crate) const RULE: Rule = Rule { name: "bytes_binary", takes: Takes::ToBytes(binary) };
+pub(crate) const RULE: Rule = Rule { name: "bytes_binary", takes: Takes::ToBytes(binary), example };
 
 fn binary<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
     let Wanted { node, to, .. } = *wanted;
@@ -94,4 +95,13 @@ fn residual<'a>(
         *add = Some(AddBytes { scale: other.ty.scale, to });
     }
     Some(output)
+}
+
+/// A product of bytes of two scales, one of them a row.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_bytes(&[3, 37], Scale::UNSIGNED);
+    let row = net.feed_bytes(&[1, 37], Scale::SIGNED);
+    let y = net.node("Mul", &[&x, &row], &[]);
+    net.ends_in_bytes(&y)
 }

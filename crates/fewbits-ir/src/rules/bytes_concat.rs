@@ -1,5 +1,6 @@
 //! Bytes joined along an axis.
 
+use crate::example::{Example, Net, Scale, int};
 use crate::lower::{Bytes, Lowering, bytes};
 use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{ByteScale, Concat, Op};
@@ -7,7 +8,7 @@ use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
 use crate::rules::float_concat::concat_axis;
 
-pub(crate) const RULE: Rule = Rule { name: "bytes_concat", takes: Takes::ToBytes(concat) };
+pub(crate) const RULE: Rule = Rule { name: "bytes_concat", takes: Takes::ToBytes(concat), example };
 
 fn concat<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
     let (node, to) = (wanted.node, wanted.to);
@@ -25,4 +26,13 @@ fn concat<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueI
     }
     let op = Op::Concat(Concat { axis, zero_point: to.zero_point });
     Ok(lowering.step(bytes(ByteScale::of(to), layout), &inputs, "Concat", node, op))
+}
+
+/// Bytes of two scales, and of two widths.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_bytes(&[3, 5], Scale::UNSIGNED);
+    let wide = net.feed_bytes(&[3, 37], Scale::SIGNED);
+    let y = net.node("Concat", &[&x, &wide], &[int("axis", 1)]);
+    net.ends_in_bytes(&y)
 }

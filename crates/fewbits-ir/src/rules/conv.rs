@@ -1,5 +1,6 @@
 //! A convolution of bytes with constant integer weights, as bytes.
 
+use crate::example::{Example, Net, Scale, ints};
 use crate::lower::window::{kernel_of, window_of};
 use crate::lower::{Lowering, Sums, bytes};
 use crate::lower::{Rule, Takes, Wanted};
@@ -8,7 +9,7 @@ use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, input, only};
 use crate::rules::matrix::{bias, groups, has_weights};
 
-pub(crate) const RULE: Rule = Rule { name: "conv", takes: Takes::ToBytes(conv) };
+pub(crate) const RULE: Rule = Rule { name: "conv", takes: Takes::ToBytes(conv), example };
 
 fn conv<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
     let Wanted { node, to, .. } = *wanted;
@@ -38,6 +39,17 @@ fn conv<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId,
     let input = lowering.as_image(from, conv.halo(), node);
     let output = bytes(ByteScale::of(to), Layout::IMAGES);
     Ok(lowering.step(output, &[input], what, node, Op::Conv(Box::new(conv))))
+}
+
+/// Filters that are no multiple of a vector, over images that are padded unevenly.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_bytes(&[2, 3, 7, 6], Scale::UNSIGNED);
+    let w = net.random_weights(&[5, 3, 3, 3], 0);
+    let bias = net.random_floats(&[5]);
+    let attributes = [ints("pads", &[1, 0, 2, 1]), ints("strides", &[2, 1])];
+    let y = net.node("Conv", &[&x, &w, &bias], &attributes);
+    net.ends_in_bytes(&y)
 }
 
 #[cfg(test)]

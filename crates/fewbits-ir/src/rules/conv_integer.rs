@@ -2,13 +2,14 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, INT32, Net, Scale, ints};
 use crate::lower::window::sizes_of;
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{ConvInteger, Op, Padding, WindowsOfAnyRank, ZeroPoints};
 use crate::refusal::{Refusal, input, only};
 
-pub(crate) const RULE: Rule = Rule { name: "conv_integer", takes: Takes::Anywhere(conv) };
+pub(crate) const RULE: Rule = Rule { name: "conv_integer", takes: Takes::Anywhere(conv), example };
 
 fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["ConvInteger"], node)?;
@@ -39,4 +40,15 @@ fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
         let op = Op::ConvInteger(ConvInteger { windows, zero_points });
         lowering.step(floats(), &inputs, "ConvInteger", node, op)
     }))
+}
+
+/// Images of unsigned bytes, padded unevenly with their zero point.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_integers(&[2, 3, 7, 6]);
+    let w = net.random_codes(&[5, 3, 3, 3]);
+    let zero_point = net.zero_point(Scale::UNSIGNED);
+    let pads = ints("pads", &[1, 0, 2, 1]);
+    let y = net.node("ConvInteger", &[&x, &w, &zero_point], &[pads]);
+    net.ends_in(&y, INT32)
 }

@@ -2,12 +2,13 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, int, tensor};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{CumProd, CumSumOf, From, Op};
 use crate::refusal::{Refusal, input, only};
 
-pub(crate) const RULE: Rule = Rule { name: "cum_prod", takes: Takes::Anywhere(cum_prod) };
+pub(crate) const RULE: Rule = Rule { name: "cum_prod", takes: Takes::Anywhere(cum_prod), example };
 
 fn cum_prod<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["CumProd"], node)?;
@@ -19,4 +20,13 @@ fn cum_prod<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Re
         let inputs = names.map(|name| lowering.tensor(name));
         lowering.step(floats(), &inputs, "CumProd", node, Op::CumProd(CumProd { of, from }))
     }))
+}
+
+/// The products of what is behind each element of a row.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed(tensor(&[2, 3], vec![2_f32, 3.0, 4.0, 5.0, -1.0, 0.5]));
+    let axis = net.ints(&[1]);
+    let y = net.node("CumProd", &[&x, &axis], &[int("exclusive", 1), int("reverse", 1)]);
+    net.gives(&y, tensor(&[2, 3], vec![12_f32, 4.0, 1.0, -0.5, 0.5, 1.0]))
 }

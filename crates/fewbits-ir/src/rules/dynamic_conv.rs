@@ -2,6 +2,7 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, ints};
 use crate::lower::window::{kernel_of, window_of};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
@@ -11,7 +12,7 @@ use crate::refusal::{Refusal, only};
 use crate::rules::dynamic::Chain;
 use crate::rules::matrix::{groups, has_weights};
 
-pub(crate) const RULE: Rule = Rule { name: "dynamic_conv", takes: Takes::Anywhere(conv) };
+pub(crate) const RULE: Rule = Rule { name: "dynamic_conv", takes: Takes::Anywhere(conv), example };
 
 fn conv<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["Mul"], node)?;
@@ -50,4 +51,17 @@ pub(crate) fn convolution<'a>(
         lowering.further_output(Value { layout: Layout::RowMajor, ..floats() });
         id
     }))
+}
+
+/// Images that are padded unevenly with a zero point which comes with them.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[2, 3, 7, 6]);
+    let [q, scale, zero_point] = net.quantized_as_it_comes(&x);
+    let w = net.random_codes(&[5, 3, 3, 3]);
+    let pads = ints("pads", &[1, 0, 2, 1]);
+    let sums = net.node("ConvInteger", &[&q, &w, &zero_point], &[pads]);
+    let weight_scale = net.floats(&[], &[0.01]);
+    let y = net.scaled(&sums, &scale, &weight_scale);
+    net.ends_in_floats(&y)
 }

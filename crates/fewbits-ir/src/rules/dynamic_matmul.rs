@@ -2,6 +2,7 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Activations, Epilogue, Op, Product};
@@ -10,7 +11,8 @@ use crate::refusal::{Refusal, check, only};
 use crate::rules::dynamic::Chain;
 use crate::rules::matrix::has_weights;
 
-pub(crate) const RULE: Rule = Rule { name: "dynamic_matmul", takes: Takes::Anywhere(matmul) };
+pub(crate) const RULE: Rule =
+    Rule { name: "dynamic_matmul", takes: Takes::Anywhere(matmul), example };
 
 fn matmul<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["Mul"], node)?;
@@ -36,4 +38,16 @@ fn rewrite<'a>(chain: Chain<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Ref
         let op = Op::MatMul(Box::new(product));
         lowering.step(floats(), &[input], "MatMulInteger", node, op)
     }))
+}
+
+/// Rows and columns that are no multiple of a vector.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 37]);
+    let [q, scale, zero_point] = net.quantized_as_it_comes(&x);
+    let w = net.random_codes(&[37, 21]);
+    let sums = net.node("MatMulInteger", &[&q, &w, &zero_point], &[]);
+    let weight_scale = net.floats(&[], &[0.01]);
+    let y = net.scaled(&sums, &scale, &weight_scale);
+    net.ends_in_floats(&y)
 }

@@ -3,13 +3,15 @@
 use fewbits_kernels::float::{Binary, Function};
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{DequantizedBinary, Epilogue, Op};
 use crate::program::ValueId;
 use crate::refusal::Refusal;
 
-pub(crate) const RULE: Rule = Rule { name: "float_binary", takes: Takes::Floats(float_binary) };
+pub(crate) const RULE: Rule =
+    Rule { name: "float_binary", takes: Takes::Floats(float_binary), example };
 
 fn float_binary<'a>(_: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     let operation = binary_of(node).ok_or(Refusal::other())?;
@@ -111,4 +113,13 @@ pub(crate) fn binary_of(node: &NodeProto) -> Option<Binary> {
         "Min" => Binary::Min,
         _ => return None,
     })
+}
+
+/// An operator whose operands are no equals, one of them a row.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 37]);
+    let row = net.feed_floats(&[1, 37]);
+    let y = net.node("Sub", &[&x, &row], &[]);
+    net.ends_in_floats(&y)
 }

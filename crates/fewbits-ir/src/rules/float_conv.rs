@@ -4,6 +4,7 @@ use fewbits_kernels::bytes::Window;
 use fewbits_onnx::proto::NodeProto;
 
 use crate::Tensor;
+use crate::example::{Example, Net, ints};
 use crate::lower::window::{MORE_AXES, window_of};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
@@ -12,7 +13,7 @@ use crate::refusal::{Refusal, check, only};
 use crate::rules::matrix::groups;
 use crate::view::{ConstantFloats, Factor};
 
-pub(crate) const RULE: Rule = Rule { name: "float_conv", takes: Takes::Floats(conv) };
+pub(crate) const RULE: Rule = Rule { name: "float_conv", takes: Takes::Floats(conv), example };
 
 /// What a Conv says of itself.
 struct Parts<'a> {
@@ -63,4 +64,14 @@ fn parts<'a>(lowering: &Lowering<'a>, node: &NodeProto) -> Result<Parts<'a>, Ref
     let window = window_of(node, [shape[2], shape[3]], rank)?;
     let groups = groups(node, shape[0])?;
     Ok(Parts { weights, bias, shape, groups, window })
+}
+
+/// Filters that are no multiple of a vector, over images that are padded unevenly.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[2, 3, 7, 6]);
+    let (w, bias) = (net.random_floats(&[5, 3, 3, 3]), net.random_floats(&[5]));
+    let pads = ints("pads", &[1, 0, 2, 1]);
+    let y = net.node("Conv", &[&x, &w, &bias], &[pads]);
+    net.ends_in_floats(&y)
 }

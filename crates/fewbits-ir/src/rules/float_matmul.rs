@@ -2,6 +2,7 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net};
 use crate::lower::permutation;
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
@@ -10,7 +11,7 @@ use crate::program::ValueId;
 use crate::refusal::{Refusal, only};
 use crate::rules::matmul_constant::{has_matrices, is_constant_product};
 
-pub(crate) const RULE: Rule = Rule { name: "float_matmul", takes: Takes::Floats(matmul) };
+pub(crate) const RULE: Rule = Rule { name: "float_matmul", takes: Takes::Floats(matmul), example };
 
 fn matmul<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["MatMul"], node)?;
@@ -54,4 +55,13 @@ impl<'a> Lowering<'a> {
         }
         (self.tensor(name), None)
     }
+}
+
+/// Rows and columns that are no multiple of a vector, in batches.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[2, 3, 37]);
+    let other = net.feed_floats(&[2, 37, 5]);
+    let y = net.node("MatMul", &[&x, &other], &[]);
+    net.ends_in_floats(&y)
 }

@@ -2,6 +2,7 @@
 
 use fewbits_onnx::proto::{DataType, NodeProto};
 
+use crate::example::{Example, FLOAT, Net, int};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::Op;
@@ -9,7 +10,7 @@ use crate::program::ValueId;
 use crate::refusal::Refusal;
 
 pub(crate) const RULE: Rule =
-    Rule { name: "floats_of_integers", takes: Takes::Anywhere(floats_of_integers) };
+    Rule { name: "floats_of_integers", takes: Takes::Anywhere(floats_of_integers), example };
 
 pub(crate) fn floats_of_integers<'a>(
     lowering: &Lowering<'a>,
@@ -39,4 +40,14 @@ pub(crate) fn convert<'a>(
 ) -> ValueId {
     let input = lowering.tensor(&node.input[0]);
     lowering.step(floats(), &[input], "Cast", node, Op::Cast(to))
+}
+
+/// The sums of a product of bytes, without a scale.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_integers(&[3, 37]);
+    let w = net.random_codes(&[37, 21]);
+    let sums = net.node("MatMulInteger", &[&x, &w], &[]);
+    let y = net.node("Cast", &[&sums], &[int("to", i64::from(FLOAT))]);
+    net.ends_in_floats(&y)
 }

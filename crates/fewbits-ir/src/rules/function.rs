@@ -3,6 +3,7 @@
 use fewbits_kernels::float::Function;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Epilogue, Op};
@@ -10,7 +11,7 @@ use crate::program::ValueId;
 use crate::refusal::Refusal;
 use crate::rules::float_binary::dequantized_binary;
 
-pub(crate) const RULE: Rule = Rule { name: "function", takes: Takes::Floats(function) };
+pub(crate) const RULE: Rule = Rule { name: "function", takes: Takes::Floats(function), example };
 
 fn function<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     let (function, input) = function_at(lowering, node)?;
@@ -116,4 +117,12 @@ pub(crate) fn name_of(function: Function, node: &NodeProto) -> String {
         Function::Silu => "Silu".to_string(),
         _ => node.op_type().to_string(),
     }
+}
+
+/// A function that is not odd.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 37]);
+    let y = net.node("Softplus", &[&x], &[]);
+    net.ends_in_floats(&y)
 }

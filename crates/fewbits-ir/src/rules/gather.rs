@@ -3,13 +3,14 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::Tensor;
+use crate::example::{Example, Net, tensor};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Gather, Matrix, Op};
 use crate::refusal::{Refusal, check, input, only};
 use crate::view::Factor;
 
-pub(crate) const RULE: Rule = Rule { name: "gather", takes: Takes::Floats(gather) };
+pub(crate) const RULE: Rule = Rule { name: "gather", takes: Takes::Floats(gather), example };
 
 /// Looks rows of floats or quantized ones up: a Gather, or the Mul at the end of looking up
 /// quantized ones.
@@ -47,4 +48,13 @@ fn looked_up_rows<'a>(
     let (table, indices) = (input(node, 0)?, input(node, 1)?);
     let table = lowering.view.factor(table).filter(|table| table.shape().len() == 2);
     Ok((indices, table.ok_or(Refusal::of_node("its table is no constant matrix"))?))
+}
+
+/// Rows of a table, one of them twice.
+fn example() -> Example {
+    let mut net = Net::new();
+    let places = net.feed(tensor(&[2, 2], vec![4_i64, 0, 2, 4]));
+    let table = net.random_floats(&[5, 7]);
+    let y = net.node("Gather", &[&table, &places], &[]);
+    net.ends_in_floats(&y)
 }

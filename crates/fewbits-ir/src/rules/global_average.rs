@@ -1,23 +1,26 @@
-//! The average over the spatial axes of images: of bytes, and of floats.
+//! The average over the spatial axes of images of bytes.
 
 use fewbits_kernels::Halo;
 use fewbits_kernels::bytes::Divisor;
 use fewbits_onnx::facts::place;
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, Scale};
 use crate::lower::window::{MORE_AXES, spatial_axes};
 use crate::lower::{Lowering, bytes};
-use crate::lower::{Rewrite, Rule, Takes, Wanted};
-use crate::op::{ByteScale, GlobalAverage, Op, Reduction};
+use crate::lower::{Rule, Takes, Wanted};
+use crate::op::{ByteScale, GlobalAverage, Op};
 use crate::program::{Layout, ValueId};
 use crate::refusal::{Refusal, check, only};
-use crate::rules::reduce::{reduce, reduced_axes};
+use crate::rules::reduce::reduced_axes;
 
-pub(crate) const RULE: Rule = Rule { name: "global_average", takes: Takes::ToBytes(of_bytes) };
-pub(crate) const OF_FLOATS: Rule =
-    Rule { name: "global_average_of_floats", takes: Takes::Floats(of_floats) };
+pub(crate) const RULE: Rule =
+    Rule { name: "global_average", takes: Takes::ToBytes(global_average), example };
 
-fn of_bytes<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
+fn global_average<'a>(
+    lowering: &mut Lowering<'a>,
+    wanted: &Wanted<'a>,
+) -> Result<ValueId, Refusal> {
     let Wanted { node, to, .. } = *wanted;
     only(&["GlobalAveragePool", "ReduceMean"], node)?;
     check(spatial_axes(lowering, node)? <= 2, MORE_AXES)?;
@@ -45,8 +48,10 @@ fn is_over_images(lowering: &Lowering, node: &NodeProto) -> Result<bool, Refusal
     Ok(rank == 4 && axes == [2, 3])
 }
 
-fn of_floats<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
-    only(&["GlobalAveragePool"], node)?;
-    let axes = spatial_axes(lowering, node)?;
-    Ok(Box::new(move |lowering| reduce(lowering, node, Reduction::Mean, axes)))
+/// Images of a number of pixels that is no power of two.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_bytes(&[2, 5, 7, 6], Scale::UNSIGNED);
+    let y = net.node("GlobalAveragePool", &[&x], &[]);
+    net.ends_in_bytes(&y)
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use fewbits_onnx::proto::{DataType, GraphProto, NodeProto};
 
+use crate::example::{Example, Net, tensor};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{CumSum, CumSumOf, From, IntegerBinary, Op, SumOfIntegers};
@@ -13,7 +14,7 @@ use crate::rules::floats_of_integers::convert;
 use crate::{Result as Loaded, RuntimeError};
 
 pub(crate) const RULE: Rule =
-    Rule { name: "integer_arithmetic", takes: Takes::Anywhere(integer_arithmetic) };
+    Rule { name: "integer_arithmetic", takes: Takes::Anywhere(integer_arithmetic), example };
 
 /// What else makes integers that may be larger than those it reads.
 const GROWS: [&str; 11] = [
@@ -58,6 +59,7 @@ impl<'a> Lowering<'a> {
             if self.arithmetic_of(node).is_some() {
                 chosen.insert(position);
             } else if GROWS.contains(&node.op_type())
+                && !self.is_same(node)
                 && node.input.iter().any(|name| self.is_wide(name))
             {
                 let (node, op) = (node.label(), node.op_type());
@@ -72,6 +74,11 @@ impl<'a> Lowering<'a> {
 
     fn is_long(&self, name: &str) -> bool {
         self.types.get(name) == Some(&DataType::Int64)
+    }
+
+    /// Whether it is a Cast of integers of 64 bits, none of which it makes larger.
+    fn is_same(&self, node: &NodeProto) -> bool {
+        node.is("Cast") && node.input.first().is_some_and(|name| self.is_long(name))
     }
 
     /// Whether its numbers may be larger than 32 bits hold.
@@ -159,4 +166,12 @@ fn from_data(graph: &GraphProto) -> HashSet<&str> {
         }
     }
     data
+}
+
+/// Products that 32 bits do not hold.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed(tensor(&[3], vec![1_i64 << 20, -3, 70_000]));
+    let y = net.node("Mul", &[&x, &x], &[]);
+    net.gives(&y, tensor(&[3], vec![1_i64 << 40, 9, 4_900_000_000]))
 }

@@ -2,12 +2,13 @@
 
 use fewbits_onnx::proto::{DataType, NodeProto};
 
+use crate::example::{Example, INT64, Net, int};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::Op;
 use crate::refusal::{Refusal, check, only};
 
-pub(crate) const RULE: Rule = Rule { name: "labels", takes: Takes::Labels(labels) };
+pub(crate) const RULE: Rule = Rule { name: "labels", takes: Takes::Labels(labels), example };
 
 fn labels<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["Gather"], node)?;
@@ -30,4 +31,14 @@ fn label_table(lowering: &Lowering, node: &NodeProto) -> Option<Vec<i64>> {
         && *index == DataType::Int64
         && lowering.view.initializer(&node.input[1]).is_none();
     fits.then(|| tensor.ints().ok()).flatten()
+}
+
+/// Labels that are in no order.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 5]);
+    let at = net.node("ArgMax", &[&x], &[int("axis", -1), int("keepdims", 0)]);
+    let labels = net.ints(&[7, -3, 40, 2, 9]);
+    let y = net.node("Gather", &[&labels, &at], &[]);
+    net.ends_in(&y, INT64)
 }

@@ -4,6 +4,7 @@
 use fewbits_kernels::float::{Binary, Function};
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, Scale};
 use crate::lower::{Lowering, table_of};
 use crate::lower::{Rule, Takes, Wanted};
 use crate::op::ByteScale;
@@ -12,7 +13,7 @@ use crate::refusal::{Refusal, check};
 use crate::rules::float_binary::binary_of;
 use crate::rules::function::{function_at, name_of};
 
-pub(crate) const RULE: Rule = Rule { name: "lut", takes: Takes::ToBytes(lut) };
+pub(crate) const RULE: Rule = Rule { name: "lut", takes: Takes::ToBytes(lut), example };
 
 /// Most nodes of a function: what is longer is no activation function.
 const MOST_NODES: usize = 32;
@@ -94,4 +95,13 @@ impl<'a> Parts<'a> {
             _ => Ok(Term::Activation),
         }
     }
+}
+
+/// A function that is not odd, of bytes that are not centred, in two nodes.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_bytes(&[3, 37], Scale::UNSIGNED);
+    let y = net.node("Elu", &[&x], &[]);
+    let y = net.node("Exp", &[&y], &[]);
+    net.ends_in_bytes(&y)
 }

@@ -5,6 +5,7 @@ use fewbits_onnx::proto::NodeProto;
 use fewbits_quant::{Granularity, QTensor};
 
 use crate::Tensor;
+use crate::example::{Example, Net};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{MatMulConstant, Matrix, Op, Order};
@@ -12,7 +13,8 @@ use crate::refusal::{Refusal, check, input};
 use crate::rules::matrix::{is_unscaled, other_bias, spread};
 use crate::view::Factor;
 
-pub(crate) const RULE: Rule = Rule { name: "matmul_constant", takes: Takes::Floats(matmul) };
+pub(crate) const RULE: Rule =
+    Rule { name: "matmul_constant", takes: Takes::Floats(matmul), example };
 
 /// A model whose quantized weights take less as floats has them in the second cache: there is nothing to
 /// be gained by reading less, and unpacking takes time.
@@ -108,4 +110,13 @@ fn has_kernel(weight: &QTensor, order: Order) -> bool {
         Granularity::Group { axis, .. } => axis == order.depth_axis(),
     };
     fits && codes.encoding().floats().is_none() && codes.width() <= 8
+}
+
+/// Rows and columns that are no multiple of a vector.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 37]);
+    let w = net.random_floats(&[37, 21]);
+    let y = net.node("MatMul", &[&x, &w], &[]);
+    net.ends_in_floats(&y)
 }

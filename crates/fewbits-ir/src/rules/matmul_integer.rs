@@ -3,13 +3,15 @@
 use fewbits_onnx::proto::{DataType, NodeProto};
 
 use crate::Tensor;
+use crate::example::{Example, INT32, Net, Scale};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{MatMulInteger, Op, ZeroPoints};
 use crate::refusal::{Refusal, check, input, only};
 use crate::tensor::constant_tensor;
 
-pub(crate) const RULE: Rule = Rule { name: "matmul_integer", takes: Takes::Anywhere(matmul) };
+pub(crate) const RULE: Rule =
+    Rule { name: "matmul_integer", takes: Takes::Anywhere(matmul), example };
 
 fn matmul<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["MatMulInteger"], node)?;
@@ -43,4 +45,14 @@ fn matmul<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a
 
 fn is_of_bytes(tensor: &Tensor) -> bool {
     matches!(tensor.data_type(), DataType::Int8 | DataType::Uint8) && !tensor.shape().is_empty()
+}
+
+/// Unsigned bytes with a zero point, and a constant matrix of signed ones.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_integers(&[3, 37]);
+    let w = net.random_codes(&[37, 21]);
+    let zero_point = net.zero_point(Scale::UNSIGNED);
+    let y = net.node("MatMulInteger", &[&x, &w, &zero_point], &[]);
+    net.ends_in(&y, INT32)
 }

@@ -1,5 +1,6 @@
 //! A matrix of bytes times constant integer weights, as bytes.
 
+use crate::example::{Example, Net, Scale};
 use crate::lower::{Lowering, Sums, bytes};
 use crate::lower::{Rule, Takes, Wanted};
 use crate::op::{Activations, ByteScale, Epilogue, Op, Product};
@@ -7,7 +8,8 @@ use crate::program::{Layout, ValueId};
 use crate::refusal::Refusal;
 use crate::rules::matrix::{Matrix, matrix};
 
-pub(crate) const RULE: Rule = Rule { name: "matmul_to_bytes", takes: Takes::ToBytes(matmul) };
+pub(crate) const RULE: Rule =
+    Rule { name: "matmul_to_bytes", takes: Takes::ToBytes(matmul), example };
 
 fn matmul<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueId, Refusal> {
     let Wanted { node, to, .. } = *wanted;
@@ -24,4 +26,13 @@ fn matmul<'a>(lowering: &mut Lowering<'a>, wanted: &Wanted<'a>) -> Result<ValueI
     let output = bytes(ByteScale::of(to), Layout::RowMajor);
     let what = format!("{what}{}", wanted.behind);
     Ok(lowering.step(output, &[id], what, node, Op::MatMul(Box::new(product))))
+}
+
+/// Rows and columns that are no multiple of a vector.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_bytes(&[3, 37], Scale::UNSIGNED);
+    let w = net.random_weights(&[37, 21], 1);
+    let y = net.node("MatMul", &[&x, &w], &[]);
+    net.ends_in_bytes(&y)
 }

@@ -2,7 +2,8 @@
 //!
 //! A rule checks all that it needs before it changes anything, and says why it refuses a node. A
 //! pattern that is only faster, as an Add inside the product before it, is no rule: where it is not
-//! found there is nothing to be told.
+//! found there is nothing to be told. Each has an example, the smallest graph on which it shows what it does:
+//! tests run them all.
 
 mod arg_max;
 mod attention;
@@ -34,6 +35,7 @@ mod function;
 mod gather;
 mod give_out;
 mod global_average;
+mod global_average_of_floats;
 mod halves;
 mod integer_arithmetic;
 mod labels;
@@ -55,6 +57,7 @@ mod spelled_out;
 mod threshold;
 mod view_of_labels;
 
+use crate::example::Example;
 use crate::lower::Rule;
 
 pub(crate) use matmul_constant::keeps_codes;
@@ -95,7 +98,7 @@ pub(crate) const RULES: [Rule; 47] = [
     float_matmul::RULE,
     float_conv::RULE,
     float_pool::RULE,
-    global_average::OF_FLOATS,
+    global_average_of_floats::RULE,
     norm::RULE,
     softmax::RULE,
     reduce::RULE,
@@ -110,3 +113,11 @@ pub(crate) const RULES: [Rule; 47] = [
     cast_of_labels::RULE,
     view_of_labels::RULE,
 ];
+
+/// Finds an example of each rule, by which it is shown and tested, in the order in which they are tried.
+pub fn examples() -> impl Iterator<Item = (&'static str, Example)> {
+    RULES.iter().map(|rule| (rule.name, (rule.example)()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,13 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Norm, NormKind, Op};
 use crate::refusal::{Refusal, check, input, only};
 
-pub(crate) const RULE: Rule = Rule { name: "norm", takes: Takes::Floats(norm) };
+pub(crate) const RULE: Rule = Rule { name: "norm", takes: Takes::Floats(norm), example };
 
 /// Why a step along one axis does not take another.
 pub(crate) const OTHER_AXIS: &str = "its axis is not known to be the last";
@@ -37,4 +38,13 @@ fn norm<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>,
 pub(crate) fn is_last_axis(lowering: &Lowering, node: &NodeProto, default: i64) -> bool {
     let axis = node.int("axis", default);
     axis == -1 || lowering.rank(&node.input[0]).is_some_and(|rank| axis + 1 == rank as i64)
+}
+
+/// Rows that are no multiple of a vector.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 37]);
+    let (gain, bias) = (net.random_floats(&[37]), net.random_floats(&[37]));
+    let y = net.node("LayerNormalization", &[&x, &gain, &bias], &[]);
+    net.ends_in_floats(&y)
 }

@@ -2,13 +2,14 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, int, ints};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Op, Reduce, Reduction};
 use crate::program::ValueId;
 use crate::refusal::{Refusal, check, input, only};
 
-pub(crate) const RULE: Rule = Rule { name: "reduce", takes: Takes::Floats(reduction) };
+pub(crate) const RULE: Rule = Rule { name: "reduce", takes: Takes::Floats(reduction), example };
 
 fn reduction<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["ReduceSum", "ReduceMean", "ReduceMax"], node)?;
@@ -49,4 +50,13 @@ pub(crate) fn reduced_axes(lowering: &Lowering, node: &NodeProto) -> Result<Vec<
         Some(name) => lowering.view.ints(name).ok_or(Refusal::of_node("its axes are not constant")),
         None => Ok(node.ints("axes").to_vec()),
     }
+}
+
+/// The last two of three axes.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 5, 7]);
+    let attributes = [ints("axes", &[1, 2]), int("keepdims", 0)];
+    let y = net.node("ReduceMean", &[&x], &attributes);
+    net.ends_in_floats(&y)
 }

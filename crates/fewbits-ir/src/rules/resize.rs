@@ -1,7 +1,8 @@
 //! `Resize` in the ways that the other executor lacks.
 
-use fewbits_onnx::proto::NodeProto;
+use fewbits_onnx::proto::{AttributeProto, NodeProto};
 
+use crate::example::{Example, Net, tensor};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{
@@ -10,7 +11,7 @@ use crate::op::{
 use crate::refusal::{Refusal, check, input, only};
 use crate::trust::distrusted;
 
-pub(crate) const RULE: Rule = Rule { name: "resize", takes: Takes::Anywhere(resize) };
+pub(crate) const RULE: Rule = Rule { name: "resize", takes: Takes::Anywhere(resize), example };
 
 fn resize<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite<'a>, Refusal> {
     only(&["Resize"], node)?;
@@ -94,4 +95,17 @@ fn aspect_ratio(node: &NodeProto) -> Result<AspectRatio, Refusal> {
         "not_smaller" => Ok(AspectRatio::NotSmaller),
         other => Err(unknown("keep_aspect_ratio_policy", other)),
     }
+}
+
+/// A smaller image by cubic curves, as the specification of ONNX has it.
+fn example() -> Example {
+    let mut net = Net::new();
+    let pixels: Vec<f32> = (1..=16).map(|pixel| pixel as f32).collect();
+    let x = net.feed(tensor(&[1, 1, 4, 4], pixels));
+    let scales = net.floats(&[4], &[1.0, 1.0, 0.8, 0.8]);
+    let mode = AttributeProto::of_string("mode", "cubic");
+    let y = net.node("Resize", &[&x, "", &scales], &[mode]);
+    let first = [1.471_191_4_f32, 2.78125, 4.082_519_5];
+    let below = [6.711_426, 8.021_484, 9.322_754, 11.916_504, 13.226_563, 14.527_832];
+    net.gives(&y, tensor(&[1, 1, 3, 3], [&first[..], &below].concat()))
 }

@@ -2,12 +2,14 @@
 
 use fewbits_onnx::proto::NodeProto;
 
+use crate::example::{Example, Net, int, tensor};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::{Op, Pixels, RoiAlign, RoiPooling};
 use crate::refusal::{Refusal, check, input, only};
 
-pub(crate) const RULE: Rule = Rule { name: "roi_align", takes: Takes::Anywhere(roi_align) };
+pub(crate) const RULE: Rule =
+    Rule { name: "roi_align", takes: Takes::Anywhere(roi_align), example };
 
 /// Most rows or columns of parts, and samples of a part: more is an error in the file.
 const MOST: i64 = 1 << 12;
@@ -44,4 +46,16 @@ fn roi_align<'a>(lowering: &Lowering<'a>, node: &'a NodeProto) -> Result<Rewrite
         let inputs = names.map(|name| lowering.tensor(name));
         lowering.step(floats(), &inputs, "RoiAlign", node, Op::RoiAlign(op))
     }))
+}
+
+/// A region whose two parts lie between rows of pixels.
+fn example() -> Example {
+    let mut net = Net::new();
+    let pixels: Vec<f32> = (1..=9).map(|pixel| pixel as f32).collect();
+    let x = net.feed(tensor(&[1, 1, 3, 3], pixels));
+    let region = net.floats(&[1, 4], &[0.0, 0.0, 2.0, 2.0]);
+    let image = net.ints(&[0]);
+    let attributes = [int("output_width", 2), int("sampling_ratio", 1)];
+    let y = net.node("RoiAlign", &[&x, &region, &image], &attributes);
+    net.gives(&y, tensor(&[1, 1, 1, 2], vec![2.5_f32, 3.5]))
 }

@@ -2,12 +2,14 @@
 
 use fewbits_onnx::proto::{DataType, NodeProto};
 
+use crate::example::{Example, INT64, Net, int};
 use crate::lower::{Lowering, floats};
 use crate::lower::{Rewrite, Rule, Takes};
 use crate::op::Op;
 use crate::refusal::Refusal;
 
-pub(crate) const RULE: Rule = Rule { name: "threshold", takes: Takes::Labels(above_threshold) };
+pub(crate) const RULE: Rule =
+    Rule { name: "threshold", takes: Takes::Labels(above_threshold), example };
 
 fn above_threshold<'a>(
     lowering: &Lowering<'a>,
@@ -36,4 +38,14 @@ fn threshold<'a>(lowering: &Lowering<'a>, cast: &NodeProto) -> Option<(&'a str, 
     (greater.is("Greater") && lowering.view.has_one_use(&cast.input[0])).then_some(())?;
     let [scores, threshold] = greater.input.as_slice() else { return None };
     lowering.is_float(scores).then_some((scores.as_str(), lowering.view.scalar(threshold)?))
+}
+
+/// Scores on both sides of a threshold that is not zero.
+fn example() -> Example {
+    let mut net = Net::new();
+    let x = net.feed_floats(&[3, 37]);
+    let threshold = net.floats(&[], &[0.1]);
+    let y = net.node("Greater", &[&x, &threshold], &[]);
+    let y = net.node("Cast", &[&y], &[int("to", i64::from(INT64))]);
+    net.ends_in(&y, INT64)
 }
